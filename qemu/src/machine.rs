@@ -1,0 +1,391 @@
+//! What a machine consists of, and the command line that says so to QEMU.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::console::Running;
+
+/// How instructions are executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Accel {
+    /// Software emulation: works everywhere, ten times slower.
+    #[default]
+    Tcg,
+    /// Hardware virtualisation: only where the person asked for it.
+    Kvm,
+}
+
+/// Which firmware reads the boot medium.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS, built into QEMU.
+    Bios,
+    /// OVMF: its code, and a private copy of its variables (written by the guest).
+    Uefi {
+        /// `OVMF_CODE*.fd`, read only.
+        code: PathBuf,
+        /// A copy of `OVMF_VARS*.fd` that belongs to this machine.
+        vars: PathBuf,
+        /// The build with System Management Mode, which Secure Boot needs.
+        secure: bool,
+    },
+}
+
+/// What the machine starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Boot {
+    /// Kernel and initramfs handed over by QEMU itself: no firmware, no loader.
+    Direct {
+        /// An ELF `vmlinux` with a PVH note, or a bzImage.
+        kernel: PathBuf,
+        /// The initramfs, any format that the kernel unpacks.
+        initrd: PathBuf,
+        /// The kernel's command line.
+        command_line: String,
+    },
+    /// The first disk, read by a firmware.
+    Disk(Firmware),
+}
+
+/// Where a disk is plugged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bus {
+    /// virtio-blk: `vda`, `vdb`, …
+    #[default]
+    Virtio,
+    /// A USB stick on an xHCI controller.
+    Usb,
+    /// A SATA disk on the machine's AHCI controller.
+    Sata,
+    /// An NVMe drive.
+    Nvme,
+}
+
+/// A raw disk image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// The image file, raw.
+    pub path: PathBuf,
+    /// Where it is plugged in.
+    pub bus: Bus,
+    /// The serial number that the guest sees; at most 20 bytes.
+    pub serial: String,
+}
+
+impl Disk {
+    /// A disk on virtio-blk.
+    pub fn new(path: impl Into<PathBuf>, serial: &str) -> Disk {
+        Disk {
+            path: path.into(),
+            bus: Bus::Virtio,
+            serial: serial.into(),
+        }
+    }
+
+    /// The same disk on another bus.
+    pub fn on(mut self, bus: Bus) -> Disk {
+        self.bus = bus;
+        self
+    }
+
+    /// Makes a sparse image of `bytes` bytes where there is none; an existing one is left as it is.
+    pub fn ensure_blank(path: &Path, bytes: u64) -> io::Result<()> {
+        if !path.exists() {
+            File::create(path)?.set_len(bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// A TCP port of the host's loopback that leads to a port of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward {
+    /// Port on 127.0.0.1.
+    pub host: u16,
+    /// Port in the guest.
+    pub guest: u16,
+}
+
+/// A virtual machine, not yet started.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Shown in errors and in the process list.
+    pub name: String,
+    /// Number of processors.
+    pub cpus: u8,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// What it starts from.
+    pub boot: Boot,
+    /// Its disks, the boot medium first.
+    pub disks: Vec<Disk>,
+    /// A network card behind QEMU's user network (10.0.2.15, gateway and host 10.0.2.2).
+    pub network: bool,
+    /// Forwarded ports; need the network.
+    pub forwards: Vec<Forward>,
+    /// How instructions are executed.
+    pub accel: Accel,
+    /// Every console line is also appended here.
+    pub console_log: Option<PathBuf>,
+    /// A VGA screen beside the serial line (nobody sees it but the guest).
+    pub screen: bool,
+}
+
+/// The machine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The program is not there.
+    #[error("qemu-system-x86_64 did not start; on Debian: apt install qemu-system-x86")]
+    NoQemu(#[source] io::Error),
+    /// The log of the console cannot be written.
+    #[error("cannot write the console's log {path}")]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Something the machine needs is not there: QEMU's own words would be less clear.
+    #[error("{what} of machine \"{name}\" is missing: {path}")]
+    Missing {
+        /// The machine.
+        name: String,
+        /// Which part.
+        what: &'static str,
+        /// The file that is not there.
+        path: PathBuf,
+    },
+}
+
+impl Machine {
+    /// Two processors, 1 GiB, a network card, no disk.
+    pub fn new(name: &str, boot: Boot) -> Machine {
+        Machine {
+            name: name.into(),
+            cpus: 2,
+            memory_mib: 1024,
+            boot,
+            disks: Vec::new(),
+            network: true,
+            forwards: Vec::new(),
+            accel: Accel::Tcg,
+            console_log: None,
+            screen: false,
+        }
+    }
+
+    /// Starts it; its console is read line by line.
+    pub fn start(&self) -> Result<Running, StartError> {
+        self.check()?;
+        let log =
+            match &self.console_log {
+                None => None,
+                Some(path) => Some(File::options().create(true).append(true).open(path).map_err(
+                    |source| StartError::Log {
+                        path: path.clone(),
+                        source,
+                    },
+                )?),
+            };
+        let child = self
+            .command()
+            .args([
+                "-chardev",
+                "stdio,id=console,signal=off",
+                "-serial",
+                "chardev:console",
+                "-monitor",
+                "none",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(StartError::NoQemu)?;
+        Ok(Running::new(self.name.clone(), child, log))
+    }
+
+    /// Starts it with the terminal as its console, and returns when it has ended.
+    /// Ctrl-A X ends it, Ctrl-A C reaches QEMU's monitor.
+    pub fn hand_over(&self) -> Result<std::process::ExitStatus, StartError> {
+        self.check()?;
+        self.command()
+            .args(["-serial", "mon:stdio"])
+            .status()
+            .map_err(StartError::NoQemu)
+    }
+
+    fn check(&self) -> Result<(), StartError> {
+        let missing = |what, path: &Path| StartError::Missing {
+            name: self.name.clone(),
+            what,
+            path: path.to_path_buf(),
+        };
+        let needed: Vec<(&'static str, &Path)> = match &self.boot {
+            Boot::Direct { kernel, initrd, .. } => vec![("the kernel", kernel), ("the initramfs", initrd)],
+            Boot::Disk(Firmware::Bios) => vec![],
+            Boot::Disk(Firmware::Uefi { code, vars, .. }) => {
+                vec![("the firmware", code), ("the firmware's variables", vars)]
+            }
+        };
+        let disks = self.disks.iter().map(|disk| ("a disk", disk.path.as_path()));
+        match needed.into_iter().chain(disks).find(|(_, path)| !path.exists()) {
+            Some((what, path)) => Err(missing(what, path)),
+            None => Ok(()),
+        }
+    }
+
+    /// `setpriv --pdeathsig` ends the machine with whoever started it, however that one ended.
+    fn command(&self) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+        command.args(self.arguments());
+        command
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut out: Vec<String> = Vec::new();
+        let mut push = |args: &[&str]| out.extend(args.iter().map(|arg| (*arg).to_string()));
+        let secure = matches!(&self.boot, Boot::Disk(Firmware::Uefi { secure: true, .. }));
+        push(&[
+            "-name",
+            &self.name,
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
+        push(&["-M", if secure { "q35,smm=on" } else { "q35" }]);
+        match self.accel {
+            Accel::Tcg => push(&["-accel", "tcg,thread=single", "-cpu", "max,-cx16"]),
+            Accel::Kvm => push(&["-accel", "kvm", "-cpu", "host"]),
+        }
+        push(&[
+            "-smp",
+            &self.cpus.to_string(),
+            "-m",
+            &format!("{}M", self.memory_mib),
+        ]);
+        push(&["-device", "virtio-rng-pci"]);
+        if self.screen || matches!(self.boot, Boot::Disk(_)) {
+            push(&["-vga", "std"]);
+        }
+        match &self.boot {
+            Boot::Direct {
+                kernel,
+                initrd,
+                command_line,
+            } => {
+                push(&[
+                    "-kernel",
+                    &show(kernel),
+                    "-initrd",
+                    &show(initrd),
+                    "-append",
+                    command_line,
+                ]);
+            }
+            Boot::Disk(Firmware::Bios) => {}
+            Boot::Disk(Firmware::Uefi { code, vars, secure }) => {
+                if *secure {
+                    push(&["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+                }
+                push(&[
+                    "-drive",
+                    &format!("if=pflash,format=raw,unit=0,readonly=on,file={}", show(code)),
+                ]);
+                push(&[
+                    "-drive",
+                    &format!("if=pflash,format=raw,unit=1,file={}", show(vars)),
+                ]);
+            }
+        }
+        if self.disks.iter().any(|disk| disk.bus == Bus::Usb) {
+            push(&["-device", "qemu-xhci,id=xhci"]);
+        }
+        for (index, disk) in self.disks.iter().enumerate() {
+            // A comma in a path is doubled for QEMU's option parser.
+            let file = show(&disk.path).replace(',', ",,");
+            push(&[
+                "-drive",
+                &format!("file={file},format=raw,if=none,id=disk{index},discard=unmap,detect-zeroes=unmap"),
+            ]);
+            let device = match disk.bus {
+                Bus::Virtio => "virtio-blk-pci",
+                Bus::Usb => "usb-storage,bus=xhci.0",
+                Bus::Sata => "ide-hd",
+                Bus::Nvme => "nvme",
+            };
+            let order = if matches!(self.boot, Boot::Disk(_)) {
+                format!(",bootindex={}", index + 1)
+            } else {
+                String::new()
+            };
+            push(&[
+                "-device",
+                &format!("{device},drive=disk{index},serial={}{order}", disk.serial),
+            ]);
+        }
+        if self.network {
+            let forwards: String = self
+                .forwards
+                .iter()
+                .map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", f.host, f.guest))
+                .collect();
+            push(&["-nic", &format!("user,model=virtio-net-pci{forwards}")]);
+        }
+        out
+    }
+}
+
+fn show(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine::new(
+            "a",
+            Boot::Direct {
+                kernel: "/k".into(),
+                initrd: "/i".into(),
+                command_line: "quiet".into(),
+            },
+        )
+    }
+
+    #[test]
+    fn emulation_is_the_default_and_kvm_only_when_asked() {
+        assert!(machine().arguments().contains(&"tcg,thread=single".to_string()));
+        let mut asked = machine();
+        asked.accel = Accel::Kvm;
+        assert!(asked.arguments().contains(&"kvm".to_string()));
+    }
+
+    #[test]
+    fn a_missing_file_is_named_before_qemu_starts() {
+        let error = machine().start().err().map(|error| error.to_string());
+        assert_eq!(
+            error.as_deref(),
+            Some("the kernel of machine \"a\" is missing: /k")
+        );
+    }
+
+    #[test]
+    fn a_comma_in_a_path_does_not_become_an_option() {
+        let mut machine = machine();
+        machine.disks.push(Disk::new("/a,readonly=on", "s"));
+        assert!(
+            machine
+                .arguments()
+                .iter()
+                .any(|arg| arg.starts_with("file=/a,,readonly=on,format=raw"))
+        );
+    }
+}
