@@ -1,0 +1,163 @@
+//! What is asked of the archive, by purpose.
+
+use serde::{Deserialize, Serialize};
+
+/// A purpose. A package may serve several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Set {
+    /// What everything of ours is linked against.
+    Sysroot,
+    /// The signed kernel and its modules.
+    Kernel,
+    /// Firmware of network cards and disk controllers.
+    Firmware,
+    /// Programs in the initramfs, with the libraries they need.
+    Programs,
+    /// The Debian that a space stands on.
+    Base,
+    /// Boot loaders of the stick.
+    Boot,
+}
+
+/// How a set's names become packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// With all that they depend on, recommended ones left out.
+    Closure,
+    /// Exactly these.
+    Exact,
+}
+
+impl Set {
+    /// All of them.
+    pub const ALL: [Set; 6] = [
+        Set::Sysroot,
+        Set::Kernel,
+        Set::Firmware,
+        Set::Programs,
+        Set::Base,
+        Set::Boot,
+    ];
+
+    /// How the names become packages.
+    pub fn reach(self) -> Reach {
+        match self {
+            Set::Base => Reach::Closure,
+            Set::Sysroot | Set::Kernel | Set::Firmware | Set::Programs | Set::Boot => Reach::Exact,
+        }
+    }
+
+    /// What is asked for. `linux-image-amd64` stands for the kernel that it depends on.
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            // Exact: their dependencies would bring Perl and a package manager. The test of the initramfs finds a
+            // library that is missing here. The -dev packages are all named by somebody's .pc file.
+            Set::Sysroot => &[
+                "libaio1t64",
+                "libargon2-1",
+                "libargon2-dev",
+                "libblkid-dev",
+                "libblkid1",
+                "libbsd0",
+                "libc6",
+                "libc6-dev",
+                "libcap2",
+                "libcrypt-dev",
+                "libcrypt1",
+                "libcryptsetup-dev",
+                "libcryptsetup12",
+                "libdevmapper-dev",
+                "libdevmapper-event1.02.1",
+                "libdevmapper1.02.1",
+                "libedit2",
+                "libgcc-s1",
+                "libjson-c-dev",
+                "libjson-c5",
+                "liblvm2-dev",
+                "liblvm2cmd2.03",
+                "libmd0",
+                "libpcre2-16-0",
+                "libpcre2-32-0",
+                "libpcre2-8-0",
+                "libpcre2-dev",
+                "libpopt-dev",
+                "libpopt0",
+                "libreadline8t64",
+                "libselinux1",
+                "libselinux1-dev",
+                "libsepol-dev",
+                "libsepol2",
+                "libssl-dev",
+                "libssl3t64",
+                "libtinfo6",
+                "libudev-dev",
+                "libudev1",
+                "libuuid1",
+                "libzstd-dev",
+                "libzstd1",
+                "linux-libc-dev",
+                "uuid-dev",
+                "zlib1g",
+                "zlib1g-dev",
+            ],
+            Set::Kernel => &["linux-image-amd64"],
+            // netronome's 26 MB are left out, and so is all that is not a network card or a disk controller.
+            Set::Firmware => &[
+                "firmware-realtek",
+                "firmware-bnx2",
+                "firmware-bnx2x",
+                "firmware-misc-nonfree",
+                "firmware-qlogic",
+            ],
+            Set::Programs => &[
+                "e2fsprogs",
+                "libblkid1",
+                "libcom-err2",
+                "libext2fs2t64",
+                "libgmp10",
+                "libjansson4",
+                "libmnl0",
+                "libnftables1",
+                "libnftnl11",
+                "libss2",
+                "libxtables12",
+                "nftables",
+            ],
+            Set::Base => &[
+                "?essential",
+                "apt",
+                "bash-completion",
+                "ca-certificates",
+                "catatonit",
+                "curl",
+                "debian-archive-keyring",
+                "iproute2",
+                "iputils-ping",
+                "less",
+                "libstdc++6",
+                "nano",
+                "ncurses-term",
+                "openssh-server",
+                "openssh-sftp-server",
+                "passwd",
+                "procps",
+                "python3-minimal",
+                "python3",
+                "rsync",
+                "sudo",
+                "tar",
+                "tmux",
+                "uidmap",
+                "wget",
+                "xz-utils",
+            ],
+            Set::Boot => &[
+                "shim-signed",
+                "shim-helpers-amd64-signed",
+                "grub-efi-amd64-signed",
+                "syslinux-common",
+            ],
+        }
+    }
+}

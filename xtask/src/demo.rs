@@ -1,0 +1,318 @@
+//! `./x demo`: one whole sale, every part real, told as it happens.
+//!
+//! ```text
+//! ledger, grid ─► nodes power on ─► request ─► offers ─► buy ─► shell in the space
+//!                                                                    │ --once
+//!                                         figures, balances ◄─ cancel ◄┘
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use serde_json::{Value, json};
+use stage::{Answer, Artefacts, Node, NodeSettings, Person, Stage};
+
+use crate::show::{Step, heading};
+
+/// What was asked for on the command line.
+pub struct Options {
+    /// Run a few commands in the space, cancel, and end.
+    pub once: bool,
+    /// How many nodes.
+    pub nodes: usize,
+    /// Where the report goes.
+    pub json: Option<PathBuf>,
+    /// Hardware virtualisation, on explicit wish only.
+    pub kvm: bool,
+    /// Where state is kept.
+    pub dir: PathBuf,
+}
+
+/// What the user asks for: a small space, so that several fit on an emulated node.
+const NEEDS: [&str; 8] = ["--cpu", "0.5", "--memory", "256MiB", "--disk", "1GiB", "--duration", "3h"];
+/// Play money of the demo's user, smallest units.
+const PLAY_MONEY: u64 = 100_000_000;
+
+#[derive(Debug, Clone, Serialize)]
+struct Moment {
+    name: &'static str,
+    at_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Balances {
+    #[serde(serialize_with = "decimal")]
+    user: u128,
+    #[serde(serialize_with = "decimal")]
+    farmer: u128,
+    #[serde(serialize_with = "decimal")]
+    escrow: u128,
+}
+
+fn decimal<S: serde::Serializer>(amount: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(amount)
+}
+
+/// Runs it; the exit code says whether everything was as it should be.
+pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
+    if options.dir.exists() {
+        std::fs::remove_dir_all(&options.dir).with_context(|| format!("removing {}", options.dir.display()))?;
+    }
+    heading("A market on this machine");
+    let step = Step::start("starting the escrow ledger and the grid");
+    let stage = Stage::open(&options.dir, artefacts, "demo")?;
+    let (user, farmer) = (stage.person("user")?, stage.person("farmer")?);
+    stage.fund(user.address(), PLAY_MONEY)?;
+    step.done_as("ledger and grid serve; the user has play money");
+
+    heading("The farmer powers on");
+    let mut nodes = power_on(&stage, options, &farmer)?;
+    let mut moments = boot_moments(&mut nodes[0])?;
+    let power_on = nodes[0].started();
+    for running in nodes.iter_mut().skip(1) {
+        stage::wait_until_selling(running)?;
+    }
+
+    heading("The user asks");
+    let count = options.nodes.to_string();
+    let request = user
+        .show(&[&["request"], &NEEDS[..], &["--offers", &count, "--json"]].concat())?
+        .expect_success("asking for capacity")?;
+    let offers = request.json.pointer("/offers").and_then(Value::as_array).map_or(0, Vec::len);
+    ensure!(offers == options.nodes, "{} nodes were asked, {offers} offers came", options.nodes);
+    let before = balances(&user, &farmer)?;
+
+    heading("The user buys the best offer");
+    let bought = user.show(&["buy", "1", "--json"])?.expect_success("buying")?;
+    let name = bought.text("/name")?.to_string();
+
+    heading("Inside the space");
+    let inside = if options.once {
+        look_around(&user, &name)?;
+        true
+    } else {
+        figures_so_far(&moments, &request, &bought, power_on)?;
+        eprintln!("This is your space. Leave it with `exit`; it is cancelled then.\n");
+        user.hand_over(&["ssh", &name])?;
+        true
+    };
+    ensure!(inside, "nobody was inside");
+
+    heading("The user cancels");
+    let cancelled = user.show(&["cancel", &name, "--json"])?.expect_success("cancelling")?;
+    let after = balances(&user, &farmer)?;
+    if options.nodes > 1 {
+        let step = Step::start("waiting for the holds of the offers not taken to lapse");
+        for running in nodes.iter_mut() {
+            if running.seen("  sold ").is_none() {
+                running.wait_for("hold lapsed", Duration::from_secs(60))?;
+            }
+        }
+        step.done_as("the holds of the offers not taken have lapsed");
+    }
+
+    for (answer, names) in [
+        (&request, &[("request", "/times/request_sent"), ("first_offer", "/times/first_offer")][..]),
+        (&bought, &[
+            ("agreed", "/times/agreed"), ("funded", "/times/funded"), ("keyed", "/times/keyed"),
+            ("ready", "/times/ready"), ("logged_in", "/times/logged_in"), ("unlocked", "/times/unlocked"),
+        ][..]),
+        (&cancelled, &[
+            ("cancelled", "/times/cancelled"), ("refunded", "/times/refunded"), ("receipt", "/times/receipt"),
+        ][..]),
+    ] {
+        for (name, pointer) in names {
+            moments.push(Moment { name, at_ms: since(power_on, answer, pointer)? });
+        }
+    }
+    let report = report(&stage, &user, moments, (before, after), &bought, &cancelled, &mut nodes[0])?;
+    last_page(&report, before, after)?;
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&report)?).with_context(|| format!("writing {}", path.display()))?;
+    }
+    check(&report, before, after)
+}
+
+fn power_on(stage: &Stage, options: &Options, farmer: &Person) -> Result<Vec<qemu::Running>> {
+    let mut nodes = Vec::new();
+    for index in 0..options.nodes {
+        let mut settings = NodeSettings::new(&format!("node{}", index + 1), farmer.address());
+        if options.kvm {
+            settings.accel = qemu::Accel::Kvm;
+        }
+        let node = Node::prepare(stage, settings)?;
+        nodes.push(node.power_on()?);
+    }
+    Ok(nodes)
+}
+
+/// The first node's way to selling, from its own console.
+fn boot_moments(running: &mut qemu::Running) -> Result<Vec<Moment>> {
+    let started = running.started();
+    let mut moments = vec![Moment { name: "power_on", at_ms: 0 }];
+    for (name, needle, words) in [
+        ("pid1", "init, PID 1", "the kernel starts our PID 1"),
+        ("disks_claimed", "  disks claimed", "hardware is read, blank disks are claimed"),
+        ("joined", "  joined ", "the node joins the grid"),
+    ] {
+        let step = Step::start(words);
+        let line = match running.seen(needle) {
+            Some(line) => line,
+            None => running.wait_for(needle, stage::BOOT_WITHIN)?,
+        };
+        step.done();
+        moments.push(Moment { name, at_ms: between(started, line.at) });
+    }
+    let step = Step::start("the node gets ready to sell");
+    if running.seen("  selling").is_none() {
+        stage::wait_until_selling(running)?;
+    }
+    step.done_as("the node sells; its console:");
+    let screen: Vec<String> = running.history().iter().map(|line| line.text.clone()).collect();
+    if let Some(from) = screen.iter().rposition(|line| line.trim_start().starts_with("Steading ")) {
+        for line in screen.iter().skip(from).take(24) {
+            eprintln!("   │ {line}");
+        }
+    }
+    moments.sort_by_key(|moment| moment.at_ms);
+    Ok(moments)
+}
+
+/// What a curious user types first.
+fn look_around(user: &Person, name: &str) -> Result<()> {
+    for command in [
+        "id -un; id -u",
+        "uname -n; cat /etc/os-release | head -n 1",
+        "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max",
+        "df -h / | tail -n 1",
+        "echo kept > /root/mine && sync && cat /root/mine",
+    ] {
+        eprintln!(" {name}# {command}");
+        let answer = user.run(&["ssh", name, "--", command])?.expect_success("working in the space")?;
+        for line in answer.out.lines() {
+            eprintln!("   {line}");
+        }
+    }
+    Ok(())
+}
+
+fn balances(user: &Person, farmer: &Person) -> Result<Balances> {
+    Ok(Balances { user: user.balance()?, farmer: farmer.balance()?, escrow: user.in_escrow()? })
+}
+
+fn report(
+    stage: &Stage,
+    user: &Person,
+    moments: Vec<Moment>,
+    (before, after): (Balances, Balances),
+    bought: &Answer,
+    cancelled: &Answer,
+    node: &mut qemu::Running,
+) -> Result<Value> {
+    let mut sale = serde_json::Map::new();
+    sale.insert("id".into(), json!(bought.text("/sale/id")?));
+    for kind in ["request", "offer", "sale", "grant"] {
+        sale.insert(kind.into(), json!(bought.text(&format!("/sale/{kind}"))?));
+    }
+    sale.insert("receipt".into(), json!(cancelled.text("/receipt")?));
+    for kind in ["request", "offer", "sale", "grant", "receipt"] {
+        let path = sale.get(kind).and_then(Value::as_str).unwrap_or_default().to_string();
+        ensure!(Path::new(&path).is_absolute(), "{kind}: {path} is not absolute");
+        let verified = user.run(&["verify", &path, "--json"])?.expect_success("verifying a signed message")?;
+        ensure!(verified.json["valid"] == json!(true), "{kind} does not verify: {}", verified.out);
+        ensure!(verified.text("/kind")? == kind, "{path} is no {kind}: {}", verified.out);
+    }
+    let size = |path: &Path| std::fs::metadata(path).map(|data| data.len()).ok();
+    let resident = node.history().iter().rev().find_map(|line| {
+        let (_, rest) = line.text.split_once("agent ")?;
+        rest.split_once(" MiB resident")?.0.trim().parse::<f64>().ok()
+    });
+    Ok(json!({
+        "steps": moments,
+        "sale": sale,
+        "balances": {
+            "before": before, "after": after,
+            "price_of_period": bought.text("/price_of_period")?,
+            "periods_paid": cancelled.json.pointer("/periods_paid").cloned().unwrap_or(Value::Null),
+        },
+        "inside": bought.json.pointer("/inside").cloned().unwrap_or(Value::Null),
+        "sizes": {
+            "initramfs_bytes": size(&stage.artefacts().initramfs),
+            "base_bytes": size(&stage.artefacts().base),
+            "agent_rss_bytes": resident.map(|mib| (mib * 1_048_576.0) as u64),
+        },
+    }))
+}
+
+/// What must hold whatever the figures are: nothing was lost, nothing is left in escrow.
+fn check(report: &Value, before: Balances, after: Balances) -> Result<()> {
+    let price: u128 = report["balances"]["price_of_period"].as_str().context("no price")?.parse()?;
+    let periods = report["balances"]["periods_paid"].as_u64().context("no periods")?;
+    let paid = before.user.checked_sub(after.user).context("the user has more than before")?;
+    let earned = after.farmer.checked_sub(before.farmer).context("the farmer has less than before")?;
+    ensure!(paid == earned, "{paid} left the user, {earned} arrived at the farmer");
+    ensure!(paid == price * u128::from(periods), "{paid} was paid for {periods} periods of {price}");
+    ensure!(after.escrow == 0, "{} is left in escrow", after.escrow);
+    let steps = report["steps"].as_array().context("no steps")?;
+    let order: Vec<u64> = steps.iter().filter_map(|step| step["at_ms"].as_u64()).collect();
+    ensure!(order.is_sorted(), "the steps are out of order: {order:?}");
+    Ok(())
+}
+
+fn last_page(report: &Value, before: Balances, after: Balances) -> Result<()> {
+    heading("What happened");
+    let at = |name: &str| {
+        let steps = report["steps"].as_array()?;
+        steps.iter().find(|step| step["name"] == name)?["at_ms"].as_u64()
+    };
+    let gap = |from: &str, to: &str| match (at(from), at(to)) {
+        (Some(from), Some(to)) => format!("{:>6.1} s", to.saturating_sub(from) as f64 / 1000.0),
+        _ => "     –".into(),
+    };
+    eprintln!(" power on to PID 1 {}    request to first offer {}", gap("power_on", "pid1"), gap("request", "first_offer"));
+    eprintln!(" PID 1 to joined   {}    lock to ready          {}", gap("pid1", "joined"), gap("funded", "ready"));
+    eprintln!(" cancel to receipt {}    ready to logged in     {}", gap("cancelled", "receipt"), gap("ready", "logged_in"));
+    eprintln!("\n {:<10}{:>14}{:>14}", "", "before", "after");
+    for (who, before, after) in [
+        ("user", before.user, after.user),
+        ("farmer", before.farmer, after.farmer),
+        ("escrow", before.escrow, after.escrow),
+    ] {
+        eprintln!(" {who:<10}{:>14}{:>14}", money(before), money(after));
+    }
+    Ok(())
+}
+
+fn figures_so_far(moments: &[Moment], request: &Answer, bought: &Answer, power_on: SystemTime) -> Result<()> {
+    let at = |name: &str| moments.iter().find(|moment| moment.name == name).map_or(0, |moment| moment.at_ms);
+    let seconds = |ms: u64| ms as f64 / 1000.0;
+    let (funded, ready) = (since(power_on, bought, "/times/funded")?, since(power_on, bought, "/times/ready")?);
+    let (asked, offered) =
+        (since(power_on, request, "/times/request_sent")?, since(power_on, request, "/times/first_offer")?);
+    eprintln!(
+        " power on to PID 1 {:.1} s · to joined {:.1} s · request to offer {:.1} s · lock to ready {:.1} s\n",
+        seconds(at("pid1")),
+        seconds(at("joined")),
+        seconds(offered.saturating_sub(asked)),
+        seconds(ready.saturating_sub(funded)),
+    );
+    Ok(())
+}
+
+/// Smallest units as a person reads them: play money has six decimals.
+fn money(units: u128) -> String {
+    let (whole, rest) = (units / 1_000_000, units % 1_000_000);
+    if rest % 10_000 == 0 { format!("{whole}.{:02}", rest / 10_000) } else { format!("{whole}.{rest:06}") }
+}
+
+fn between(from: SystemTime, to: SystemTime) -> u64 {
+    to.duration_since(from).map_or(0, |gap| gap.as_millis() as u64)
+}
+
+fn since(power_on: SystemTime, answer: &Answer, pointer: &str) -> Result<u64> {
+    let at = answer.json.pointer(pointer).and_then(Value::as_u64);
+    let at = at.with_context(|| format!("no time at {pointer}: {}", answer.out))?;
+    Ok(between(power_on, UNIX_EPOCH + Duration::from_millis(at)))
+}
