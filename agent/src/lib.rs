@@ -1,1 +1,3 @@
-//! agent
+//! The node: what `agent run` is made of.
+
+pub mod farmer;
