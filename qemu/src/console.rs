@@ -161,6 +161,12 @@ impl Running {
         &self.history
     }
 
+    /// Forgets the lines so far, so that `seen` speaks of what comes after.
+    pub fn forget(&mut self) {
+        self.drain();
+        self.history.clear();
+    }
+
     /// Types text into the console.
     pub fn type_text(&mut self, text: &str) -> std::io::Result<()> {
         match &mut self.stdin {

@@ -1,0 +1,140 @@
+//! The plan of the house, held against the code: which room may know which, and where `unsafe` lives.
+//! The plan is drawn and explained in ARCHITECTURE.md; a new arrow is a decision, made here and there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Every room with the rooms it may use. Listed from the ground up: a room uses only rooms above it in this list.
+const PLAN: [(&str, &[&str]); 17] = [
+    ("escrow", &[]),
+    ("inventory", &[]),
+    ("grid", &[]),
+    ("host", &[]),
+    ("qemu", &[]),
+    ("packages", &[]),
+    ("market", &["escrow"]),
+    ("ledger", &["escrow"]),
+    ("storage", &["host"]),
+    ("provision", &["host", "storage", "inventory", "market"]),
+    ("initramfs", &["packages"]),
+    ("image", &["packages", "initramfs"]),
+    ("stage", &["image", "qemu"]),
+    ("agent", &["provision", "market", "ledger", "grid", "inventory", "host", "storage", "escrow"]),
+    ("cli", &["market", "ledger", "grid", "escrow"]),
+    ("xtask", &["packages", "initramfs", "image", "qemu", "stage"]),
+    ("tests", &["provision", "storage", "inventory", "host", "market", "qemu", "stage"]),
+];
+
+/// What the pure rooms never link: they know no clock, no file, no runtime.
+const NOT_IN_PURE_ROOMS: [&str; 6] = ["tokio", "reqwest", "rusqlite", "iroh", "nix", "getrandom"];
+
+/// Longer than this, a file is two things.
+const LINES_AT_MOST: usize = 500;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_path_buf()
+}
+
+fn metadata() -> Value {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo metadata runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON")
+}
+
+/// Every package of the workspace with its dependencies that are not for tests only.
+fn rooms() -> BTreeMap<String, Vec<String>> {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().expect("packages");
+    packages
+        .iter()
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().expect("dependencies");
+            let names = dependencies
+                .iter()
+                .filter(|dependency| dependency["kind"] != "dev")
+                .filter_map(|dependency| dependency["name"].as_str().map(String::from));
+            (package["name"].as_str().expect("a name").to_string(), names.collect())
+        })
+        .collect()
+}
+
+#[test]
+fn the_plan_itself_has_no_circle() {
+    for (index, (room, uses)) in PLAN.iter().enumerate() {
+        for used in *uses {
+            let place = PLAN.iter().position(|(name, _)| name == used);
+            assert!(place.is_some_and(|place| place < index), "{room} uses {used}, which is not above it");
+        }
+    }
+}
+
+#[test]
+fn every_arrow_is_in_the_plan() {
+    let plan: BTreeMap<&str, &[&str]> = PLAN.into_iter().collect();
+    let rooms = rooms();
+    for (room, dependencies) in &rooms {
+        let allowed = plan.get(room.as_str()).unwrap_or_else(|| panic!("{room} is not in the plan"));
+        for dependency in dependencies.iter().filter(|name| rooms.contains_key(*name)) {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{room} uses {dependency}: that arrow is not in the plan"
+            );
+        }
+    }
+    for (room, _) in PLAN {
+        assert!(rooms.contains_key(room), "{room} is in the plan and not in the workspace");
+    }
+}
+
+#[test]
+fn pure_rooms_stay_pure() {
+    let rooms = rooms();
+    for room in ["escrow", "market", "inventory"] {
+        for name in NOT_IN_PURE_ROOMS {
+            assert!(!rooms[room].iter().any(|dependency| dependency == name), "{room} links {name}");
+        }
+    }
+}
+
+fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of the workspace").flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn unsafe_has_two_homes_and_no_file_is_two_things() {
+    let root = root();
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 50, "only {} source files were found", files.len());
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a source file is UTF-8");
+        let place = file.strip_prefix(&root).expect("below the root");
+        let at_home = place.starts_with("crates/host") || place.starts_with("crates/storage");
+        for (index, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let is_unsafe = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"].iter().any(|word| code.contains(word));
+            // This file names the words it looks for.
+            if is_unsafe && !at_home && !place.ends_with("house/main.rs") {
+                panic!("{}:{}: unsafe outside crates/host and crates/storage", place.display(), index + 1);
+            }
+        }
+        let lines = text.lines().count();
+        assert!(lines <= LINES_AT_MOST, "{} has {lines} lines, more than {LINES_AT_MOST}", place.display());
+    }
+}

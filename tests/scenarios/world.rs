@@ -1,0 +1,169 @@
+//! What the scenarios share: the stage, the node that is switched off and on, the space that was bought.
+
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use qemu::Running;
+use stage::{Answer, Artefacts, Node, NodeSettings, Person, Stage};
+
+/// Starts empty; scenarios fill it in their order.
+#[derive(Default)]
+pub struct World {
+    stage: Option<Stage>,
+    people: Option<(Person, Person)>,
+    node: Option<Node>,
+    running: Option<Running>,
+    space: Option<String>,
+    /// What the user was given, smallest units.
+    pub funded: u128,
+    /// What a period of the bought space costs.
+    pub price_of_period: u128,
+}
+
+const NEEDS: [&str; 10] =
+    ["--cpu", "0.5", "--memory", "256MiB", "--disk", "1GiB", "--duration", "3h", "--period", "1h"];
+
+impl World {
+    fn stage(&mut self) -> Result<&Stage> {
+        if self.stage.is_none() {
+            let folder = PathBuf::from(std::env::var("STEADING_ARTEFACTS").context(
+                "STEADING_ARTEFACTS is not set: run these tests by ./x test --scenarios",
+            )?);
+            let artefacts = Artefacts {
+                kernel: folder.join("vmlinux"),
+                initramfs: folder.join("initramfs.cpio"),
+                base: folder.join("base.erofs"),
+                client: std::env::var("STEADING_CLIENT").context("STEADING_CLIENT is not set")?.into(),
+            };
+            let dir = folder.with_file_name("scenarios");
+            if dir.exists() {
+                std::fs::remove_dir_all(&dir)?;
+            }
+            let stage = Stage::open(&dir, artefacts, "scenarios")?;
+            let (user, farmer) = (stage.person("user")?, stage.person("farmer")?);
+            self.funded = 100_000_000;
+            stage.fund(user.address(), self.funded as u64)?;
+            self.people = Some((user, farmer));
+            self.stage = Some(stage);
+        }
+        self.stage.as_ref().context("no stage")
+    }
+
+    /// The one who buys.
+    pub fn user(&self) -> Result<&Person> {
+        Ok(&self.people.as_ref().context("no stage yet: an earlier scenario failed")?.0)
+    }
+
+    /// The one who sells.
+    pub fn farmer(&self) -> Result<&Person> {
+        Ok(&self.people.as_ref().context("no stage yet: an earlier scenario failed")?.1)
+    }
+
+    /// A node whose farmer left the wallet out.
+    pub fn start_node_without_wallet(&mut self) -> Result<Running> {
+        let stage = self.stage()?;
+        let mut settings = NodeSettings::new("walletless", "");
+        settings.wallet = None;
+        settings.disks = vec![8 << 30];
+        Node::prepare(stage, settings)?.power_on()
+    }
+
+    /// The node that sells.
+    pub fn start_node(&mut self) -> Result<()> {
+        self.stage()?;
+        let settings = NodeSettings::new("seller", self.farmer()?.address());
+        let stage = self.stage.as_ref().context("no stage")?;
+        self.node = Some(Node::prepare(stage, settings)?);
+        self.power_on()
+    }
+
+    /// Powers it on and waits until it sells.
+    pub fn power_on(&mut self) -> Result<()> {
+        let mut running = self.node.as_ref().context("no node")?.power_on()?;
+        stage::wait_until_selling(&mut running)?;
+        self.running = Some(running);
+        Ok(())
+    }
+
+    /// Pulls the plug.
+    pub fn cut_power(&mut self) -> Result<()> {
+        self.running.take().context("no node runs")?.cut_power();
+        Ok(())
+    }
+
+    /// Waits for words on the node's console, those already seen in this boot included.
+    pub fn wait_for(&mut self, words: &str) -> Result<()> {
+        let running = self.running.as_mut().context("no node runs")?;
+        if running.seen(words).is_none() {
+            running.wait_for(words, Duration::from_secs(120))?;
+        }
+        Ok(())
+    }
+
+    /// The id of the node, as the user's client sees it.
+    pub fn node_id(&self) -> Result<String> {
+        let nodes = self.user()?.run(&["nodes", "--json"])?.expect_success("listing nodes")?;
+        Ok(nodes.text("/nodes/0/id")?.to_string())
+    }
+
+    /// Buys a small space.
+    pub fn buy(&mut self) -> Result<Answer> {
+        let answer = self.user()?.run(&[&["buy"], &NEEDS[..], &["--json"]].concat())?.expect_success("buying")?;
+        self.space = Some(answer.text("/name")?.to_string());
+        self.price_of_period = answer.amount("/price_of_period")?;
+        Ok(answer)
+    }
+
+    /// Begins to buy, and returns while the client works.
+    pub fn start_buying(&mut self) -> Result<Child> {
+        let arguments = [&["buy"], &NEEDS[..], &["--json"]].concat();
+        let mut command = self.user()?.command(&arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A line of the boot or of an earlier sale must not be taken for this one's.
+        if let Some(running) = self.running.as_mut() {
+            running.forget();
+        }
+        command.spawn().context("starting the client")
+    }
+
+    /// The name of the bought space.
+    pub fn space(&self) -> Result<String> {
+        self.space.clone().context("nothing was bought: an earlier scenario failed")
+    }
+
+    /// The name of the one space that `spaces --json` shows as open.
+    pub fn open_space(&self, listed: &Answer) -> Result<String> {
+        let spaces = listed.json["spaces"].as_array().context("no list of spaces")?;
+        let open: Vec<&str> = spaces
+            .iter()
+            .filter(|space| space["state"] != "ended")
+            .filter_map(|space| space["name"].as_str())
+            .collect();
+        ensure!(open.len() == 1, "open spaces: {open:?} in {}", listed.out);
+        Ok(open[0].to_string())
+    }
+
+    /// The ssh_config that the client wrote.
+    pub fn ssh_config(&self) -> Result<PathBuf> {
+        let path = self.user()?.home().join("ssh_config");
+        ensure!(path.exists(), "{} is not there", path.display());
+        Ok(path)
+    }
+
+    /// A folder for files of a scenario.
+    pub fn scratch(&self) -> Result<PathBuf> {
+        let dir = self.stage.as_ref().context("no stage")?.dir().join("scratch");
+        std::fs::create_dir_all(&dir)?;
+        Ok(dir)
+    }
+
+    /// The last lines of the node's console: what a failed scenario shows.
+    pub fn tail(&mut self) -> String {
+        let Some(running) = self.running.as_mut() else { return String::new() };
+        let lines = running.history();
+        let from = lines.len().saturating_sub(40);
+        lines[from..].iter().map(|line| format!("  node | {}\n", line.text)).collect()
+    }
+}

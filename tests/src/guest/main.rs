@@ -1,0 +1,41 @@
+//! Tests that need a real kernel with device-mapper, cgroups and namespaces of its own.
+//!
+//! ```text
+//! ./x test ──► QEMU ──► init (PID 1) ──► guest-tests run ──► trials, one after the other
+//!                                              └──► "guest tests: N passed, M failed", power off
+//! ```
+//!
+//! Trials share one boot, so each leaves the machine as it found it, or says so in its name.
+
+mod machine;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A trial whose error is shown with all its causes.
+pub fn trial(name: &str, test: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:#}"))))
+}
+
+fn main() -> ExitCode {
+    // At halt, init calls whatever stands in the agent's place to close volumes: trials close their own.
+    if std::env::args().nth(1).as_deref() == Some("close") {
+        return ExitCode::SUCCESS;
+    }
+    println!("guest tests: started");
+    let arguments = Arguments { filter: filter(), test_threads: Some(1), ..Arguments::default() };
+    let trials = [machine::trials()].into_iter().flatten().collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    println!("guest tests: {} passed, {} failed", conclusion.num_passed, conclusion.num_failed);
+    if let Err(error) = host::power::request_power_off() {
+        println!("guest tests: cannot power off: {error}");
+    }
+    conclusion.exit_code()
+}
+
+/// `guest-tests=NAME` on the kernel's command line: only trials whose name contains it.
+fn filter() -> Option<String> {
+    let line = std::fs::read_to_string("/proc/cmdline").ok()?;
+    line.split_whitespace().find_map(|word| word.strip_prefix("guest-tests=")).map(String::from)
+}
