@@ -1,9 +1,12 @@
-//! The verbs that make artefacts, each from those before it: packages → sysroot → initramfs, base → image.
+//! The verbs that make artefacts, each from those before it: packages → sysroot → base → initramfs → image.
 
+use crate::build;
 use crate::options::Options;
 use crate::tree::Tree;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use initramfs::{Choice, ImageFacts, Recipe};
 use packages::{Set, Store};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Says what goes on, on stderr, so that stdout stays for answers.
@@ -49,15 +52,123 @@ pub fn sysroot(mut options: Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `./x initramfs`
+pub fn initramfs(mut options: Options) -> Result<ExitCode> {
+    let tree = Tree::here();
+    let store = store(&tree, &mut options)?;
+    let build = !options.flag("no-build");
+    options.done()?;
+    if build {
+        ensure_programs(&tree, &store)?;
+    }
+    let boot = ensure_boot(&tree, &store)?;
+    println!("{}\n{}", boot.vmlinux.display(), boot.initramfs.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a machine starts from.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// The kernel as an ELF file, for QEMU.
+    pub vmlinux: PathBuf,
+    /// The signed kernel.
+    pub vmlinuz: PathBuf,
+    /// The initramfs of the product, with the modules of virtual machines.
+    pub initramfs: PathBuf,
+}
+
 /// The sysroot is there and is made of the pinned packages.
 pub fn ensure_sysroot(tree: &Tree, store: &Store) -> Result<()> {
-    let fetched = store.fetch(&[Set::Sysroot], &say)?;
-    if packages::unpack::unpack(&fetched, &tree.sysroot())? {
+    unpacked(store, &[Set::Sysroot], &tree.sysroot()).map(|_| ())
+}
+
+/// Our programs are there and are up to date.
+pub fn ensure_programs(tree: &Tree, store: &Store) -> Result<()> {
+    ensure_sysroot(tree, store)?;
+    build::ensure(tree)
+}
+
+/// Kernel and initramfs are there and are up to date with the programs.
+pub fn ensure_boot(tree: &Tree, store: &Store) -> Result<Boot> {
+    let (vmlinux, vmlinuz) = ensure_kernel(tree, store)?;
+    let initramfs = tree.artefact("image/initramfs.cpio");
+    assemble_initramfs(tree, store, &build::program(tree, "agent")?, &[], &initramfs)?;
+    Ok(Boot {
+        vmlinux,
+        vmlinuz,
+        initramfs,
+    })
+}
+
+/// `(vmlinux, vmlinuz)` under `target/image`.
+fn ensure_kernel(tree: &Tree, store: &Store) -> Result<(PathBuf, PathBuf)> {
+    let kernel = tree.artefact("image/kernel");
+    let (vmlinux, vmlinuz) = (tree.artefact("image/vmlinux"), tree.artefact("image/vmlinuz"));
+    let fetched = store.fetch(&[Set::Kernel], &say)?;
+    let anew = unpacked(store, &[Set::Kernel], &kernel)?;
+    if anew || !vmlinux.exists() || !vmlinuz.exists() {
+        std::fs::copy(
+            kernel.join(format!("boot/vmlinuz-{}", fetched.kernel()?)),
+            &vmlinuz,
+        )?;
+        initramfs::kernel::extract(&vmlinuz, &vmlinux)?;
+    }
+    Ok((vmlinux, vmlinuz))
+}
+
+/// An initramfs with `agent` at `/sbin/agent` and further files (absolute path inside, file here).
+pub fn assemble_initramfs(
+    tree: &Tree,
+    store: &Store,
+    agent: &Path,
+    extra: &[(String, PathBuf)],
+    out: &Path,
+) -> Result<()> {
+    let programs = tree.artefact("image/programs");
+    unpacked(store, &[Set::Programs], &programs)?;
+    let kernel = store.fetch(&[Set::Kernel], &say)?;
+    let name = out.file_stem().context("the initramfs needs a file name")?;
+    let summary = initramfs::assemble(
+        &Recipe {
+            init: &build::program(tree, "init")?,
+            agent,
+            trees: &[programs, tree.sysroot()],
+            kernel_tree: &tree.artefact("image/kernel"),
+            modules: Choice::Qemu,
+            extra,
+            firmware: None,
+            facts: ImageFacts {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                kernel: kernel.kernel()?.to_owned(),
+                base_digest: String::new(),
+                base_bytes: 0,
+                locked: kernel.locked,
+                seccomp: None,
+            },
+            scratch: &tree.artefact("image/scratch").join(name),
+        },
+        out,
+    )?;
+    say(&format!(
+        "{}: {:.1} MB, {} modules, {} libraries",
+        out.display(),
+        summary.bytes as f64 / 1e6,
+        summary.modules,
+        summary.libraries
+    ));
+    Ok(())
+}
+
+/// Unpacks packages to a tree where it does not hold them yet; true where it was made anew.
+fn unpacked(store: &Store, sets: &[Set], path: &Path) -> Result<bool> {
+    let fetched = store.fetch(sets, &say)?;
+    let anew = packages::unpack::unpack(&fetched, path)?;
+    if anew {
         say(&format!(
             "unpacked {} packages to {}",
             fetched.debs.len(),
-            tree.sysroot().display()
+            path.display()
         ));
     }
-    Ok(())
+    Ok(anew)
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use std::process::ExitCode;
 
 mod artefacts;
+mod build;
 mod options;
 mod tree;
 
@@ -24,6 +25,11 @@ const VERBS: &[Verb] = &[
         "sysroot",
         "unpack what everything is linked against",
         artefacts::sysroot,
+    ),
+    (
+        "initramfs",
+        "build our programs, assemble kernel and initramfs for QEMU (--no-build: from what was built)",
+        artefacts::initramfs,
     ),
 ];
 
