@@ -1,1 +1,25 @@
-//! storage
+//! LVM and LUKS through their C libraries, and what is on a disk through libblkid.
+//!
+//! ```text
+//!   provision ──► Storage (a handle; clone it)
+//!                    │ closures, one after the other
+//!                    ▼
+//!              one owner thread ──► lvm::Lvm    liblvm2cmd   ┐ both stand on one libdevmapper,
+//!                               ──► luks        libcryptsetup┘ which has global state
+//!
+//!   probe ──► libblkid, one probe a call, any thread
+//! ```
+//!
+//! Invariants: no call into liblvm2cmd or libcryptsetup is made from any other thread than the
+//! owner; no function here decides whether something *should* be done, and none knows a sale.
+//!
+//! This crate holds `unsafe`: calls into C through `extern "C"` in [`lvm`], where no binding
+//! exists. Each has a SAFETY comment. All names of devices come from `host::names`.
+#![allow(unsafe_code)]
+
+pub mod luks;
+pub mod lvm;
+mod owner;
+pub mod probe;
+
+pub use owner::{OwnerError, Storage};

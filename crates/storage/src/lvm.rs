@@ -1,0 +1,208 @@
+//! LVM: typed calls over liblvm2cmd.
+//!
+//! ```text
+//!   Lvm::lv_create(..) ─► "lvcreate --yes -Wn -Zn -L …b -n NAME GROUP" ─► lvm2_run
+//!                                                                           │ log callback
+//!   Report as JSON, errors as the library's last lines  ◄───────────────────┘ line by line
+//! ```
+//!
+//! liblvm2cmd takes command lines and answers through its log function; everything that comes
+//! back is text. Invariants: a word that is put into a command line is checked first
+//! ([`LvmError::Word`]), so that no name can become an option or a second argument; only linear
+//! volumes are made; volumes are activated by us alone, since nothing else on the node does.
+
+pub(crate) mod config;
+mod ffi;
+mod report;
+mod words;
+
+use std::path::{Path, PathBuf};
+
+pub use config::CONFIG_DIR;
+pub(crate) use ffi::LvmSession;
+pub use report::{LogicalVolume, PhysicalVolume, VolumeGroup};
+use words::Word;
+
+use crate::owner::{OwnerError, Storage};
+
+/// The size of an extent: every volume is a multiple of it.
+pub const EXTENT_BYTES: u64 = 4 << 20;
+
+/// Why LVM did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum LvmError {
+    /// LVM's configuration could not be written.
+    #[error("cannot write {path}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// This machine has an LVM configuration that we did not write: it is not a node.
+    #[error("{path} is not ours: this machine has its own LVM, and its disks are left alone")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// liblvm2cmd gave no handle.
+    #[error("LVM did not start: {0}")]
+    Start(String),
+    /// A name, tag or path that LVM's command line cannot carry.
+    #[error("{word:?} cannot be a {what} of LVM")]
+    Word {
+        /// What it was to be.
+        what: &'static str,
+        /// The word.
+        word: String,
+    },
+    /// The command failed.
+    #[error("{command} failed ({code}): {}", lines.join(" / "))]
+    Failed {
+        /// The command's name and its object.
+        command: String,
+        /// `lvm2_run`'s answer: 2 no such command, 3 invalid parameters, 5 processing failed.
+        code: i32,
+        /// The library's last lines.
+        lines: Vec<String>,
+    },
+    /// A report that is not what was asked for.
+    #[error("{command} gave a report that cannot be read: {why}")]
+    Report {
+        /// The command's name.
+        command: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// The owner thread.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+}
+
+/// LVM, spoken to through the owner thread.
+#[derive(Clone)]
+pub struct Lvm {
+    storage: Storage,
+}
+
+impl Lvm {
+    pub(crate) fn new(storage: Storage) -> Self {
+        Self { storage }
+    }
+
+    fn run(&self, line: Vec<Word>) -> Result<Vec<String>, LvmError> {
+        let line = words::line(&line);
+        self.storage.run(move |libraries| libraries.lvm.run(&line))?
+    }
+
+    /// All physical volumes that are seen, those without a group too.
+    ///
+    /// # Errors
+    /// When LVM fails or its report cannot be read.
+    pub fn pvs(&self) -> Result<Vec<PhysicalVolume>, LvmError> {
+        report::physical_volumes(&self.run(report::command("pvs", report::PV_FIELDS))?)
+    }
+
+    /// All volume groups that are seen.
+    ///
+    /// # Errors
+    /// As [`Lvm::pvs`].
+    pub fn vgs(&self) -> Result<Vec<VolumeGroup>, LvmError> {
+        report::volume_groups(&self.run(report::command("vgs", report::VG_FIELDS))?)
+    }
+
+    /// All logical volumes of `group`, or of every group.
+    ///
+    /// # Errors
+    /// As [`Lvm::pvs`]; a group that is not there is an error.
+    pub fn lvs(&self, group: Option<&str>) -> Result<Vec<LogicalVolume>, LvmError> {
+        let mut line = report::command("lvs", report::LV_FIELDS);
+        if let Some(group) = group {
+            line.push(Word::name("volume group", group)?);
+        }
+        report::logical_volumes(&self.run(line)?)
+    }
+
+    /// Makes `device` a physical volume. What signatures it carries are wiped: ask first.
+    ///
+    /// # Errors
+    /// When LVM fails.
+    pub fn pv_create(&self, device: &Path) -> Result<(), LvmError> {
+        let mut line = words::fixed(&["pvcreate", "--yes", "--zero", "y"]);
+        line.push(Word::device(device)?);
+        self.run(line).map(drop)
+    }
+
+    /// Makes a group of one physical volume.
+    ///
+    /// # Errors
+    /// When LVM fails, or the group exists.
+    pub fn vg_create(&self, group: &str, device: &Path, tags: &[&str]) -> Result<(), LvmError> {
+        let mut line = words::fixed(&["vgcreate", "--yes", "--physicalextentsize", "4m"]);
+        words::add_tags(&mut line, tags)?;
+        line.push(Word::name("volume group", group)?);
+        line.push(Word::device(device)?);
+        self.run(line).map(drop)
+    }
+
+    /// Activates (`true`) or deactivates every volume of a group.
+    ///
+    /// # Errors
+    /// When LVM fails; deactivating fails while a volume is open.
+    pub fn vg_activate(&self, group: &str, active: bool) -> Result<(), LvmError> {
+        let mut line = words::fixed(&["vgchange", if active { "-ay" } else { "-an" }]);
+        line.push(Word::name("volume group", group)?);
+        self.run(line).map(drop)
+    }
+
+    /// Makes and activates a linear volume of at least `bytes` (rounded up to whole extents).
+    /// Nothing is wiped or zeroed (`-Wn -Zn`): whoever fills it does so knowingly.
+    ///
+    /// # Errors
+    /// When LVM fails, there is too little room, or the volume exists.
+    pub fn lv_create(&self, group: &str, name: &str, bytes: u64, tags: &[&str]) -> Result<(), LvmError> {
+        let mut line = words::fixed(&["lvcreate", "--yes", "--type", "linear", "-Wn", "-Zn", "-L"]);
+        line.push(Word::bytes(bytes));
+        words::add_tags(&mut line, tags)?;
+        line.extend(words::fixed(&["-n"]));
+        line.push(Word::name("logical volume", name)?);
+        line.push(Word::name("volume group", group)?);
+        self.run(line).map(drop)
+    }
+
+    /// Grows a volume to `bytes` (rounded up to whole extents).
+    ///
+    /// # Errors
+    /// When LVM fails, there is too little room, or it already has that size or a larger one.
+    pub fn lv_extend(&self, group: &str, name: &str, bytes: u64) -> Result<(), LvmError> {
+        let mut line = words::fixed(&["lvextend", "--yes", "-L"]);
+        line.push(Word::bytes(bytes));
+        line.push(Word::volume(group, name)?);
+        self.run(line).map(drop)
+    }
+
+    /// Makes a volume read-only and adds a tag to it, in one change of the group's metadata.
+    ///
+    /// # Errors
+    /// When LVM fails.
+    pub fn lv_seal(&self, group: &str, name: &str, tag: &str) -> Result<(), LvmError> {
+        let mut line = words::fixed(&["lvchange", "--yes", "--permission", "r"]);
+        line.push(Word::volume(group, name)?);
+        self.run(line)?;
+        let mut line = words::fixed(&["lvchange", "--yes"]);
+        words::add_tags(&mut line, &[tag])?;
+        line.push(Word::volume(group, name)?);
+        self.run(line).map(drop)
+    }
+
+    /// Removes a volume; its extents are discarded where the disk can.
+    ///
+    /// # Errors
+    /// When LVM fails, the volume is open, or it is not there.
+    pub fn lv_remove(&self, group: &str, name: &str) -> Result<(), LvmError> {
+        let mut line = words::fixed(&["lvremove", "--yes"]);
+        line.push(Word::volume(group, name)?);
+        self.run(line).map(drop)
+    }
+}

@@ -1,0 +1,124 @@
+//! The one thread that speaks to liblvm2cmd and libcryptsetup.
+//!
+//! Both libraries keep global state and share libdevmapper's (its log function, its list of
+//! pending node operations), and libcryptsetup's binding refuses a second thread by a panic. So
+//! there is one thread, and callers hand it closures. There is no lock in its place on purpose:
+//! a lock would let a C library see its thread-local state (`errno`, the thread keyring, LVM's
+//! memory pools) from many threads in turn.
+//!
+//! A panic in a closure is caught and told to its caller; the thread goes on.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc;
+
+use crate::luks::Luks;
+use crate::lvm::{Lvm, LvmError, LvmSession};
+
+/// Room for LVM's own use: it reserves and touches stack ahead of critical sections.
+const STACK_BYTES: usize = 8 << 20;
+
+type Job = Box<dyn FnOnce(&mut Libraries) + Send>;
+
+/// What lives on the owner thread, and nowhere else.
+pub(crate) struct Libraries {
+    pub(crate) lvm: LvmSession,
+}
+
+/// Why the owner thread did not answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OwnerError {
+    /// The thread could not be started.
+    #[error("the storage thread did not start: {0}")]
+    NotStarted(String),
+    /// The thread has ended.
+    #[error("the storage thread has ended")]
+    Gone,
+    /// The call panicked: a defect in a binding or here.
+    #[error("a storage call panicked: {0}")]
+    Panicked(String),
+}
+
+/// A handle to the owner thread. Clones speak to the same thread; it ends with the last of them.
+///
+/// Calls block until the library has answered: tens to hundreds of milliseconds. From async code
+/// call them on a blocking thread.
+#[derive(Clone)]
+pub struct Storage {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Storage {
+    /// Starts the thread and LVM in it, with the configuration under [`crate::lvm::CONFIG_DIR`].
+    ///
+    /// # Errors
+    /// When the configuration is somebody else's or cannot be written, or LVM does not start.
+    pub fn start() -> Result<Self, LvmError> {
+        Self::start_in(Path::new(crate::lvm::CONFIG_DIR))
+    }
+
+    fn start_in(config_dir: &Path) -> Result<Self, LvmError> {
+        crate::lvm::config::write(config_dir)?;
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let (ready, started) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("storage".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || own(&queue, &ready))
+            .map_err(|e| OwnerError::NotStarted(e.to_string()))?;
+        started.recv().map_err(|_| OwnerError::Gone)??;
+        Ok(Self { jobs })
+    }
+
+    /// LVM.
+    pub fn lvm(&self) -> Lvm {
+        Lvm::new(self.clone())
+    }
+
+    /// LUKS.
+    pub fn luks(&self) -> Luks {
+        Luks::new(self.clone())
+    }
+
+    /// Runs `job` on the owner thread and waits for its answer.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Libraries) -> T + Send + 'static,
+    ) -> Result<T, OwnerError> {
+        let (answer, answered) = mpsc::channel();
+        let job: Job = Box::new(move |libraries| {
+            let result = catch_unwind(AssertUnwindSafe(|| job(libraries)));
+            // The caller may have gone; its work is done all the same.
+            let _ = answer.send(result.map_err(|panic| words(panic.as_ref())));
+        });
+        self.jobs.send(job).map_err(|_| OwnerError::Gone)?;
+        answered
+            .recv()
+            .map_err(|_| OwnerError::Gone)?
+            .map_err(OwnerError::Panicked)
+    }
+}
+
+fn own(queue: &mpsc::Receiver<Job>, ready: &mpsc::Sender<Result<(), LvmError>>) {
+    let lvm = match LvmSession::start() {
+        Ok(lvm) => lvm,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let _ = ready.send(Ok(()));
+    let mut libraries = Libraries { lvm };
+    while let Ok(job) = queue.recv() {
+        job(&mut libraries);
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

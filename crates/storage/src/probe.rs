@@ -1,0 +1,133 @@
+//! What is on a disk: a question that decides whether it may be taken.
+//!
+//! ```text
+//!   0      4 MiB                                              size-4 MiB   size
+//!   ├ read all ─┼── s ── s ── s ── 64 samples of 4 KiB ── s ── s ──┼ read all ─┤
+//!   libblkid: every superblock and partition table it knows, at both ends
+//! ```
+//!
+//! Invariant: [`Content::Empty`] means that libblkid finds nothing *and* every byte read is zero.
+//! A disk that cannot be read is [`Content::Unreadable`], never empty. Text that stood on the disk
+//! (labels, UUIDs) is cleaned before anybody sees it. Nothing is written.
+
+mod samples;
+mod signature;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use samples::{EDGE_BYTES, SAMPLE_BYTES, SAMPLES, SampleHash};
+pub use signature::{Signature, Usage};
+
+/// What is on a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing: no signature, and all that was read is zero.
+    Empty,
+    /// Something that libblkid knows.
+    Found {
+        /// All of it, in the order in which it was found; at least one.
+        signatures: Vec<Signature>,
+        /// The hash of all that was read.
+        samples: SampleHash,
+    },
+    /// No signature, but bytes that are not zero.
+    NotZero {
+        /// Where the first of them was seen.
+        offset: u64,
+        /// The hash of all that was read.
+        samples: SampleHash,
+    },
+    /// It could not be read.
+    Unreadable {
+        /// Why, with the place.
+        why: String,
+    },
+}
+
+/// Why a disk could not be looked at. What is wrong with the disk itself is
+/// [`Content::Unreadable`].
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open {path}")]
+pub struct ProbeError {
+    /// The device.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+impl Content {
+    /// In plain words, for a person: `ext4 "backup"`, `NTFS`, `a partition table (gpt) with 3
+    /// partitions`.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Empty => "nothing".to_owned(),
+            Self::Found { signatures, .. } => signatures
+                .iter()
+                .map(Signature::words)
+                .collect::<Vec<_>>()
+                .join(" and "),
+            Self::NotZero { offset, .. } => {
+                format!("bytes that are not zero, first at {offset}")
+            }
+            Self::Unreadable { why } => format!("unreadable: {why}"),
+        }
+    }
+
+    /// The content's name in a consent: types with their UUIDs, or the hash of the samples where
+    /// there is none. No comma, quote or backslash is in it. `None` for what no consent can name.
+    pub fn fingerprint(&self) -> Option<String> {
+        match self {
+            Self::Empty | Self::Unreadable { .. } => None,
+            Self::NotZero { samples, .. } => Some(format!("data {samples}")),
+            Self::Found { signatures, samples } => {
+                let named = |s: &Signature| s.uuid.as_ref().map(|id| format!("{} {id}", s.kind));
+                let all: Option<Vec<_>> = signatures.iter().map(named).collect();
+                Some(all.map_or_else(
+                    || {
+                        let kinds: Vec<_> = signatures.iter().map(|s| s.kind.as_str()).collect();
+                        format!("{} {samples}", kinds.join(" + "))
+                    },
+                    |named| named.join(" + "),
+                ))
+            }
+        }
+    }
+}
+
+/// Looks at a block device, or at a file that stands for one. Reads 8 MiB and 64 samples.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn probe(path: &Path) -> Result<Content, ProbeError> {
+    let error = |source| ProbeError {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(error)?;
+    let size = samples::size(&file).map_err(error)?;
+    let signatures = match signature::find(&file, size) {
+        Ok(signatures) => signatures,
+        Err(why) => return Ok(Content::Unreadable { why }),
+    };
+    let read = match samples::read(&file, size) {
+        Ok(read) => read,
+        Err(why) => return Ok(Content::Unreadable { why }),
+    };
+    Ok(match (signatures.is_empty(), read.first_not_zero) {
+        (false, _) => Content::Found {
+            signatures,
+            samples: read.hash,
+        },
+        (true, Some(offset)) => Content::NotZero {
+            offset,
+            samples: read.hash,
+        },
+        (true, None) => Content::Empty,
+    })
+}
+
+#[cfg(test)]
+mod tests;
