@@ -1,0 +1,79 @@
+//! One bidirectional stream and the connection that carries it.
+//!
+//! Invariant: letting go of a stream ends it properly. A QUIC connection closes when its last
+//! handle is dropped, and takes unsent bytes with it; so on drop the sending half is finished and
+//! the connection is held, in the background and within [`LINGER`], until the other end has it all.
+
+use std::time::Duration;
+
+use iroh::endpoint::{Connection, RecvStream, SendStream};
+
+use crate::PeerId;
+
+/// How long the last bytes of a dropped stream may take.
+pub(crate) const LINGER: Duration = Duration::from_secs(10);
+
+/// Both halves and the connection.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    send: Option<SendStream>,
+    pub(crate) recv: RecvStream,
+    connection: Connection,
+    /// Counts this stream among those of an accepted connection.
+    open: Option<std::sync::Arc<()>>,
+}
+
+impl Carried {
+    pub(crate) fn new(
+        connection: Connection,
+        send: SendStream,
+        recv: RecvStream,
+        open: Option<std::sync::Arc<()>>,
+    ) -> Self {
+        Self {
+            send: Some(send),
+            recv,
+            connection,
+            open,
+        }
+    }
+
+    pub(crate) fn peer(&self) -> PeerId {
+        self.connection.remote_id().into()
+    }
+
+    /// The sending half; there is none after [`Carried::delivered`].
+    pub(crate) fn send(&mut self) -> Option<&mut SendStream> {
+        self.send.as_mut()
+    }
+
+    /// Both halves at once.
+    pub(crate) fn halves(&mut self) -> (Option<&mut SendStream>, &mut RecvStream) {
+        (self.send.as_mut(), &mut self.recv)
+    }
+
+    /// Ends the sending half and waits until the other end's machine has every byte.
+    /// False if it did not within `within`, or does not want them.
+    pub(crate) async fn delivered(&mut self, within: Duration) -> bool {
+        let Some(mut send) = self.send.take() else {
+            return true;
+        };
+        // An error says that it was finished or reset before: `stopped` knows which.
+        let _ = send.finish();
+        matches!(tokio::time::timeout(within, send.stopped()).await, Ok(Ok(None)))
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        let Some(mut send) = self.send.take() else { return };
+        let _ = send.finish();
+        let (connection, open) = (self.connection.clone(), self.open.take());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let _ = tokio::time::timeout(LINGER, send.stopped()).await;
+                drop((connection, open));
+            });
+        }
+    }
+}
