@@ -1,3 +1,4 @@
 //! The node: what `agent run` is made of.
 
+pub mod console;
 pub mod farmer;
