@@ -57,17 +57,23 @@ pub fn initramfs(mut options: Options) -> Result<ExitCode> {
     let tree = Tree::here();
     let store = store(&tree, &mut options)?;
     let build = !options.flag("no-build");
+    let agent = options.value("agent")?.map(PathBuf::from);
+    let out = options.value("out")?.map(PathBuf::from);
     options.done()?;
     if build {
         ensure_programs(&tree, &store)?;
     }
-    let boot = ensure_boot(&tree, &store)?;
-    println!("{}\n{}", boot.vmlinux.display(), boot.initramfs.display());
+    let (vmlinux, _) = ensure_kernel(&tree, &store)?;
+    let agent = agent.map_or_else(|| build::program(&tree, "agent"), Ok)?;
+    let out = out.unwrap_or_else(|| tree.artefact("image/initramfs.cpio"));
+    assemble_initramfs(&tree, &store, &agent, &[], &out)?;
+    println!("{}\n{}", vmlinux.display(), out.display());
     Ok(ExitCode::SUCCESS)
 }
 
 /// What a machine starts from.
 #[derive(Clone, Debug)]
+#[allow(dead_code)]
 pub struct Boot {
     /// The kernel as an ELF file, for QEMU.
     pub vmlinux: PathBuf,
