@@ -1,1 +1,33 @@
-//! host
+//! Every kernel call of Steading, and every name that the kernel sees.
+//!
+//! ```text
+//!   names ── what things are called          (pure)
+//!   mount ── file systems, old and new API   isolate ── how a space is asked for
+//!   module ─ kernel modules                  netns ──── network namespaces
+//!   process ─ clone3, pidfd, cgroup.kill     command ── the one owner of programs
+//!   block ── disks and partitions            console ── where people read
+//!   power ── off and again                   seccomp ── filters, compiled here
+//! ```
+//!
+//! The room decides nothing and knows no sale: ids arrive as bytes. `init`, which is PID 1, stands
+//! on it, so it links libc alone: no runtime, no thread of its own, no C library.
+//!
+//! Dropping a handle never destroys what outlives the process (a namespace, a cgroup, a mount):
+//! those have an explicit, idempotent `remove` or `ensure_*_absent`.
+
+// The home of `unsafe` (beside storage): raw system calls that nix does not wrap stand here, each
+// behind a safe function with the reason why it is sound.
+#![allow(unsafe_code)]
+
+pub mod block;
+pub mod capability;
+pub mod cgroup;
+pub mod command;
+pub mod console;
+pub mod isolate;
+pub mod module;
+pub mod mount;
+pub mod names;
+pub mod netns;
+pub mod power;
+pub mod process;

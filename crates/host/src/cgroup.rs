@@ -1,0 +1,154 @@
+//! Ending cgroups: kill all in one, wait until it is empty, remove it with what grew below it.
+//! (Limits are `provision`'s, through cgroups-rs.)
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+
+/// Why a cgroup was not ended.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// One of its files failed.
+    #[error("{path:?} failed")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Something in it would not die within the bound.
+    #[error("{path:?} still has processes {} ms after they were killed", limit.as_millis())]
+    Populated {
+        /// Which.
+        path: PathBuf,
+        /// The bound.
+        limit: Duration,
+    },
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> CgroupError + '_ {
+    move |source| CgroupError::File {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Kills every process in `cgroup` and below it. One that is not there is no error.
+pub fn kill(cgroup: &Path) -> Result<(), CgroupError> {
+    let file = cgroup.join("cgroup.kill");
+    match fs::write(&file, "1") {
+        Err(e) if absent(&e) => Ok(()),
+        result => result.map_err(at(&file)),
+    }
+}
+
+/// Whether any process is in `cgroup` or below it; one that is not there has none.
+pub fn is_populated(cgroup: &Path) -> Result<bool, CgroupError> {
+    let file = cgroup.join("cgroup.events");
+    match fs::read_to_string(&file) {
+        Ok(text) => Ok(populated(&text)),
+        Err(e) if absent(&e) => Ok(false),
+        Err(e) => Err(at(&file)(e)),
+    }
+}
+
+/// Waits until `cgroup` has no process, for at most `limit`, woken by the kernel.
+pub fn wait_empty(cgroup: &Path, limit: Duration) -> Result<(), CgroupError> {
+    let path = cgroup.join("cgroup.events");
+    let mut file = match File::open(&path) {
+        Err(e) if absent(&e) => return Ok(()),
+        result => result.map_err(at(&path))?,
+    };
+    let end = Instant::now() + limit;
+    loop {
+        let mut text = String::new();
+        file.rewind().map_err(at(&path))?;
+        match file.read_to_string(&mut text) {
+            // The cgroup has been removed while we looked.
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+            result => result.map_err(at(&path))?,
+        };
+        if !populated(&text) {
+            return Ok(());
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(CgroupError::Populated {
+                path: cgroup.to_owned(),
+                limit,
+            });
+        }
+        crate::process::wait_events(file.as_fd(), PollFlags::POLLPRI, left).map_err(at(&path))?;
+    }
+}
+
+/// Kills all, waits, removes the tree. Idempotent; what it leaves behind is nothing or an error.
+pub fn ensure_absent(cgroup: &Path, limit: Duration) -> Result<(), CgroupError> {
+    kill(cgroup)?;
+    wait_empty(cgroup, limit)?;
+    remove_tree(cgroup)
+}
+
+/// Removes a cgroup and its children, deepest first.
+fn remove_tree(cgroup: &Path) -> Result<(), CgroupError> {
+    let entries = match fs::read_dir(cgroup) {
+        Err(e) if absent(&e) => return Ok(()),
+        result => result.map_err(at(cgroup))?,
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(cgroup) {
+        Err(e) if absent(&e) => Ok(()),
+        result => result.map_err(at(cgroup)),
+    }
+}
+
+/// Every process number in `cgroup` and below it.
+pub fn processes(cgroup: &Path) -> Vec<i32> {
+    let mut found: Vec<i32> = fs::read_to_string(cgroup.join("cgroup.procs"))
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.parse().ok())
+        .collect();
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            found.extend(processes(&entry.path()));
+        }
+    }
+    found
+}
+
+fn populated(events: &str) -> bool {
+    events.lines().any(|line| line == "populated 1")
+}
+
+fn absent(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absence_is_the_end_that_was_asked_for() {
+        let nowhere = Path::new("/sys/fs/cgroup/no-such-cgroup-here");
+        assert!(!is_populated(nowhere).unwrap());
+        wait_empty(nowhere, Duration::ZERO).unwrap();
+        ensure_absent(nowhere, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn events_are_read_by_line() {
+        assert!(populated("populated 1\nfrozen 0\n"));
+        assert!(!populated("populated 0\nfrozen 1\n"));
+    }
+}

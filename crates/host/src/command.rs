@@ -1,0 +1,419 @@
+//! The one owner of external programs.
+//!
+//! A program is named by a [`Program`], run with an empty environment (`PATH`, `LC_ALL=C`), fed
+//! its input, and bound in time and in output. Its error says what was run, how it ended, and the
+//! last lines of what it said. Nothing in Steading calls `std::process::Command` beside this file
+//! and `process`, and nothing calls a shell.
+//!
+//! Safe in a threaded process: the standard library starts children without running our code in
+//! them. The child is waited for by its own pid alone.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// The programs that the image carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// Firewall rules, from standard input.
+    Nft,
+    /// Makes a file system.
+    MkfsExt4,
+    /// Checks one.
+    E2fsck,
+    /// Grows one.
+    Resize2fs,
+    /// Prints and sets its parameters.
+    Tune2fs,
+    /// `init`, executed anew as the helper that starts a space.
+    SpaceHelper,
+}
+
+impl Program {
+    /// The file that is executed.
+    pub fn path(self) -> &'static Path {
+        Path::new(match self {
+            Self::Nft => "/usr/sbin/nft",
+            Self::MkfsExt4 => "/usr/sbin/mkfs.ext4",
+            Self::E2fsck => "/usr/sbin/e2fsck",
+            Self::Resize2fs => "/usr/sbin/resize2fs",
+            Self::Tune2fs => "/usr/sbin/tune2fs",
+            Self::SpaceHelper => "/init",
+        })
+    }
+
+    /// The name under which it is called, and under which errors speak of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nft => "nft",
+            Self::MkfsExt4 => "mkfs.ext4",
+            Self::E2fsck => "e2fsck",
+            Self::Resize2fs => "resize2fs",
+            Self::Tune2fs => "tune2fs",
+            Self::SpaceHelper => crate::isolate::HELPER_NAME,
+        }
+    }
+}
+
+/// Why a program did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It is not there or cannot be executed.
+    #[error("{program} cannot be started")]
+    Start {
+        /// Which.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The pipes to it broke in an unexpected way.
+    #[error("the pipes to {program} failed")]
+    Pipe {
+        /// Which.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It ran into its time bound and was killed.
+    #[error("{program} was still running after {} s and was killed{}", limit.as_secs(), said(.last_lines))]
+    Late {
+        /// Which.
+        program: &'static str,
+        /// The bound.
+        limit: Duration,
+        /// The last lines that it wrote to standard error.
+        last_lines: String,
+    },
+    /// It wrote more than was expected of it.
+    #[error("{program} wrote more than {limit} bytes")]
+    TooMuch {
+        /// Which.
+        program: &'static str,
+        /// The bound.
+        limit: usize,
+    },
+    /// It ended with an exit code that is no success, or by a signal.
+    #[error("{program} {} ended with {how}{}", arguments.join(" "), said(.last_lines))]
+    Failed {
+        /// Which.
+        program: &'static str,
+        /// Its arguments.
+        arguments: Vec<String>,
+        /// "exit code 1", "signal 9".
+        how: String,
+        /// The last lines that it wrote to standard error.
+        last_lines: String,
+    },
+}
+
+fn said(lines: &str) -> String {
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!(": {lines}")
+    }
+}
+
+/// What a program that succeeded left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit code: 0, or one of [`Run::accept`].
+    pub code: i32,
+    /// Its standard output, at most 4 MiB.
+    pub stdout: Vec<u8>,
+    /// The last lines of its standard error.
+    pub last_lines: String,
+}
+
+/// One run of a program.
+#[derive(Debug)]
+pub struct Run {
+    program: Program,
+    arguments: Vec<String>,
+    input: Vec<u8>,
+    limit: Duration,
+    accepted: &'static [i32],
+}
+
+/// Most that is kept of standard output.
+const OUTPUT_LIMIT: usize = 4 << 20;
+/// Most that is kept of standard error: its end.
+const ERROR_LIMIT: usize = 2048;
+
+impl Run {
+    /// A run with no arguments, no input and 60 s.
+    pub fn new(program: Program) -> Self {
+        Self {
+            program,
+            arguments: Vec::new(),
+            input: Vec::new(),
+            limit: Duration::from_secs(60),
+            accepted: &[0],
+        }
+    }
+
+    /// Adds arguments. No secret belongs here: `/proc` shows them.
+    pub fn args<S: Into<String>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds a path as an argument.
+    pub fn path(mut self, path: &Path) -> Self {
+        self.arguments.push(path.to_string_lossy().into_owned());
+        self
+    }
+
+    /// Sets what it reads from standard input.
+    pub fn stdin(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// Sets how long it may take.
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Sets the exit codes that are a success (`e2fsck` says 1 for "corrected").
+    pub fn accept(mut self, codes: &'static [i32]) -> Self {
+        self.accepted = codes;
+        self
+    }
+
+    /// Runs it and waits for it. Blocks: on a tokio runtime call it in `spawn_blocking`.
+    pub fn run(self) -> Result<Output, CommandError> {
+        let program = self.program.name();
+        let mut child = Command::new(self.program.path())
+            .arg0(program)
+            .args(&self.arguments)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| CommandError::Start { program, source })?;
+        let result = self.converse(&mut child);
+        if result.is_err() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        result
+    }
+
+    /// Feeds and reads until both outputs are closed, then waits, all within the bound.
+    fn converse(&self, child: &mut Child) -> Result<Output, CommandError> {
+        let program = self.program.name();
+        let broken = |source: io::Error| CommandError::Pipe { program, source };
+        let end = Instant::now() + self.limit;
+        let (mut stdin, mut stdout, mut stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        for fd in [
+            stdin.as_ref().map(AsFd::as_fd),
+            stdout.as_ref().map(AsFd::as_fd),
+            stderr.as_ref().map(AsFd::as_fd),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| broken(e.into()))?;
+        }
+        let (mut fed, mut output, mut errors) = (0, Vec::new(), Vec::new());
+        if self.input.is_empty() {
+            stdin = None;
+        }
+        while stdout.is_some() || stderr.is_some() {
+            let Some(left) = end.checked_duration_since(Instant::now()) else {
+                return Err(CommandError::Late {
+                    program,
+                    limit: self.limit,
+                    last_lines: last_lines(&errors),
+                });
+            };
+            let input = stdin.as_ref().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLOUT));
+            let out = stdout.as_ref().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN));
+            let err = stderr.as_ref().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN));
+            let mut fds: Vec<PollFd> = [input, out, err].into_iter().flatten().collect();
+            wait_for(&mut fds, left).map_err(broken)?;
+            if let Some(pipe) = stdin.as_mut() {
+                match pipe.write(&self.input[fed..]) {
+                    Ok(n) => fed += n,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    // It closed its input: what it thinks of it, its exit code says.
+                    Err(_) => fed = self.input.len(),
+                }
+                if fed == self.input.len() {
+                    stdin = None;
+                }
+            }
+            if read_some(&mut stdout, &mut output).map_err(broken)? > OUTPUT_LIMIT {
+                return Err(CommandError::TooMuch {
+                    program,
+                    limit: OUTPUT_LIMIT,
+                });
+            }
+            if read_some(&mut stderr, &mut errors).map_err(broken)? > 2 * ERROR_LIMIT {
+                errors.drain(..errors.len() - ERROR_LIMIT);
+            }
+        }
+        self.reap(child, end, output, &errors)
+    }
+
+    /// Waits for the end of a child that has closed its outputs.
+    fn reap(
+        &self,
+        child: &mut Child,
+        end: Instant,
+        stdout: Vec<u8>,
+        errors: &[u8],
+    ) -> Result<Output, CommandError> {
+        let program = self.program.name();
+        let broken = |source: io::Error| CommandError::Pipe { program, source };
+        let pidfd = crate::process::Pidfd::open(child.id() as i32).map_err(broken)?;
+        let left = end.saturating_duration_since(Instant::now());
+        if !pidfd.wait_ended(left).map_err(broken)? {
+            return Err(CommandError::Late {
+                program,
+                limit: self.limit,
+                last_lines: last_lines(errors),
+            });
+        }
+        let status = child.wait().map_err(broken)?;
+        match status.code() {
+            Some(code) if self.accepted.contains(&code) => Ok(Output {
+                code,
+                stdout,
+                last_lines: last_lines(errors),
+            }),
+            code => Err(CommandError::Failed {
+                program,
+                arguments: self.arguments.clone(),
+                how: match (code, status.signal()) {
+                    (Some(code), _) => format!("exit code {code}"),
+                    (None, signal) => format!("signal {}", signal.unwrap_or(0)),
+                },
+                last_lines: last_lines(errors),
+            }),
+        }
+    }
+}
+
+/// Polls for at most `left`, again after a signal.
+fn wait_for(fds: &mut [PollFd<'_>], left: Duration) -> io::Result<()> {
+    let timeout = PollTimeout::try_from(left.min(Duration::from_secs(3600)).as_millis() as i32 + 1)
+        .unwrap_or(PollTimeout::MAX);
+    match poll(fds, timeout) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Reads what is there; at the end of the stream the pipe becomes `None`. Gives the length so far.
+fn read_some<R: Read>(pipe: &mut Option<R>, into: &mut Vec<u8>) -> io::Result<usize> {
+    let mut buffer = [0u8; 8192];
+    if let Some(reader) = pipe.as_mut() {
+        match reader.read(&mut buffer) {
+            Ok(0) => *pipe = None,
+            Ok(n) => into.extend_from_slice(&buffer[..n]),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(into.len())
+}
+
+/// The last four lines that say anything, in one line.
+fn last_lines(bytes: &[u8]) -> String {
+    let tail = &bytes[bytes.len().saturating_sub(ERROR_LIMIT)..];
+    let text = String::from_utf8_lossy(tail);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    lines[lines.len().saturating_sub(4)..].join(" | ")
+}
+
+/// Replaces firewall rules: one transaction from `rules`, in the network namespace bound at
+/// `netns`, or in the caller's.
+pub fn nft(rules: &str, netns: Option<&Path>) -> Result<Output, NftError> {
+    let run = Run::new(Program::Nft)
+        .args(["-f", "-"])
+        .stdin(rules)
+        .limit(Duration::from_secs(30));
+    match netns {
+        None => run.run().map_err(NftError::Command),
+        Some(path) => crate::netns::run_in(path, move || run.run())
+            .map_err(NftError::Netns)?
+            .map_err(NftError::Command),
+    }
+}
+
+/// Lists the rules of a namespace, as `nft -j list ruleset` does.
+pub fn nft_ruleset(netns: Option<&Path>) -> Result<Output, NftError> {
+    let run = Run::new(Program::Nft)
+        .args(["-j", "list", "ruleset"])
+        .limit(Duration::from_secs(30));
+    match netns {
+        None => run.run().map_err(NftError::Command),
+        Some(path) => crate::netns::run_in(path, move || run.run())
+            .map_err(NftError::Netns)?
+            .map_err(NftError::Command),
+    }
+}
+
+/// Why rules were not set.
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    /// The program refused them.
+    #[error("the firewall rules were refused")]
+    Command(#[source] CommandError),
+    /// The namespace could not be entered.
+    #[error("the network namespace of the rules cannot be entered")]
+    Netns(#[source] crate::netns::NetnsError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_one_line() {
+        assert_eq!(
+            last_lines(b"one\ntwo\n\n three \nfour\nfive\n"),
+            "two | three | four | five"
+        );
+        assert_eq!(last_lines(b""), "");
+    }
+
+    #[test]
+    fn a_failure_names_the_program_and_what_it_said() {
+        let error = Run::new(Program::E2fsck)
+            .args(["-n", "/nonexistent"])
+            .run()
+            .unwrap_err();
+        match error {
+            CommandError::Failed {
+                program: "e2fsck",
+                how,
+                last_lines,
+                ..
+            } => {
+                assert_eq!(how, "exit code 8");
+                assert!(last_lines.contains("nonexistent"), "{last_lines}");
+            }
+            CommandError::Start {
+                program: "e2fsck", ..
+            } => assert!(!Program::E2fsck.path().exists()),
+            other => panic!("{other:?}"),
+        }
+    }
+}

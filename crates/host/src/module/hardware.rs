@@ -1,0 +1,174 @@
+//! Modules for the hardware that is there: once over `/sys`, then by what the kernel announces.
+//!
+//! A bus driver brings devices to light, which want modules in turn (PCI, then virtio, then the
+//! disk), so the walk goes on until a round finds nothing new; what appears later (USB takes
+//! seconds) arrives as a uevent.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, setsockopt,
+    socket, sockopt,
+};
+
+use super::index::Index;
+use super::{ModuleError, load};
+use crate::names;
+
+/// Every modalias below `/sys/devices`, each once.
+pub fn modaliases(sys: &Path) -> HashSet<String> {
+    let mut found = HashSet::new();
+    let mut folders: Vec<PathBuf> = vec![sys.join("devices")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            // Symlinks lead back to devices that are found by themselves.
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                folders.push(entry.path());
+            } else if entry.file_name() == "modalias" {
+                let text = fs::read_to_string(entry.path()).unwrap_or_default();
+                found.extend(Some(text.trim().to_owned()).filter(|t| !t.is_empty()));
+            }
+        }
+    }
+    found
+}
+
+/// Loads what the devices of `/sys` want, until nothing new turns up. Gives how many modules were
+/// new, and what failed: one driver that fails is no reason to stop.
+pub fn load_for_hardware(index: &Index, seen: &mut HashSet<String>) -> (usize, Vec<ModuleError>) {
+    let (mut loaded, mut failed) = (0, Vec::new());
+    loop {
+        let new: Vec<String> = modaliases(Path::new("/sys"))
+            .into_iter()
+            .filter(|a| !seen.contains(a))
+            .collect();
+        if new.is_empty() {
+            return (loaded, failed);
+        }
+        for alias in new {
+            match load(index, &alias) {
+                Ok(count) => loaded += count,
+                // Most devices (bridges, buttons) want no module that the image has.
+                Err(ModuleError::Unknown(_)) => {}
+                Err(error) => failed.push(error),
+            }
+            seen.insert(alias);
+        }
+    }
+}
+
+/// What the kernel announces about devices.
+#[derive(Debug)]
+pub struct Uevents(OwnedFd);
+
+impl Uevents {
+    /// Listens from now on: open it before the walk, and nothing falls between.
+    pub fn open() -> io::Result<Self> {
+        let fd = socket(
+            AddressFamily::Netlink,
+            SockType::Datagram,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkKObjectUEvent,
+        )?;
+        // A burst at power-on must fit: the walk of /sys is going on meanwhile.
+        let _ = setsockopt(&fd, sockopt::RcvBufForce, &(4 << 20));
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 1))?;
+        Ok(Self(fd))
+    }
+
+    /// Waits for the next announcement of a device: its properties. `None` when some were lost,
+    /// and `/sys` has to be walked again.
+    pub fn receive(&self) -> io::Result<Option<HashMap<String, String>>> {
+        let mut buffer = [0u8; 8192];
+        loop {
+            match recvfrom::<NetlinkAddr>(self.0.as_raw_fd(), &mut buffer) {
+                // Only the kernel has the number 0; another sender is not listened to.
+                Ok((length, Some(from))) if from.pid() == 0 => {
+                    return Ok(Some(properties(&buffer[..length])));
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(Errno::ENOBUFS) => return Ok(None),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Whether one is waiting, within `limit`.
+    pub fn wait(&self, limit: Duration) -> io::Result<bool> {
+        crate::process::wait_readable(self.0.as_fd(), limit)
+    }
+
+    /// Takes what is waiting without looking at it.
+    pub fn drain(&self) {
+        let mut buffer = [0u8; 8192];
+        while nix::sys::socket::recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).is_ok() {}
+    }
+}
+
+/// `add@/devices/…\0ACTION=add\0MODALIAS=…\0`
+fn properties(message: &[u8]) -> HashMap<String, String> {
+    message
+        .split(|&byte| byte == 0)
+        .filter_map(|field| std::str::from_utf8(field).ok()?.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Says that the hardware of power-on has been looked at.
+pub fn announce_hardware() -> io::Result<()> {
+    File::create(names::HARDWARE_READY).map(drop)
+}
+
+/// Waits until the modules for the hardware of power-on are loaded, for at most `limit`; says
+/// whether they are. Slow buses may show their disks later still.
+pub fn wait_for_hardware(limit: Duration) -> io::Result<bool> {
+    let ready = Path::new(names::HARDWARE_READY);
+    // SAFETY: flags alone; a new descriptor or -1.
+    let watch =
+        crate::process::owned(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) }.into())?;
+    let folder = std::ffi::CString::new(names::RUN)?;
+    // SAFETY: an open descriptor and a C string that lives for the call.
+    Errno::result(unsafe { libc::inotify_add_watch(watch.as_raw_fd(), folder.as_ptr(), libc::IN_CREATE) })?;
+    let end = std::time::Instant::now() + limit;
+    while !ready.exists() {
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        if left.is_zero() || !crate::process::wait_readable(watch.as_fd(), left)? {
+            return Ok(ready.exists());
+        }
+        let _ = nix::unistd::read(&watch, &mut [0u8; 4096]);
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announcements_are_read() {
+        let message =
+            b"add@/devices/x\0ACTION=add\0DEVPATH=/devices/x\0MODALIAS=pci:v00001AF4d00001042\0\xff=bad\0";
+        let found = properties(message);
+        assert_eq!(found["ACTION"], "add");
+        assert_eq!(found["MODALIAS"], "pci:v00001AF4d00001042");
+        assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn a_machine_says_what_it_is_made_of() {
+        // Any machine that has /sys has a device with an alias, and none of them is empty.
+        let found = modaliases(Path::new("/sys"));
+        assert!(
+            found
+                .iter()
+                .all(|alias| !alias.is_empty() && !alias.contains('\n'))
+        );
+        assert!(modaliases(Path::new("/nonexistent")).is_empty());
+    }
+}

@@ -1,0 +1,281 @@
+//! Processes: descriptors for them, the one fork that exists, and waiting.
+//!
+//! ```text
+//!   agent run (threads) ──exec──► init as helper (one thread) ──clone3──► a space's PID 1
+//!        │ follows it by Pidfd + cgroup.events                            │
+//!        └────────────── PID 1 reaps it ◄──── reparented ◄────────────────┘
+//! ```
+//!
+//! [`clone3`] copies the process, so it refuses to run where there is more than one thread: a
+//! lock held by another thread would never be released in the copy.
+
+use std::ffi::{CString, NulError};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+/// A process that cannot be mistaken for another one that got its number later.
+#[derive(Debug)]
+pub struct Pidfd(OwnedFd);
+
+impl Pidfd {
+    /// Opens a process by its number.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        // SAFETY: pidfd_open takes two integers and returns a new descriptor or -1.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        Ok(Self(owned(fd)?))
+    }
+
+    /// Waits until it has ended, for at most `limit`; says whether it has. It is not reaped.
+    pub fn wait_ended(&self, limit: Duration) -> io::Result<bool> {
+        wait_readable(self.0.as_fd(), limit)
+    }
+
+    /// Sends a signal; a process that has ended already is no error.
+    pub fn kill(&self, signal: nix::sys::signal::Signal) -> io::Result<()> {
+        // SAFETY: integers and a null siginfo; the descriptor is open for the call.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                signal as i32,
+                std::ptr::null::<u8>(),
+                0,
+            )
+        };
+        match Errno::result(done) {
+            Ok(_) | Err(Errno::ESRCH) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Reaps it, if it is a child of the caller that has ended.
+    pub fn reap(&self) -> io::Result<WaitStatus> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        waitid(Id::PIDFd(self.0.as_fd()), flags).map_err(Into::into)
+    }
+}
+
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Pidfd {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+/// Waits until a descriptor can be read or is hung up, for at most `limit`.
+pub fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
+    wait_events(fd, PollFlags::POLLIN, limit)
+}
+
+pub(crate) fn wait_events(fd: BorrowedFd<'_>, events: PollFlags, limit: Duration) -> io::Result<bool> {
+    let end = std::time::Instant::now() + limit;
+    loop {
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        let millis = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
+        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd, events)], timeout) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// A descriptor returned by a system call, or its error.
+pub(crate) fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = Errno::result(result)?;
+    // SAFETY: the kernel has just given us this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Which side of [`clone3`] one is on.
+#[derive(Debug)]
+pub enum Fork {
+    /// The caller: the child's number, as the caller's namespace sees it, and its descriptor.
+    Parent(i32, Pidfd),
+    /// The new process.
+    Child,
+}
+
+/// What a clone gets; `namespaces` are `CLONE_NEW*` flags of libc.
+#[derive(Debug, Default)]
+pub struct Clone<'a> {
+    /// `CLONE_NEWUSER | CLONE_NEWPID ...`
+    pub namespaces: i32,
+    /// The cgroup, an open directory, in which it is born.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Whether it becomes the caller's sibling: its parent is the caller's parent.
+    pub sibling: bool,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Copies the process. Fails with `EBUSY` where it has more than one thread.
+pub fn clone3(clone: &Clone<'_>) -> io::Result<Fork> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "a process with threads is never forked",
+        ));
+    }
+    let mut pidfd: RawFd = -1;
+    let mut arguments = CloneArguments {
+        flags: libc::CLONE_PIDFD as u64 | u64::from(clone.namespaces as u32),
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArguments::default()
+    };
+    if let Some(cgroup) = clone.cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    if clone.sibling {
+        // The exit signal is then the caller's own, and must be given as none.
+        arguments.flags |= libc::CLONE_PARENT as u64;
+        arguments.exit_signal = 0;
+    }
+    // SAFETY: no CLONE_VM, so the child has a copy of everything, like fork; there is one thread
+    // (checked above), so no lock is held by a thread that the copy lacks. `pidfd` outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArguments>()) };
+    match Errno::result(result)? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid as i32, Pidfd(owned(pidfd.into())?))),
+    }
+}
+
+/// `CLONE_INTO_CGROUP`, which libc has as a truncated `c_int`.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Ends the process at once: no destructors, no buffers. The way out of a [`Fork::Child`].
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit never returns and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// Why a program could not take the process's place.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// An argument has a zero byte.
+    #[error("an argument holds a zero byte")]
+    Argument(#[from] NulError),
+    /// The kernel refused.
+    #[error("{program} cannot be executed")]
+    Exec {
+        /// What was to run.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Puts a program in the process's place; comes back only to say why not.
+pub fn exec(program: &str, arguments: &[String], environment: &[String]) -> ExecError {
+    let strings = |list: &[String]| {
+        list.iter()
+            .map(|s| CString::new(s.as_str()))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let prepared = CString::new(program).and_then(|p| Ok((p, strings(arguments)?, strings(environment)?)));
+    match prepared {
+        Err(e) => ExecError::Argument(e),
+        Ok((path, arguments, environment)) => {
+            let Err(errno) = nix::unistd::execve(&path, &arguments, &environment);
+            ExecError::Exec {
+                program: program.to_owned(),
+                source: errno.into(),
+            }
+        }
+    }
+}
+
+/// Makes every descriptor from `first` on close at exec.
+pub fn close_at_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: close_range with CLOEXEC only marks descriptors; integers alone.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    Errno::result(done).map(drop).map_err(Into::into)
+}
+
+/// Undoes what the Rust runtime and a parent left: default handlers, no blocked signal.
+pub fn reset_signals() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+    for number in Signal::iterator() {
+        if !matches!(number, Signal::SIGKILL | Signal::SIGSTOP) {
+            // SAFETY: the default handler runs no code of ours.
+            unsafe { signal(number, SigHandler::SigDfl) }?;
+        }
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+/// Gives the process a session keyring of its own, so that it holds none of its parent's keys.
+pub fn new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<u8>(),
+        )
+    };
+    match Errno::result(done) {
+        Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ended_child_is_seen_through_its_descriptor() {
+        let mut child = std::process::Command::new("/bin/cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pidfd = Pidfd::open(child.id() as i32).unwrap();
+        assert!(
+            !pidfd.wait_ended(Duration::ZERO).unwrap(),
+            "cat waits for its input"
+        );
+        drop(child.stdin.take());
+        assert!(pidfd.wait_ended(Duration::from_secs(10)).unwrap());
+        assert!(child.wait().unwrap().success());
+        pidfd.kill(nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+
+    #[test]
+    fn a_process_with_threads_is_not_forked() {
+        // The test harness runs this on a thread beside its main one.
+        let error = clone3(&Clone::default()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+    }
+}
