@@ -16,7 +16,7 @@ mod node;
 mod person;
 mod service;
 
-pub use node::{Node, NodeSettings};
+pub use node::{BOOT_WITHIN, EMULATED_COMMAND_LINE, Node, NodeSettings, farmer_toml, wait_until_selling};
 pub use person::{Answer, Person};
 pub use service::Service;
 

@@ -114,7 +114,8 @@ pub fn wait_until_selling(running: &mut Running) -> Result<Line> {
     Ok(running.wait_for("  selling", BOOT_WITHIN)?)
 }
 
-fn farmer_toml(stage: &Stage, settings: &NodeSettings) -> String {
+/// The `farmer.toml` of a node with these settings, as seen from behind QEMU's user network.
+pub fn farmer_toml(stage: &Stage, settings: &NodeSettings) -> String {
     let (ledger, ticket) = stage.seen_from_guest();
     let wallet = settings.wallet.as_ref().map(|wallet| format!("wallet = {wallet:?}\n")).unwrap_or_default();
     format!(

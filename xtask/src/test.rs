@@ -1,0 +1,244 @@
+//! `./x test`: everything, stage by stage, with the wall time of each.
+//!
+//! ```text
+//! format ─► build ─► lint ─► unit ─► guest (real kernel, one boot) ─► demo ─► scenarios ─► stick (BIOS, UEFI)
+//! ```
+//!
+//! A stage that fails does not stop those after it, unless they need what it makes: one run tells all that is wrong.
+//! `--guest [NAME]`, `--scenarios [NAME]`, `--unit`, `--stick`, `--lint` run some of them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use qemu::{Boot, Disk, Machine};
+use stage::Artefacts;
+
+use crate::build;
+use crate::show::heading;
+use crate::tree::Tree;
+
+/// Which stages, and which of their tests.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Names of stages; empty: all.
+    pub stages: Vec<String>,
+    /// Only tests whose name contains this (guest and scenarios).
+    pub filter: Option<String>,
+}
+
+/// What the stages after the build stand on.
+pub struct Built {
+    /// For demo and scenarios.
+    pub artefacts: Artefacts,
+    /// An initramfs with the tests in the place of the agent.
+    pub guest_initramfs: PathBuf,
+}
+
+/// The makers of artefacts, handed in so that this file only tests.
+pub struct Makers<'a> {
+    /// Programs, kernel, initramfs, base.
+    pub all: &'a dyn Fn() -> Result<Built>,
+    /// The stick image with this `farmer.toml`, at this path.
+    pub stick: &'a dyn Fn(&str, &Path) -> Result<()>,
+}
+
+struct Outcome {
+    stage: &'static str,
+    took: Duration,
+    error: Option<String>,
+}
+
+/// Runs them; an error when one failed.
+pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
+    let mut outcomes = Vec::new();
+    let wanted = |stage: &str| options.stages.is_empty() || options.stages.iter().any(|name| name == stage);
+    let mut stage = |name: &'static str, test: &mut dyn FnMut() -> Result<()>| {
+        if !wanted(name) {
+            return;
+        }
+        heading(&format!("test: {name}"));
+        let started = Instant::now();
+        let error = test().err().map(|error| format!("{error:#}"));
+        if let Some(error) = &error {
+            eprintln!("{name} failed: {error}");
+        }
+        outcomes.push(Outcome { stage: name, took: started.elapsed(), error });
+    };
+
+    stage("format", &mut || cargo_plain(tree, &["fmt", "--all", "--check"]));
+    let mut built: Option<Built> = None;
+    let needs_build = ["guest", "demo", "scenarios", "stick", "unit"].iter().any(|name| wanted(name));
+    if needs_build {
+        let started = Instant::now();
+        heading("test: build");
+        let made = (makers.all)();
+        let error = made.as_ref().err().map(|error| format!("{error:#}"));
+        built = made.ok();
+        outcomes.push(Outcome { stage: "build", took: started.elapsed(), error });
+    }
+    let mut stage = |name: &'static str, test: &mut dyn FnMut(&Built) -> Result<()>| {
+        if !wanted(name) {
+            return;
+        }
+        heading(&format!("test: {name}"));
+        let started = Instant::now();
+        let result = built.as_ref().context("not run: the build failed").and_then(&mut *test);
+        let error = result.err().map(|error| format!("{error:#}"));
+        if let Some(error) = &error {
+            eprintln!("{name} failed: {error}");
+        }
+        outcomes.push(Outcome { stage: name, took: started.elapsed(), error });
+    };
+    stage("unit", &mut |_| unit(tree));
+    stage("guest", &mut |built| guest(tree, built, options.filter.as_deref()));
+    stage("demo", &mut |built| demo(tree, built));
+    stage("scenarios", &mut |built| scenarios(tree, built, options.filter.as_deref()));
+    stage("stick", &mut |built| crate::stick::boots(tree, built, makers.stick));
+    if wanted("lint") {
+        heading("test: lint");
+        let started = Instant::now();
+        let error = lint(tree).err().map(|error| format!("{error:#}"));
+        outcomes.push(Outcome { stage: "lint", took: started.elapsed(), error });
+    }
+    summary(&outcomes)
+}
+
+fn summary(outcomes: &[Outcome]) -> Result<()> {
+    heading("Stages");
+    let mut failed = 0;
+    for outcome in outcomes {
+        let word = if outcome.error.is_some() { "FAILED" } else { "ok" };
+        println!(" {:<12}{:>8.1} s  {word}", outcome.stage, outcome.took.as_secs_f64());
+        failed += usize::from(outcome.error.is_some());
+    }
+    let total: f64 = outcomes.iter().map(|outcome| outcome.took.as_secs_f64()).sum();
+    println!(" {:<12}{total:>8.1} s", "all");
+    for outcome in outcomes {
+        if let Some(error) = &outcome.error {
+            println!("\n{} failed: {error}", outcome.stage);
+        }
+    }
+    println!("\nstages: {} passed, {failed} failed", outcomes.len() - failed);
+    ensure!(failed == 0, "{failed} of {} stages failed", outcomes.len());
+    Ok(())
+}
+
+/// cargo without the sysroot: for what runs on the build machine.
+fn cargo_plain(tree: &Tree, arguments: &[&str]) -> Result<()> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    finish(cargo.current_dir(tree.root()).args(arguments), arguments)
+}
+
+fn finish(command: &mut Command, arguments: &[&str]) -> Result<()> {
+    let status = command.status().context("starting cargo")?;
+    ensure!(status.success(), "cargo {} ended with {status}", arguments.join(" "));
+    Ok(())
+}
+
+fn lint(tree: &Tree) -> Result<()> {
+    let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    finish(build::cargo(tree).args(arguments), &arguments)
+}
+
+/// Unit and property tests, and the plan of the house; those of the build machine's crates without the sysroot.
+fn unit(tree: &Tree) -> Result<()> {
+    let mut arguments: Vec<String> = vec!["test".into()];
+    arguments.extend(build::everything());
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    finish(build::cargo(tree).args(&words), &words)?;
+    let mut plain = vec!["test"];
+    plain.extend(build::OF_THE_BUILD_MACHINE.iter().flat_map(|name| ["-p", name]));
+    cargo_plain(tree, &plain)
+}
+
+/// One boot in which all guest tests run.
+fn guest(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
+    let dir = tree.artefact("guest-tests");
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    std::fs::create_dir_all(&dir)?;
+    let mut line = stage::EMULATED_COMMAND_LINE.to_string();
+    if let Some(filter) = filter {
+        line.push_str(&format!(" guest-tests={filter}"));
+    }
+    let mut machine = Machine::new(
+        "guest-tests",
+        Boot::Direct {
+            kernel: built.artefacts.kernel.clone(),
+            initrd: built.guest_initramfs.clone(),
+            command_line: line,
+        },
+    );
+    machine.memory_mib = 2048;
+    machine.console_log = Some(dir.join("console.log"));
+    for (name, bytes) in [("vda", 8u64 << 30), ("vdb", 8 << 30), ("vdc", 1 << 30)] {
+        let path = dir.join(format!("{name}.img"));
+        Disk::ensure_blank(&path, bytes)?;
+        machine.disks.push(Disk::new(&path, &format!("BLANK-{name}")));
+    }
+    let medium = dir.join("medium.img");
+    image::disk::medium(&medium, "name = \"guest-tests\"\n", &built.artefacts.base)?;
+    machine.disks.push(Disk::new(&medium, "STEADING-MEDIUM"));
+    let mut running = machine.start()?;
+    let deadline = Instant::now() + Duration::from_secs(1200);
+    let mut last = None;
+    while let Some(line) = running.next_line(deadline) {
+        println!("{}", line.text);
+        if let Some((_, counts)) = line.text.split_once("guest tests: ")
+            && counts.ends_with(" failed")
+        {
+            last = Some(counts.to_string());
+            break;
+        }
+        ensure!(!line.text.contains("Kernel panic"), "the guest's kernel panicked: {}", line.text);
+    }
+    let counts = last.context("the guest ended, or its time did, before all tests had run")?;
+    ensure!(counts.ends_with(", 0 failed") && !counts.starts_with("0 "), "in the guest: {counts}");
+    let ended = running.wait_exit(Duration::from_secs(60)).context("the guest did not power off")?;
+    ensure!(ended.success(), "QEMU ended with {ended}");
+    Ok(())
+}
+
+fn demo(tree: &Tree, built: &Built) -> Result<()> {
+    let report = tree.artefact("demo-report.json");
+    let options = crate::demo::Options {
+        once: true,
+        nodes: 1,
+        json: Some(report),
+        kvm: false,
+        dir: tree.artefact("demo-test"),
+    };
+    crate::demo::run(&options, built.artefacts.clone())
+}
+
+fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
+    let mut arguments: Vec<String> = vec!["test".into()];
+    arguments.extend(build::everything());
+    arguments.extend(["--test".into(), "scenarios".into()]);
+    if let Some(filter) = filter {
+        arguments.extend(["--".into(), filter.into()]);
+    }
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let folder = built.artefacts.initramfs.parent().context("the initramfs lies in no folder")?;
+    let mut cargo = build::cargo(tree);
+    cargo.env("STEADING_ARTEFACTS", folder).env("STEADING_CLIENT", &built.artefacts.client);
+    finish(cargo.args(&words), &words)
+}
+
+/// Reads `--guest NAME` and its like.
+pub fn options(words: Vec<String>) -> Result<Options> {
+    let mut options = Options::default();
+    for word in words {
+        match word.strip_prefix("--") {
+            Some(stage @ ("format" | "lint" | "unit" | "guest" | "demo" | "scenarios" | "stick")) => {
+                options.stages.push(stage.into());
+            }
+            Some(other) => bail!("--{other} is no stage; stages: format lint unit guest demo scenarios stick"),
+            None => options.filter = Some(word),
+        }
+    }
+    Ok(options)
+}
