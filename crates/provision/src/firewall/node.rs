@@ -1,0 +1,110 @@
+//! The rules of the node's own namespace: between the users' links and the uplinks.
+
+use std::net::IpAddr;
+
+use super::{MAIL_PORTS, Plan, WALLS, set, table};
+
+/// The whole table for the node's namespace.
+pub fn node_rules(plan: &Plan) -> String {
+    let mut body = set(
+        "uplinks",
+        "ifname",
+        plan.uplinks.iter().map(|uplink| uplink.interface.to_string()),
+    );
+    body += &set(
+        "links",
+        "ifname",
+        plan.users.iter().map(|user| user.link_of_node.to_string()),
+    );
+    body += &set("walls", "ipv4_addr", walls(plan));
+    body += &set("opened", "ipv4_addr", opened(plan));
+    body += &input();
+    body += &forward(plan);
+    body += &from_space(plan);
+    body += &nat(plan);
+    table(&body)
+}
+
+fn walls(plan: &Plan) -> impl Iterator<Item = String> {
+    let of_uplinks = plan.uplinks.iter().flat_map(|uplink| &uplink.prefixes);
+    let of_uplinks = of_uplinks
+        .filter(|prefix| prefix.address.is_ipv4())
+        .map(ToString::to_string);
+    WALLS
+        .iter()
+        .map(|(prefix, _)| (*prefix).to_owned())
+        .chain(of_uplinks)
+}
+
+fn opened(plan: &Plan) -> impl Iterator<Item = String> {
+    plan.openings
+        .prefixes
+        .iter()
+        .filter(|prefix| prefix.address.is_ipv4())
+        .map(ToString::to_string)
+}
+
+/// Nothing of a space is for the node itself, answers included: the node never asks a space anything over the network.
+fn input() -> String {
+    "\tchain input {\n\
+     \t\ttype filter hook input priority filter; policy accept;\n\
+     \t\tiifname @links drop\n\
+     \t}\n"
+        .to_owned()
+}
+
+fn forward(plan: &Plan) -> String {
+    let mut chain =
+        "\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n".to_owned();
+    for user in &plan.users {
+        chain += &format!(
+            "\t\tiifname {} ip saddr != {} drop\n",
+            user.link_of_node,
+            user.index.subnet()
+        );
+    }
+    chain += "\t\tct state established,related accept\n\
+              \t\tct state invalid drop\n\
+              \t\tiifname @links jump from_space\n\
+              \t\tiifname @uplinks oifname @links ct status dnat accept\n\
+              \t}\n";
+    chain
+}
+
+fn from_space(plan: &Plan) -> String {
+    let mut chain = "\tchain from_space {\n\t\tmeta nfproto ipv6 drop\n".to_owned();
+    if let Some(resolver) = plan.resolver() {
+        chain += &format!("\t\tip daddr {resolver} meta l4proto {{ tcp, udp }} th dport 53 accept\n");
+    }
+    if !plan.openings.mail {
+        let ports: Vec<String> = MAIL_PORTS.iter().map(ToString::to_string).collect();
+        chain += &format!(
+            "\t\ttcp dport {{ {} }} reject with icmpx admin-prohibited\n",
+            ports.join(", ")
+        );
+    }
+    chain += "\t\toifname @links reject with icmpx admin-prohibited\n\
+              \t\tip daddr @opened oifname @uplinks accept\n\
+              \t\tip daddr @walls reject with icmpx admin-prohibited\n\
+              \t\toifname @uplinks accept\n\
+              \t\treject with icmpx admin-prohibited\n\
+              \t}\n";
+    chain
+}
+
+fn nat(plan: &Plan) -> String {
+    let mut chains =
+        "\tchain prerouting {\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n".to_owned();
+    for user in &plan.users {
+        for space in &user.spaces {
+            let Some(port) = space.public_port else { continue };
+            let address = IpAddr::V4(user.address(space));
+            chains += &format!("\t\tiifname @uplinks tcp dport {port} dnat ip to {address}:22\n");
+        }
+    }
+    chains += "\t}\n\tchain postrouting {\n\
+               \t\ttype nat hook postrouting priority srcnat; policy accept;\n\
+               \t\tip saddr 198.18.0.0/15 oifname @uplinks masquerade\n\
+               \t}\n";
+    chains
+}
