@@ -1,1 +1,12 @@
-//! image
+//! Makes what a node's disk holds: the base of all spaces, and the media that it starts from.
+//!
+//! ```text
+//! base      packages ── mmdebstrap ──▶ tar ── mkfs.erofs ──▶ base.erofs, known by its SHA-256
+//! medium    GPT: 1 STEADING (FAT32: farmer.toml)                                     2 base   for QEMU, beside kernel
+//! stick     GPT: 1 STEADING (FAT32: farmer.toml, steading/a/…, boot loaders)         2 base   for a USB stick
+//! ```
+//!
+//! Invariants: no root, no loop device, no mount; `medium` and `stick` are one code; the same input gives the same bytes.
+
+pub mod base;
+pub mod layout;

@@ -4,6 +4,7 @@ use crate::build;
 use crate::options::Options;
 use crate::tree::Tree;
 use anyhow::{Context, Result};
+use image::base::Base;
 use initramfs::{Choice, ImageFacts, Recipe};
 use packages::{Set, Store};
 use std::path::{Path, PathBuf};
@@ -49,6 +50,21 @@ pub fn sysroot(mut options: Options) -> Result<ExitCode> {
     let store = store(&tree, &mut options)?;
     options.done()?;
     ensure_sysroot(&tree, &store)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `./x base`
+pub fn base(mut options: Options) -> Result<ExitCode> {
+    let tree = Tree::here();
+    let store = store(&tree, &mut options)?;
+    options.done()?;
+    let base = ensure_base(&tree, &store)?;
+    say(&format!(
+        "{}: {:.1} MB",
+        base.path.display(),
+        base.bytes as f64 / 1e6
+    ));
+    println!("{}\n{}", base.path.display(), base.digest);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -104,6 +120,27 @@ pub fn ensure_boot(tree: &Tree, store: &Store) -> Result<Boot> {
         vmlinuz,
         initramfs,
     })
+}
+
+/// The base is there and is made of the pinned packages.
+pub fn ensure_base(tree: &Tree, store: &Store) -> Result<Base> {
+    ensure_sysroot(tree, store)?;
+    let tools = tree.artefact("image/tools");
+    unpacked(store, &[Set::Tools], &tools)?;
+    let names: Vec<&str> = Set::Base
+        .names()
+        .iter()
+        .copied()
+        .filter(|name| !name.starts_with('?'))
+        .collect();
+    let recipe = image::base::Recipe {
+        packages: &store.fetch(&[Set::Base], &say)?,
+        names: &names,
+        tools: &tools,
+        sysroot: &tree.sysroot(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    image::base::ensure(&recipe, &tree.artefact("image/base.erofs"), &say)
 }
 
 /// `(vmlinux, vmlinuz)` under `target/image`.

@@ -27,6 +27,11 @@ const VERBS: &[Verb] = &[
         artefacts::sysroot,
     ),
     (
+        "base",
+        "build the Debian that every space stands on",
+        artefacts::base,
+    ),
+    (
         "initramfs",
         "build our programs, assemble kernel and initramfs for QEMU (--no-build: from what was built)",
         artefacts::initramfs,

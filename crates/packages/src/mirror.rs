@@ -31,6 +31,11 @@ impl Mirror {
         };
         Ok(Self { debian, security })
     }
+
+    /// What the world uses: the default that mmdebstrap has built in. For what is used far from this machine.
+    pub fn public() -> Result<Self> {
+        built_in(Path::new("/usr/bin/mmdebstrap"))
+    }
 }
 
 /// One line or stanza of the machine's apt sources that names a Debian mirror.

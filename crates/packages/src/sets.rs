@@ -18,6 +18,8 @@ pub enum Set {
     Base,
     /// Boot loaders of the stick.
     Boot,
+    /// Programs that run here while the image is made, so that any builder makes the same one.
+    Tools,
 }
 
 /// How a set's names become packages.
@@ -31,20 +33,23 @@ pub enum Reach {
 
 impl Set {
     /// All of them.
-    pub const ALL: [Set; 6] = [
+    pub const ALL: [Set; 7] = [
         Set::Sysroot,
         Set::Kernel,
         Set::Firmware,
         Set::Programs,
         Set::Base,
         Set::Boot,
+        Set::Tools,
     ];
 
     /// How the names become packages.
     pub fn reach(self) -> Reach {
         match self {
             Set::Base => Reach::Closure,
-            Set::Sysroot | Set::Kernel | Set::Firmware | Set::Programs | Set::Boot => Reach::Exact,
+            Set::Sysroot | Set::Kernel | Set::Firmware | Set::Programs | Set::Boot | Set::Tools => {
+                Reach::Exact
+            }
         }
     }
 
@@ -152,6 +157,7 @@ impl Set {
                 "wget",
                 "xz-utils",
             ],
+            Set::Tools => &["erofs-utils", "libdeflate0", "liblz4-1", "liblzma5"],
             Set::Boot => &[
                 "shim-signed",
                 "shim-helpers-amd64-signed",
