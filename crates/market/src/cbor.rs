@@ -339,6 +339,11 @@ impl<'b> Fields<'b> {
         self.entries.contains_key(&key)
     }
 
+    /// Whether nothing is left, negative keys included.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// What a reader finds under a key, or none where the key is absent.
     pub fn optional<T>(
         &mut self,

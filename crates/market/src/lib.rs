@@ -13,6 +13,8 @@
 //! | [`sale`] | the state machine of a sale |
 
 pub mod cbor;
+pub mod envelope;
 pub mod id;
+pub mod message;
 pub mod name;
 pub mod quantity;
