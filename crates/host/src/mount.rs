@@ -203,20 +203,13 @@ pub fn make_private_below(path: &Path) -> Result<(), MountError> {
 }
 
 /// Moves the process off the initramfs, onto a mount of the same files: `pivot_root`, which every
-/// container runtime needs, is impossible where the root is the rootfs itself.
+/// container runtime needs, is impossible where the root is the rootfs itself. Comes before every
+/// other mount, or those would stay behind.
 pub fn leave_rootfs() -> Result<(), MountError> {
-    let root = Path::new("/");
-    let stage = Path::new("/run/steading-root");
-    let step = |what| {
-        move |e: Errno| MountError {
-            what,
-            path: stage.to_owned(),
-            source: e.into(),
-        }
-    };
-    fs::create_dir_all(stage).map_err(failed("mount", stage))?;
-    let recursive = MsFlags::MS_BIND | MsFlags::MS_REC;
-    nix::mount::mount(Some(root), stage, None::<&str>, recursive, None::<&str>).map_err(step("bind / to"))?;
+    let (root, stage) = (Path::new("/"), Path::new("/run"));
+    let step = |what| move |e: Errno| MountError { what, path: stage.to_owned(), source: e.into() };
+    fs::create_dir_all(stage).map_err(failed("make", stage))?;
+    bind(root, stage)?;
     nix::unistd::chdir(stage).map_err(step("enter"))?;
     nix::mount::mount(Some("."), root, None::<&str>, MsFlags::MS_MOVE, None::<&str>).map_err(step("move"))?;
     nix::unistd::chroot(".").map_err(step("chroot to"))?;

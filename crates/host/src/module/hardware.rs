@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -39,27 +41,48 @@ pub fn modaliases(sys: &Path) -> HashSet<String> {
     found
 }
 
-/// Loads what the devices of `/sys` want, until nothing new turns up. Gives how many modules were
-/// new, and what failed: one driver that fails is no reason to stop.
+/// Loads what the devices of `/sys` want, until nothing new turns up; disks and network first. Gives
+/// how many modules were new, and what failed: one driver that fails is no reason to stop.
+///
+/// A few threads load at once, for a driver that waits for its device holds up only itself.
 pub fn load_for_hardware(index: &Index, seen: &mut HashSet<String>) -> (usize, Vec<ModuleError>) {
-    let (mut loaded, mut failed) = (0, Vec::new());
+    let (loaded, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     loop {
-        let new: Vec<String> = modaliases(Path::new("/sys"))
-            .into_iter()
-            .filter(|a| !seen.contains(a))
-            .collect();
+        let mut new: Vec<String> =
+            modaliases(Path::new("/sys")).into_iter().filter(|a| !seen.contains(a)).collect();
         if new.is_empty() {
-            return (loaded, failed);
+            let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+            return (loaded.into_inner(), failed);
         }
-        for alias in new {
-            match load(index, &alias) {
-                Ok(count) => loaded += count,
-                // Most devices (bridges, buttons) want no module that the image has.
-                Err(ModuleError::Unknown(_)) => {}
-                Err(error) => failed.push(error),
+        new.sort_by_key(|alias| (urgency(alias), alias.clone()));
+        let queue = Mutex::new(new.iter());
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get().min(4)) {
+                scope.spawn(|| {
+                    while let Some(alias) = next() {
+                        match load(index, alias) {
+                            Ok(count) => _ = loaded.fetch_add(count, Ordering::Relaxed),
+                            // Most devices (bridges, buttons) want no module that the image has.
+                            Err(ModuleError::Unknown(_)) => {}
+                            Err(error) => failed.lock().unwrap_or_else(PoisonError::into_inner).push(error),
+                        }
+                    }
+                });
             }
-            seen.insert(alias);
-        }
+        });
+        seen.extend(new);
+    }
+}
+
+/// 0 for what a node waits for: PCI storage and network controllers, virtio; then USB; then the rest.
+fn urgency(alias: &str) -> u8 {
+    match alias {
+        a if a.starts_with("virtio:") => 0,
+        a if a.starts_with("pci:") && (a.contains("bc01") || a.contains("bc02")) => 0,
+        a if a.starts_with("pci:") && a.contains("bc0Csc03") => 1,
+        a if a.starts_with("usb:") || a.starts_with("scsi:") => 1,
+        _ => 2,
     }
 }
 
@@ -158,6 +181,14 @@ mod tests {
         assert_eq!(found["ACTION"], "add");
         assert_eq!(found["MODALIAS"], "pci:v00001AF4d00001042");
         assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn disks_and_networks_come_first() {
+        let nvme = "pci:v0000144Dd0000A80Asv0000144Dsd0000A801bc01sc08i02";
+        assert!(urgency(nvme) < urgency("usb:v0BDAp8152d2000dc00dsc00dp00icFFiscFFip00in02"));
+        assert_eq!(urgency("virtio:d00000002v00001AF4"), urgency(nvme));
+        assert!(urgency("acpi:PNP0C0C:") > urgency("scsi:t-0x00"));
     }
 
     #[test]

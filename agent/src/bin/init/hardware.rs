@@ -1,0 +1,66 @@
+//! Loads modules for the hardware that is there, and for what is plugged in later; a service beside
+//! the agent (no udev).
+//!
+//! It says that the hardware of power-on has been looked at by making `names::HARDWARE_READY`;
+//! `host::module::wait_for_hardware` waits for that.
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use host::module::{self, Index, ModuleError, Uevents};
+
+use crate::console::chain;
+
+/// The name under which `init` is this.
+pub const NAME: &str = "steading-hardware";
+
+/// Never ends but with an error; PID 1 then starts it again.
+pub fn run() -> ExitCode {
+    let Err(error) = serve();
+    eprintln!("init: modules for the hardware: {}", chain(&*error));
+    ExitCode::FAILURE
+}
+
+fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
+    // Before the walk: what appears during it is not lost.
+    let events = Uevents::open()?;
+    let walked = module::of_running_kernel().map(|index| {
+        let mut seen = HashSet::new();
+        walk(&index, &mut seen);
+        (index, seen)
+    });
+    // An image without modules has none to wait for.
+    module::announce_hardware()?;
+    let (index, mut seen) = walked?;
+    loop {
+        match events.receive()? {
+            Some(event) => {
+                let alias = event
+                    .get("MODALIAS")
+                    .filter(|_| event.get("ACTION").is_some_and(|a| a == "add"));
+                if let Some(alias) = alias.filter(|alias| seen.insert((*alias).clone())) {
+                    match module::load(&index, alias) {
+                        Ok(_) | Err(ModuleError::Unknown(_)) => {}
+                        Err(error) => eprintln!("init: {}", chain(&error)),
+                    }
+                }
+            }
+            None => walk(&index, &mut seen),
+        }
+    }
+}
+
+fn walk(index: &Index, seen: &mut HashSet<String>) {
+    let start = Instant::now();
+    let (loaded, failed) = module::load_for_hardware(index, seen);
+    for error in failed {
+        eprintln!("init: {}", chain(&error));
+    }
+    if loaded > 0 {
+        println!(
+            "init: {loaded} modules for the hardware, {} ms",
+            start.elapsed().as_millis()
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! `init`: PID 1 of a node, and what only a small single-threaded program may be.
+//!
+//! ```text
+//!  called as            is                                        file
+//!  init, PID 1          boots, supervises, halts                  mount, settings, supervise, halt
+//!  modprobe             loads modules for the kernel              modprobe
+//!  steading-hardware    loads modules for the hardware            hardware
+//!  steading-space       starts a space, makes its namespaces      space
+//! ```
+//!
+//! ```text
+//!  power on ─► leave rootfs ─► mounts ─► first line ─► settings ─► supervise ─┐
+//!                 │ fails        │ fails                  panic ─►┐           │ a signal
+//!                 └──────────────┴────────────────────────────────┴─► halt ◄──┘
+//!      halt: end the agent, end the spaces, close volumes, unmount, sync, off or again
+//! ```
+//!
+//! Invariant: PID 1 never returns, never blocks on hardware, and every way out of it is `halt`.
+//! It links libc (and libgcc_s) alone and knows no sale.
+
+mod console;
+mod halt;
+mod hardware;
+mod modprobe;
+mod mount;
+mod settings;
+mod space;
+mod supervise;
+
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use host::power::End;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    let called = arguments.next().unwrap_or_default();
+    match called.rsplit('/').next().unwrap_or_default() {
+        "modprobe" => modprobe::run(arguments),
+        hardware::NAME => hardware::run(),
+        host::isolate::HELPER_NAME => space::run(),
+        _ if std::process::id() == 1 => power_on(),
+        name => {
+            eprintln!("{name}: is PID 1 of a Steading node, or is called as modprobe");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Boots, supervises, halts; never comes back.
+fn power_on() -> ! {
+    let end = match catch_unwind(boot) {
+        Ok(Ok(end)) => end,
+        Ok(Err(error)) => {
+            console::say(&format!(
+                "init: cannot boot: {}. Starts again in 30 s.",
+                console::chain(&*error)
+            ));
+            std::thread::sleep(Duration::from_secs(30));
+            End::Reboot
+        }
+        Err(_) => {
+            console::say("init: panicked (see the lines above): the machine starts again.");
+            End::Reboot
+        }
+    };
+    let _ = catch_unwind(|| halt::halt(end));
+    // The kernel refused, or halt panicked: nothing is left but the kernel's own way out.
+    console::say(&format!(
+        "init: the kernel does not end the machine: {}",
+        host::power::end_now(End::Reboot)
+    ));
+    std::process::abort()
+}
+
+/// From power-on to the signal that says how to end.
+fn boot() -> Result<End, Box<dyn std::error::Error>> {
+    mount::first()?;
+    console::say(&format!("steading {}: init, PID 1", env!("CARGO_PKG_VERSION")));
+    mount::rest()?;
+    settings::apply();
+    Ok(supervise::supervise(&mut [
+        supervise::Service::hardware(),
+        supervise::Service::agent(),
+    ])?)
+}

@@ -1,0 +1,88 @@
+//! What the kernel is told once at boot. A setting that this kernel lacks is passed over: none of
+//! them is worth a machine that does not start.
+
+use std::fs;
+use std::path::Path;
+
+use host::names;
+
+/// Files below `/proc/sys`, and what they get.
+const SYSCTLS: [(&str, &str); 14] = [
+    // A node whose kernel panicked comes back by itself.
+    ("kernel/panic", "10"),
+    ("kernel/modprobe", "/sbin/modprobe"),
+    ("kernel/kexec_load_disabled", "1"),
+    ("kernel/sysrq", "0"),
+    // What spaces can learn about, and do to, the kernel below them.
+    ("kernel/dmesg_restrict", "1"),
+    ("kernel/kptr_restrict", "2"),
+    ("kernel/unprivileged_bpf_disabled", "2"),
+    ("net/core/bpf_jit_harden", "2"),
+    // The defaults that every distribution sets; spaces cannot set them themselves.
+    ("fs/protected_hardlinks", "1"),
+    ("fs/protected_symlinks", "1"),
+    ("fs/protected_fifos", "1"),
+    ("fs/protected_regular", "2"),
+    ("fs/inotify/max_user_instances", "1024"),
+    ("vm/max_map_count", "1048576"),
+];
+
+/// Devices that spaces get, whose modules are loaded when somebody opens them: (path, minor of 10).
+const DEVICES: [(&str, u64); 2] = [("/dev/fuse", 229), ("/dev/net/tun", 200)];
+
+/// Applies all of it and makes the folders and the cgroup that the rooms above rely on.
+pub fn apply() {
+    for (name, value) in SYSCTLS {
+        let _ = fs::write(Path::new("/proc/sys").join(name), value);
+    }
+    for folder in [
+        names::RUN_BASE,
+        names::RUN_VOLUME,
+        names::RUN_STATE,
+        names::RUN_NETNS,
+        names::RUN_START,
+    ]
+    .into_iter()
+    .chain([names::RUN_LVM_LOCK])
+    {
+        complain(folder, fs::create_dir_all(folder));
+    }
+    for (path, minor) in DEVICES {
+        complain(path, device(Path::new(path), minor));
+    }
+    cgroups();
+    let _ = host::power::soften_ctrl_alt_del();
+}
+
+/// Every controller for the spaces' cgroup and those below it. Ours and the agent's processes stay
+/// in the root, the only one that may have both processes and children with limits.
+fn cgroups() {
+    complain(names::CGROUP_SPACES, fs::create_dir_all(names::CGROUP_SPACES));
+    for folder in [names::CGROUP_MOUNT, names::CGROUP_SPACES] {
+        for controller in ["+cpu", "+memory", "+io", "+pids", "+cpuset"] {
+            let file = Path::new(folder).join("cgroup.subtree_control");
+            complain(
+                &format!("{} {controller}", file.display()),
+                fs::write(file, controller),
+            );
+        }
+    }
+}
+
+fn device(path: &Path, minor: u64) -> std::io::Result<()> {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match mknod(path, SFlag::S_IFCHR, Mode::empty(), makedev(10, minor)) {
+        Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+}
+
+fn complain(what: &str, result: std::io::Result<()>) {
+    if let Err(error) = result {
+        crate::console::say(&format!("init: {what}: {error}"));
+    }
+}
