@@ -1,0 +1,275 @@
+//! Running a table forward, and undoing it. See the parent module for the drawing.
+
+use std::fmt;
+use std::time::Instant;
+
+use market::id::SaleId;
+
+use super::{Cause, Step, StepLog, StepState, Table, chain};
+
+/// One undo that failed: part of the step is still on the machine.
+#[derive(Debug)]
+pub struct UndoFailure {
+    /// The step.
+    pub step: &'static str,
+    /// Why it could not be undone.
+    pub cause: Cause,
+}
+
+impl fmt::Display for UndoFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step, chain(self.cause.as_ref()))
+    }
+}
+
+/// Why a table did not run to its end, and what that left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A step failed; everything that was made is undone.
+    #[error("step {step} failed, and all was undone")]
+    Undone {
+        /// The step that failed.
+        step: &'static str,
+        /// Why.
+        #[source]
+        cause: Cause,
+    },
+    /// A step failed and so did an undo: something is left on the machine.
+    #[error("step {step} failed, and undoing failed too ({})", list(undo))]
+    Quarantined {
+        /// The step that failed.
+        step: &'static str,
+        /// Why.
+        #[source]
+        cause: Cause,
+        /// What could not be undone, at least one.
+        undo: Vec<UndoFailure>,
+    },
+    /// Nothing was begun: the log could not be read.
+    #[error("the records of the sale cannot be read")]
+    Log(#[source] Cause),
+    /// Nothing was begun: [`Table::run_from`] found an earlier step that is not applied.
+    #[error("step {step} is {state}, so there is nothing to go on from")]
+    NotApplied {
+        /// The earlier step.
+        step: &'static str,
+        /// What the log says of it; `absent` when it says nothing.
+        state: String,
+    },
+    /// Nothing was begun: the table has no step of that name.
+    #[error("there is no step named {0}")]
+    NoSuchStep(String),
+}
+
+/// What a teardown could not undo.
+#[derive(Debug, thiserror::Error)]
+pub enum TearDownError {
+    /// Nothing was begun: the log could not be read.
+    #[error("the records of the sale cannot be read")]
+    Log(#[source] Cause),
+    /// Nothing was begun: the table has no step of that name.
+    #[error("there is no step named {0}")]
+    NoSuchStep(String),
+    /// All was tried; these steps are not, or not surely, gone.
+    #[error("could not undo {}", list(.0))]
+    Quarantined(Vec<UndoFailure>),
+}
+
+fn list(failures: &[UndoFailure]) -> String {
+    failures
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+impl<C: Sync + ?Sized> Table<C> {
+    /// Runs every step forward; on an error undoes, in reverse, all that may be there.
+    ///
+    /// Steps that the log calls applied are ensured again: after a reboot the record is older than
+    /// the machine.
+    ///
+    /// # Errors
+    /// [`RunError::Undone`] leaves nothing, [`RunError::Quarantined`] says what is left.
+    pub async fn run(&self, log: &dyn StepLog, sale: &SaleId, context: &C) -> Result<(), RunError> {
+        self.forward(log, sale, context, 0).await
+    }
+
+    /// As [`Table::run`], but from the step named `first` on; the steps before it must be applied
+    /// and are neither ensured nor undone. So a volume that holds a user's files is not destroyed
+    /// because the network above it could not be made.
+    ///
+    /// # Errors
+    /// As [`Table::run`], and [`RunError::NotApplied`] when an earlier step is not there.
+    pub async fn run_from(
+        &self,
+        log: &dyn StepLog,
+        sale: &SaleId,
+        context: &C,
+        first: &str,
+    ) -> Result<(), RunError> {
+        let from = self
+            .position(first)
+            .ok_or_else(|| RunError::NoSuchStep(first.to_owned()))?;
+        let records = log.records(sale).await.map_err(RunError::Log)?;
+        for step in &self.steps[..from] {
+            let state = records.iter().find(|r| r.step == step.name()).map(|r| &r.state);
+            if state != Some(&StepState::Applied) {
+                let state = state.map_or_else(|| "absent".to_owned(), ToString::to_string);
+                return Err(RunError::NotApplied {
+                    step: step.name(),
+                    state,
+                });
+            }
+        }
+        self.forward(log, sale, context, from).await
+    }
+
+    /// Undoes, in reverse, every step that may be there. Never stops early.
+    ///
+    /// # Errors
+    /// [`TearDownError::Quarantined`] with every step that could not be undone.
+    pub async fn tear_down(
+        &self,
+        log: &dyn StepLog,
+        sale: &SaleId,
+        context: &C,
+    ) -> Result<(), TearDownError> {
+        self.backward(log, sale, context, 0).await
+    }
+
+    /// As [`Table::tear_down`], down to and including the step named `last`; what is below stays.
+    ///
+    /// # Errors
+    /// As [`Table::tear_down`].
+    pub async fn tear_down_to(
+        &self,
+        log: &dyn StepLog,
+        sale: &SaleId,
+        context: &C,
+        last: &str,
+    ) -> Result<(), TearDownError> {
+        let to = self
+            .position(last)
+            .ok_or_else(|| TearDownError::NoSuchStep(last.to_owned()))?;
+        self.backward(log, sale, context, to).await
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.steps.iter().position(|step| step.name() == name)
+    }
+
+    async fn forward(
+        &self,
+        log: &dyn StepLog,
+        sale: &SaleId,
+        context: &C,
+        from: usize,
+    ) -> Result<(), RunError> {
+        // What an earlier, interrupted run left is undone too if this one fails: read it first.
+        let earlier = log.records(sale).await.map_err(RunError::Log)?;
+        let mut failed = None;
+        let mut reached = from;
+        for (index, step) in self.steps.iter().enumerate().skip(from) {
+            reached = index + 1;
+            if let Err(cause) = forward_one(step.as_ref(), log, sale, context).await {
+                failed = Some((step.name(), cause));
+                break;
+            }
+        }
+        let Some((step, cause)) = failed else {
+            return Ok(());
+        };
+        tracing::warn!(step, cause = %chain(cause.as_ref()), "step failed, undoing");
+        let mut undo = Vec::new();
+        for (index, other) in self.steps.iter().enumerate().skip(from).rev() {
+            let there = index < reached
+                || earlier
+                    .iter()
+                    .any(|r| r.step == other.name() && r.state.may_be_there());
+            if there {
+                undo_one(other.as_ref(), log, sale, context, &mut undo).await;
+            }
+        }
+        Err(if undo.is_empty() {
+            RunError::Undone { step, cause }
+        } else {
+            RunError::Quarantined { step, cause, undo }
+        })
+    }
+
+    async fn backward(
+        &self,
+        log: &dyn StepLog,
+        sale: &SaleId,
+        context: &C,
+        to: usize,
+    ) -> Result<(), TearDownError> {
+        let records = log.records(sale).await.map_err(TearDownError::Log)?;
+        let mut failures = Vec::new();
+        for step in self.steps[to..].iter().rev() {
+            if records
+                .iter()
+                .any(|r| r.step == step.name() && r.state.may_be_there())
+            {
+                undo_one(step.as_ref(), log, sale, context, &mut failures).await;
+            }
+        }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(TearDownError::Quarantined(failures))
+        }
+    }
+}
+
+async fn forward_one<C: Sync + ?Sized>(
+    step: &dyn Step<C>,
+    log: &dyn StepLog,
+    sale: &SaleId,
+    context: &C,
+) -> Result<(), Cause> {
+    log.record(sale, step.name(), StepState::Intended).await?;
+    let start = Instant::now();
+    step.ensure(sale, context).await?;
+    tracing::info!(
+        step = step.name(),
+        took_ms = start.elapsed().as_millis() as u64,
+        "step applied"
+    );
+    log.record(sale, step.name(), StepState::Applied).await
+}
+
+/// Undoes one step; a failure is kept in `failures` and in the log. An undo is made even where the
+/// log cannot be written: a record that says too much is harmless, a leftover is not.
+async fn undo_one<C: Sync + ?Sized>(
+    step: &dyn Step<C>,
+    log: &dyn StepLog,
+    sale: &SaleId,
+    context: &C,
+    failures: &mut Vec<UndoFailure>,
+) {
+    let name = step.name();
+    let intent = log.record(sale, name, StepState::Undoing).await;
+    let start = Instant::now();
+    let result = step.ensure_absent(sale, context).await;
+    let (state, failure) = match result {
+        Ok(()) => (StepState::Undone, None),
+        Err(cause) => (
+            StepState::UndoFailed {
+                cause: chain(cause.as_ref()),
+            },
+            Some(cause),
+        ),
+    };
+    let undone = failure.is_none();
+    let took_ms = start.elapsed().as_millis() as u64;
+    tracing::info!(step = name, took_ms, undone, "step undone");
+    failures.extend(failure.map(|cause| UndoFailure { step: name, cause }));
+    if let Err(cause) = log.record(sale, name, state).await {
+        failures.push(UndoFailure { step: name, cause });
+    } else if let Err(cause) = intent {
+        // The newest record is durable, so the lost one before it no longer matters.
+        tracing::warn!(step = name, cause = %chain(cause.as_ref()), "an undo's intent was not kept");
+    }
+}
