@@ -9,4 +9,6 @@
 //! Invariants: no root, no loop device, no mount; `medium` and `stick` are one code; the same input gives the same bytes.
 
 pub mod base;
+pub mod disk;
+pub mod fat;
 pub mod layout;

@@ -1,0 +1,187 @@
+//! Writes a medium: GPT, system partition, base. One code for the small one that QEMU gets beside kernel and initramfs,
+//! and for the stick, so what is tested with the one holds for the other.
+
+use crate::fat::{self, Content};
+use crate::layout::{ALIGNMENT_BYTES, BASE_NAME, BASE_TYPE, ESP_TYPE, LABEL, SECTOR_BYTES, SMALL_ESP_BYTES};
+use anyhow::{Context, Result};
+use gpt::GptConfig;
+use gpt::mbr::ProtectiveMBR;
+use gpt::partition::{Partition, PartitionAttributes};
+use gpt::partition_types::{OperatingSystem, Type};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// What a medium is made of.
+#[derive(Debug)]
+pub struct Medium<'a> {
+    /// Length of the system partition.
+    pub esp_bytes: u64,
+    /// Length of a FAT cluster; FAT32 wants at least 65525 of them.
+    pub cluster_bytes: u32,
+    /// Files of the system partition.
+    pub files: Vec<(&'a str, Content)>,
+    /// The base.
+    pub base: &'a Path,
+    /// Boot code of the first sector, for BIOS.
+    pub boot_code: Option<[u8; 440]>,
+}
+
+/// Fixed ids, so that the same input gives the same bytes: of the disk, and of its partitions.
+const DISK_ID: &str = "53544541-4449-4E47-8000-4D4544490001";
+const PARTITION_IDS: [&str; 2] = [
+    "53544541-4449-4E47-8000-4D4544490011",
+    "53544541-4449-4E47-8000-4D4544490012",
+];
+
+/// The medium that a machine of QEMU gets: `farmer.toml` and the base.
+pub fn medium(path: &Path, farmer_toml: &str, base: &Path) -> Result<()> {
+    write(
+        path,
+        &Medium {
+            esp_bytes: SMALL_ESP_BYTES,
+            cluster_bytes: 512,
+            files: vec![("farmer.toml", Content::Bytes(farmer_toml.as_bytes().to_vec()))],
+            base,
+            boot_code: None,
+        },
+    )
+}
+
+/// Where the system partition begins.
+pub const ESP_START_BYTES: u64 = ALIGNMENT_BYTES;
+
+/// Writes `medium` to `path`, as a sparse file.
+pub fn write(path: &Path, medium: &Medium) -> Result<()> {
+    let base_bytes = medium
+        .base
+        .metadata()
+        .with_context(|| format!("no base at {}", medium.base.display()))?
+        .len();
+    let base_start = ESP_START_BYTES + medium.esp_bytes;
+    let base_length = base_bytes.next_multiple_of(ALIGNMENT_BYTES);
+    let _ = std::fs::remove_file(path);
+    let mut file = File::options().read(true).write(true).create_new(true).open(path);
+    let file = file
+        .as_mut()
+        .map_err(|error| anyhow::anyhow!("creating {}: {error}", path.display()))?;
+    file.set_len(base_start + base_length + ALIGNMENT_BYTES)?;
+    write_table(file, medium, base_start, base_length)?;
+    let esp = fat::build(medium.esp_bytes, medium.cluster_bytes, &medium.files)?;
+    write_sparse(file, ESP_START_BYTES, &esp)?;
+    file.seek(SeekFrom::Start(base_start))?;
+    std::io::copy(&mut File::open(medium.base)?, file).context("copying the base")?;
+    Ok(())
+}
+
+fn write_table(file: &mut File, medium: &Medium, base_start: u64, base_length: u64) -> Result<()> {
+    let sectors = u32::try_from((file.metadata()?.len() / SECTOR_BYTES) - 1).unwrap_or(u32::MAX);
+    let mut mbr = ProtectiveMBR::with_lb_size(sectors);
+    if let Some(code) = medium.boot_code {
+        mbr.set_bootcode(code);
+    }
+    mbr.overwrite_lba0(file)?;
+    let partition =
+        |kind: &str, id: &str, name: &str, start: u64, length: u64, flags: u64| -> Result<Partition> {
+            Ok(Partition {
+                part_type_guid: Type {
+                    guid: kind.parse()?,
+                    os: OperatingSystem::None,
+                },
+                part_guid: id.parse()?,
+                first_lba: start / SECTOR_BYTES,
+                last_lba: (start + length) / SECTOR_BYTES - 1,
+                flags,
+                name: name.to_owned(),
+            })
+        };
+    // The boot code looks for the bit; firmware that knows GPT does not mind it.
+    let flags = if medium.boot_code.is_some() {
+        PartitionAttributes::BOOTABLE.bits()
+    } else {
+        0
+    };
+    let esp = partition(
+        ESP_TYPE,
+        PARTITION_IDS[0],
+        LABEL,
+        ESP_START_BYTES,
+        medium.esp_bytes,
+        flags,
+    )?;
+    let base = partition(BASE_TYPE, PARTITION_IDS[1], BASE_NAME, base_start, base_length, 0)?;
+    let mut table = GptConfig::new()
+        .writable(true)
+        .create_from_device(file, Some(DISK_ID.parse()?))?;
+    table.update_partitions(BTreeMap::from([(1, esp), (2, base)]))?;
+    table.write().context("writing the partition table")?;
+    Ok(())
+}
+
+/// Writes `bytes` at `start`, leaving out blocks of zeros: the file has them already.
+fn write_sparse(file: &mut File, start: u64, bytes: &[u8]) -> Result<()> {
+    const BLOCK: usize = 64 << 10;
+    for (index, block) in bytes.chunks(BLOCK).enumerate() {
+        if block.iter().any(|byte| *byte != 0) {
+            file.seek(SeekFrom::Start(start + (index * BLOCK) as u64))?;
+            file.write_all(block)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn a_medium_has_its_partitions_and_their_content() -> Result<()> {
+        let scratch = tempfile::tempdir()?;
+        let base = scratch.path().join("base");
+        std::fs::write(&base, vec![9u8; 1_500_000])?;
+        let path = scratch.path().join("medium.raw");
+        medium(&path, "name = \"barn\"\n", &base)?;
+
+        let table = GptConfig::new().open(&path)?;
+        assert!(table.primary_header().is_ok() && table.backup_header().is_ok());
+        let partitions: Vec<&Partition> = table.partitions().values().collect();
+        assert_eq!(partitions.len(), 2);
+        assert_eq!(partitions[0].name, "STEADING");
+        assert_eq!(
+            partitions[0].part_type_guid.guid.to_string().to_uppercase(),
+            ESP_TYPE
+        );
+        assert_eq!(
+            partitions[1].part_type_guid.guid.to_string().to_uppercase(),
+            BASE_TYPE
+        );
+        let mut file = File::open(&path)?;
+        file.seek(SeekFrom::Start(partitions[1].first_lba * SECTOR_BYTES))?;
+        let mut content = vec![0; 1_500_000];
+        file.read_exact(&mut content)?;
+        assert!(content.iter().all(|byte| *byte == 9));
+
+        let esp = partitions[0].first_lba * SECTOR_BYTES;
+        let mut fat = vec![0; usize::try_from(SMALL_ESP_BYTES)?];
+        file.seek(SeekFrom::Start(esp))?;
+        file.read_exact(&mut fat)?;
+        let system = fatfs::FileSystem::new(std::io::Cursor::new(fat), fatfs::FsOptions::new())?;
+        let mut text = String::new();
+        system
+            .root_dir()
+            .open_file("farmer.toml")?
+            .read_to_string(&mut text)?;
+        assert_eq!(text, "name = \"barn\"\n");
+
+        let again = scratch.path().join("again.raw");
+        medium(&again, "name = \"barn\"\n", &base)?;
+        assert_eq!(
+            std::fs::read(&path)?,
+            std::fs::read(&again)?,
+            "the same input, the same bytes"
+        );
+        Ok(())
+    }
+}
