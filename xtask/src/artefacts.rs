@@ -87,6 +87,22 @@ pub fn initramfs(mut options: Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `./x medium --farmer FILE --out FILE`
+pub fn medium(mut options: Options) -> Result<ExitCode> {
+    let tree = Tree::here();
+    let store = store(&tree, &mut options)?;
+    let farmer = options
+        .value("farmer")?
+        .context("--farmer FILE: the farmer.toml to put in")?;
+    let out = options
+        .value("out")?
+        .context("--out FILE: where the medium goes")?;
+    options.done()?;
+    let text = std::fs::read_to_string(&farmer).with_context(|| format!("reading {farmer}"))?;
+    image::disk::medium(Path::new(&out), &text, &ensure_base(&tree, &store)?.path)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// What a machine starts from.
 #[derive(Clone, Debug)]
 #[allow(dead_code)]
@@ -97,6 +113,8 @@ pub struct Boot {
     pub vmlinuz: PathBuf,
     /// The initramfs of the product, with the modules of virtual machines.
     pub initramfs: PathBuf,
+    /// The base that belongs to it.
+    pub base: Base,
 }
 
 /// The sysroot is there and is made of the pinned packages.
@@ -169,6 +187,7 @@ pub fn assemble_initramfs(
 ) -> Result<()> {
     let programs = tree.artefact("image/programs");
     unpacked(store, &[Set::Programs], &programs)?;
+    let base = ensure_base(tree, store)?;
     let kernel = store.fetch(&[Set::Kernel], &say)?;
     let name = out.file_stem().context("the initramfs needs a file name")?;
     let summary = initramfs::assemble(
@@ -183,9 +202,9 @@ pub fn assemble_initramfs(
             facts: ImageFacts {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 kernel: kernel.kernel()?.to_owned(),
-                base_digest: String::new(),
-                base_bytes: 0,
-                locked: kernel.locked,
+                base_digest: base.digest,
+                base_bytes: base.bytes,
+                locked: kernel.locked && base.locked,
                 seccomp: None,
             },
             scratch: &tree.artefact("image/scratch").join(name),

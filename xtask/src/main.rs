@@ -36,6 +36,11 @@ const VERBS: &[Verb] = &[
         "build our programs, assemble kernel and initramfs for QEMU (--no-build: from what was built)",
         artefacts::initramfs,
     ),
+    (
+        "medium",
+        "write the disk that a virtual node reads: --farmer FILE --out FILE",
+        artefacts::medium,
+    ),
 ];
 
 fn main() -> ExitCode {
