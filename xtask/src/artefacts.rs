@@ -133,10 +133,12 @@ pub fn ensure_boot(tree: &Tree, store: &Store) -> Result<Boot> {
     let (vmlinux, vmlinuz) = ensure_kernel(tree, store)?;
     let initramfs = tree.artefact("image/initramfs.cpio");
     assemble_initramfs(tree, store, &build::program(tree, "agent")?, &[], &initramfs)?;
+    let base = ensure_base(tree, store)?;
     Ok(Boot {
         vmlinux,
         vmlinuz,
         initramfs,
+        base,
     })
 }
 
