@@ -142,6 +142,11 @@ pub fn ensure_boot(tree: &Tree, store: &Store) -> Result<Boot> {
     })
 }
 
+/// The stick image with this `farmer.toml`.
+pub fn make_stick(_tree: &Tree, _store: &Store, _farmer_toml: &str, _path: &Path) -> Result<()> {
+    anyhow::bail!("the stick image cannot be made yet")
+}
+
 /// The base is there and is made of the pinned packages.
 pub fn ensure_base(tree: &Tree, store: &Store) -> Result<Base> {
     ensure_sysroot(tree, store)?;

@@ -69,6 +69,19 @@ pub fn ensure(tree: &Tree) -> Result<()> {
     Ok(())
 }
 
+/// Compiles all programs and says nothing unless it fails: what follows prints for somebody else.
+pub fn ensure_quietly(tree: &Tree) -> Result<()> {
+    let output = cargo(tree)
+        .args(["build", "--quiet"])
+        .args(everything())
+        .output()
+        .context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the build failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
 /// A program that `ensure` made.
 pub fn program(tree: &Tree, name: &str) -> Result<PathBuf> {
     let folder = std::env::var_os("CARGO_TARGET_DIR")

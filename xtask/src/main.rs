@@ -7,8 +7,14 @@ use std::process::ExitCode;
 
 mod artefacts;
 mod build;
+mod demo;
 mod options;
+mod show;
+mod stick;
+mod test;
+mod tester;
 mod tree;
+mod verbs;
 
 use options::Options;
 
@@ -16,6 +22,36 @@ use options::Options;
 type Verb = (&'static str, &'static str, fn(Options) -> Result<ExitCode>);
 
 const VERBS: &[Verb] = &[
+    (
+        "demo",
+        "one whole sale on a node in QEMU (--once, --nodes N, --json FILE, --kvm)",
+        verbs::demo,
+    ),
+    (
+        "test",
+        "all tests, or a stage of them (--unit, --guest, --demo, --scenarios, --stick, --lint; NAME)",
+        verbs::test,
+    ),
+    (
+        "qemu",
+        "a node whose console is this terminal (--fresh, --nodes N, --memory MIB, --kvm)",
+        verbs::qemu,
+    ),
+    (
+        "steading",
+        "the client, from the tree",
+        verbs::steading,
+    ),
+    (
+        "inventory",
+        "what the agent sees of this machine (--root DIR, --json)",
+        verbs::inventory,
+    ),
+    (
+        "cargo",
+        "cargo against the sysroot of the pinned packages",
+        verbs::cargo,
+    ),
     (
         "fetch",
         "download the pinned packages (--update: pin today's)",

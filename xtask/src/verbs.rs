@@ -1,0 +1,115 @@
+//! The verbs that run what was built: demo, qemu, test, and our programs from the tree.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use stage::Artefacts;
+
+use crate::artefacts::{self, store};
+use crate::options::Options;
+use crate::tree::Tree;
+use crate::{build, demo, test, tester};
+
+/// `./x demo [--once] [--nodes N] [--json FILE] [--kvm]`
+pub fn demo(mut options: Options) -> Result<ExitCode> {
+    let tree = Tree::here();
+    let store = store(&tree, &mut options)?;
+    let wanted = demo::Options {
+        once: options.flag("once"),
+        nodes: usize::try_from(options.number("nodes")?.unwrap_or(1))?,
+        json: options.value("json")?.map(|path| std::path::absolute(path)).transpose()?,
+        kvm: options.flag("kvm"),
+        dir: tree.artefact("demo"),
+    };
+    options.done()?;
+    let artefacts = built(&tree, &store)?;
+    demo::run(&wanted, artefacts)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `./x qemu [--fresh] [--nodes N] [--memory MIB] [--kvm]`
+pub fn qemu(mut options: Options) -> Result<ExitCode> {
+    let tree = Tree::here();
+    let store = store(&tree, &mut options)?;
+    let wanted = tester::Options {
+        fresh: options.flag("fresh"),
+        nodes: usize::try_from(options.number("nodes")?.unwrap_or(1))?,
+        memory_mib: options.number("memory")?.map(u32::try_from).transpose().context("--memory is in MiB")?,
+        kvm: options.flag("kvm"),
+        dir: tree.artefact("qemu"),
+    };
+    options.done()?;
+    let artefacts = built(&tree, &store)?;
+    tester::run(&wanted, artefacts)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `./x test [--STAGE …] [NAME]`
+pub fn test(mut options: Options) -> Result<ExitCode> {
+    let tree = Tree::here();
+    let store = store(&tree, &mut options)?;
+    let wanted = test::options(options.rest())?;
+    let makers = test::Makers {
+        all: &|| {
+            let artefacts = built(&tree, &store)?;
+            let guest_initramfs = tree.artefact("image/guest-tests.cpio");
+            let program = build::program(&tree, "guest-tests")?;
+            artefacts::assemble_initramfs(&tree, &store, &program, &[], &guest_initramfs)?;
+            Ok(test::Built { artefacts, guest_initramfs })
+        },
+        stick: &|farmer_toml, path| artefacts::make_stick(&tree, &store, farmer_toml, path),
+    };
+    test::run(&tree, &wanted, &makers)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `./x steading ARGS`: the client from the tree, against the tester's market while there is one.
+pub fn steading(mut options: Options) -> Result<ExitCode> {
+    let tree = Tree::here();
+    let words = options.rest();
+    let mut client = from_tree(&tree, "steading")?;
+    if std::env::var_os("STEADING_HOME").is_none() {
+        client.envs(tester::client_environment(&tree.artefact("qemu")));
+    }
+    Err(client.args(words).exec()).context("starting the client")
+}
+
+/// `./x inventory [--root DIR] [--json]`: what the agent sees of a machine.
+pub fn inventory(mut options: Options) -> Result<ExitCode> {
+    let words = options.rest();
+    let mut agent = from_tree(&Tree::here(), "agent")?;
+    Err(agent.arg("inventory").args(words).exec()).context("starting the agent's inventory")
+}
+
+/// `./x cargo ARGS`: cargo against the sysroot.
+pub fn cargo(mut options: Options) -> Result<ExitCode> {
+    let tree = Tree::here();
+    let words = options.rest();
+    Err(build::cargo(&tree).args(words).exec()).context("starting cargo")
+}
+
+/// A program of ours, compiled if it is not up to date.
+fn from_tree(tree: &Tree, name: &str) -> Result<Command> {
+    let mut none = Options::new(Vec::new());
+    artefacts::ensure_sysroot(tree, &store(tree, &mut none)?)?;
+    build::ensure_quietly(tree)?;
+    Ok(Command::new(build::program(tree, name)?))
+}
+
+fn built(tree: &Tree, store: &packages::Store) -> Result<Artefacts> {
+    artefacts::ensure_programs(tree, store)?;
+    let boot = artefacts::ensure_boot(tree, store)?;
+    Ok(Artefacts {
+        kernel: boot.vmlinux,
+        initramfs: boot.initramfs,
+        base: boot.base.path,
+        client: absolute(&build::program(tree, "steading")?)?,
+    })
+}
+
+/// The client is started from other folders too, as ssh's ProxyCommand.
+fn absolute(path: &Path) -> Result<std::path::PathBuf> {
+    std::path::absolute(path).with_context(|| format!("making {} absolute", path.display()))
+}
