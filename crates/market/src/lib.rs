@@ -17,4 +17,6 @@ pub mod envelope;
 pub mod id;
 pub mod message;
 pub mod name;
+pub mod price;
 pub mod quantity;
+pub mod seal;
