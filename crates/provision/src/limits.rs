@@ -20,7 +20,7 @@ mod read;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ pub struct Limits {
     pub memory: Bytes,
     /// Processes and threads together.
     pub pids: u32,
-    /// The disk (not the partition, not the mapping) on which the volume lies, as `major:minor`.
+    /// The device on which its volume lies: the space's own mapping, so that no neighbour's share is counted.
     pub disk: Option<Device>,
 }
 
@@ -72,6 +72,21 @@ pub struct Device {
     pub major: u64,
     /// Which of its devices.
     pub minor: u64,
+}
+
+impl Device {
+    /// The number of the device at `path`.
+    pub fn of(path: &Path) -> Result<Self, LimitsError> {
+        let metadata = fs::metadata(path).map_err(|source| LimitsError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let number = metadata.rdev();
+        Ok(Self {
+            major: nix::sys::stat::major(number),
+            minor: nix::sys::stat::minor(number),
+        })
+    }
 }
 
 /// Why a cgroup with its limits could not be made.

@@ -29,7 +29,7 @@ use std::io;
 
 pub use connect::{ConnectError, connect};
 pub use space::{SpaceLink, ensure_space, ensure_space_absent};
-pub use user::{UserLink, ensure_user, ensure_user_absent};
+pub use user::{LINK_OF_USER, UserLink, ensure_user, ensure_user_absent};
 
 use crate::rate::RateError;
 use inside::InsideError;

@@ -10,10 +10,10 @@ use market::id::{SaleId, UserId};
 use market::quantity::BitsPerSecond;
 use rtnetlink::Handle;
 
+use super::NetworkError;
 use super::address::{SpaceIndex, UserIndex};
 use super::inside::{self, InsideError};
 use super::link::{self, LinkError};
-use super::{NetworkError, set};
 use crate::rate;
 
 /// The space's end of its cable, as root inside sees it.
@@ -80,9 +80,6 @@ pub async fn ensure_space(space: &SpaceLink) -> Result<(), NetworkError> {
 
     let owned = name.clone();
     let theirs = inside::netlink(Some(&path), move |handle| async move {
-        // Ids here are the node's: the range's first and last, which root inside reads as 0 and 65535.
-        let groups = format!("{} {}", space.first_id, space.first_id + 65_535);
-        set(&owned, "net/ipv4/ping_group_range", &groups)?;
         their_end(&handle, &space)
             .await
             .map_err(|source| NetworkError::Link { name: owned, source })

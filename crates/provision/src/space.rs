@@ -1,0 +1,81 @@
+//! A space as one table of steps, and the one who runs it.
+//!
+//! ```text
+//!            ensure ─────────────────────────────────────────────────────────────────►
+//!   volume      mount         files        limits     network            process
+//!   LV, LUKS2,  open, mount   host key,    cgroup     namespaces,        the space's PID 1,
+//!   ext4                      login keys   fresh      cables, walls      and sshd's banner
+//!   ◄───────────────────────────────────────────────────────────────── ensure_absent
+//!   needs the user's key: volume, mount; the others do not
+//!
+//!   Building ── all steps done ──► Built ── end ──► Ending ── all undone ──► (no record)
+//!      │  power lost, or a step failed   │  power lost
+//!      └─► all undone, no record         └─► Locked: undone down to `mount`; `unlock` runs from there
+//! ```
+//!
+//! - [`Provisioner::build`] answers when sshd inside has said `SSH-2.0` through the very way that a login takes.
+//! - Where a space sits (numbers, id range) is taken from the journal before anything is made, and is given back with
+//!   the record, when nothing of the space is left. An undo that failed keeps both: capacity is withheld, not lost.
+//! - [`Provisioner::recover`] compares the journal with the kernel: what runs is adopted, what was half built is
+//!   undone, what was built and does not run is locked, what is on the machine and in no record goes.
+//! - Steps say what they need of the key, so that those without it can one day run before the key arrives.
+
+mod context;
+mod network;
+mod process;
+mod provisioner;
+mod record;
+mod recover;
+mod walls;
+
+use market::id::{Digest, GroupId, SaleId, UserId};
+use market::quantity::{BitsPerSecond, Bytes, MilliCpus};
+use serde::{Deserialize, Serialize};
+
+use crate::network::address::{SpaceIndex, UserIndex};
+
+pub use context::{Access, SpaceContext};
+pub use process::ProcessError;
+pub use provisioner::{BuildError, EndError, Ended, Provisioner, ProvisionerError, Ready};
+pub use record::{AdmitError, Phase, SpaceRecord};
+pub use recover::{Outcome, RecoverError, Recovered};
+pub use walls::{Walls, WallsError};
+
+/// What was sold, as far as the machine is concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceSpec {
+    /// The sale.
+    pub sale: SaleId,
+    /// Who bought it.
+    pub user: UserId,
+    /// The host name inside.
+    pub name: String,
+    /// CPU time.
+    pub cpu: MilliCpus,
+    /// Memory.
+    pub memory: Bytes,
+    /// The volume.
+    pub disk: Bytes,
+    /// The network, each way.
+    pub rate: BitsPerSecond,
+    /// Processes and threads together.
+    pub pids: u32,
+    /// The base below it.
+    pub base: Digest,
+    /// The volume group in which its volume lies.
+    pub group: GroupId,
+    /// The port of the node's uplinks that leads to its SSH server, where the farmer declared some.
+    #[serde(default)]
+    pub public_port: Option<u16>,
+}
+
+/// Where a space sits on this node: numbers that no other space has while it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its user's number.
+    pub user_index: UserIndex,
+    /// Its own among the user's.
+    pub space_index: SpaceIndex,
+    /// The first of its 65536 ids.
+    pub first_id: u32,
+}
