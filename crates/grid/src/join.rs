@@ -208,6 +208,7 @@ pub(crate) async fn join(
     let (heard, _) = broadcast::channel(HEARD_QUEUE);
     let (state_in, state) = watch::channel(GridState::Joining);
     let (neighbours_in, neighbours) = watch::channel(BTreeSet::<PeerId>::new());
+    let (rejoins_in, rejoins) = watch::channel(0);
     let poke = Arc::new(Notify::new());
 
     let alpns = match role {
@@ -250,6 +251,7 @@ pub(crate) async fn join(
         heard: heard.clone(),
         neighbours: neighbours_in,
         state: state_in,
+        rejoins: rejoins_in,
     };
     tasks.spawn(membership.run());
     if let Some(outside) = ticket.host_ip().filter(|ip| !ip.is_loopback()) {
@@ -267,6 +269,7 @@ pub(crate) async fn join(
         heard,
         state,
         neighbours,
+        rejoins,
         poke,
         _tasks: tasks,
     };

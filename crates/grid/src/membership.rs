@@ -58,6 +58,8 @@ pub(crate) struct Membership {
     pub(crate) heard: broadcast::Sender<Heard>,
     pub(crate) neighbours: watch::Sender<BTreeSet<PeerId>>,
     pub(crate) state: watch::Sender<GridState>,
+    /// How often it has tried to be let in.
+    pub(crate) rejoins: watch::Sender<u64>,
 }
 
 /// What changes while the task runs.
@@ -85,7 +87,7 @@ impl Membership {
         let mut rejoins: JoinSet<()> = JoinSet::new();
         let mut now = Now::new(sender, &self.timing);
         loop {
-            let wake = tokio::time::Instant::from_std(now.wake(&self.timing));
+            let wake = tokio::time::Instant::from_std(now.wake(&self.timing, rejoins.is_empty()));
             tokio::select! {
                 event = receiver.next() => match event {
                     Some(Ok(Event::Lagged)) | Some(Err(_)) | None => {
@@ -207,6 +209,7 @@ impl Membership {
             now.asked = false;
             now.next_try = at + now.pause;
             now.pause = (now.pause * 2).min(self.timing.rejoin);
+            self.rejoins.send_modify(|count| *count += 1);
             rejoins.spawn(self.rejoin(now));
         }
     }
@@ -285,12 +288,12 @@ impl Now {
         }
     }
 
-    /// When there is something to do even if nothing happens.
-    fn wake(&self, timing: &Timing) -> Instant {
+    /// When there is something to do even if nothing happens; `idle`: no rejoin is under way.
+    fn wake(&self, timing: &Timing, idle: bool) -> Instant {
         let mut wake = self.next_beat;
-        if self.linked.is_empty() || self.asked {
-            wake = wake.min(self.next_try.max(Instant::now()));
-        } else {
+        if idle && (self.linked.is_empty() || self.asked) {
+            wake = wake.min(self.next_try);
+        } else if idle {
             wake = wake.min((self.last_heard + timing.deaf).max(self.next_try));
         }
         let patience = self.started + timing.patience;

@@ -44,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) heard: broadcast::Sender<Heard>,
     pub(crate) state: watch::Receiver<GridState>,
     pub(crate) neighbours: watch::Receiver<BTreeSet<PeerId>>,
+    pub(crate) rejoins: watch::Receiver<u64>,
     pub(crate) poke: Arc<Notify>,
     /// Aborted when dropped.
     pub(crate) _tasks: JoinSet<()>,
@@ -125,7 +126,7 @@ impl Grid {
         EndpointAddress::of(&self.inner.endpoint.addr())
     }
 
-    /// How it stands, now and whenever that changes.
+    /// How it stands, now and whenever that changes. Do not hold a borrowed value across an await.
     pub fn state(&self) -> watch::Receiver<GridState> {
         self.inner.state.clone()
     }
@@ -135,12 +136,20 @@ impl Grid {
         self.inner.neighbours.borrow().iter().copied().collect()
     }
 
+    /// How often it has asked to be let in: at the start, when alone, when it heard nobody for long.
+    pub fn rejoins(&self) -> watch::Receiver<u64> {
+        self.inner.rejoins.clone()
+    }
+
     /// Waits until a broadcast would be heard (and, briefly, until the relay knows us).
     pub async fn joined(&self, within: Duration) -> Result<(), NotJoined> {
         let deadline = Instant::now() + within;
         let mut state = self.state();
-        let joined = timeout(within, state.wait_for(GridState::is_joined)).await;
-        if !matches!(joined, Ok(Ok(_))) {
+        // The guard that `wait_for` gives must not live on: it blocks the task that tells.
+        let joined = timeout(within, async {
+            state.wait_for(GridState::is_joined).await.is_ok()
+        });
+        if !matches!(joined.await, Ok(true)) {
             let state = self.inner.state.borrow().clone();
             return Err(NotJoined { within, state });
         }

@@ -1,0 +1,73 @@
+//! Real endpoints on loopback: a served grid, members that join it, and what they say.
+
+mod broadcast;
+mod direct;
+mod restart;
+mod tunnel;
+
+use std::{sync::Arc, time::Duration};
+
+use grid::{
+    BroadcastCheck, Grid, JoinConfig, PeerId, Timing, Verdict, fresh_secret,
+    serve::{Serve, ServeConfig},
+};
+
+/// The bound of every wait: an event that has not come by then does not come.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Short beats and retries.
+pub(crate) fn quick() -> Timing {
+    Timing {
+        first_retry: Duration::from_millis(100),
+        rejoin: Duration::from_millis(400),
+        bootstrap: Duration::from_secs(1),
+        patience: Duration::from_millis(500),
+        ..Timing::default()
+    }
+}
+
+pub(crate) fn logs() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_test_writer()
+        .try_init();
+}
+
+pub(crate) fn serve_config(secret: u8) -> ServeConfig {
+    let mut config = ServeConfig::new("test", [77; 32], [secret; 32]);
+    config.timing = quick();
+    config
+}
+
+pub(crate) async fn serve() -> Serve {
+    logs();
+    Serve::start(serve_config(1)).await.unwrap()
+}
+
+pub(crate) fn accept_all() -> Arc<dyn BroadcastCheck> {
+    Arc::new(|_: &[u8], _: PeerId| Verdict::Accept)
+}
+
+pub(crate) async fn member(serve: &Serve) -> Grid {
+    member_with(serve, accept_all()).await
+}
+
+pub(crate) async fn member_with(serve: &Serve, check: Arc<dyn BroadcastCheck>) -> Grid {
+    let mut config = JoinConfig::new(serve.ticket().clone(), fresh_secret().unwrap());
+    config.timing = quick();
+    Grid::join(config, check).await.unwrap()
+}
+
+pub(crate) async fn joined(serve: &Serve) -> Grid {
+    let grid = member(serve).await;
+    grid.joined(SOON).await.unwrap();
+    grid
+}
+
+/// Waits for what must come.
+pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, wait)
+        .await
+        .unwrap_or_else(|_| panic!("not within {SOON:?}: {what}"))
+}
