@@ -142,7 +142,9 @@ impl EndpointAddress {
         })
     }
 
-    /// What this endpoint knows of itself, as others may use it.
+    /// What this endpoint knows of itself, as others may use it. Every member can be reached
+    /// through the grid's relay: its first dial of the bootstrap has made itself known there,
+    /// long before the engine has measured and named its home relay.
     pub(crate) fn of(own: &EndpointAddr) -> Self {
         let direct = own
             .ip_addrs()
@@ -152,7 +154,7 @@ impl EndpointAddress {
             .collect();
         Self {
             id: own.id,
-            through_relay: own.relay_urls().next().is_some(),
+            through_relay: true,
             direct,
         }
     }

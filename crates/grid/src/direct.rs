@@ -94,9 +94,10 @@ impl DirectStream {
         Ok(frame::read(&mut self.carried.recv, MAX_FRAME_BYTES, idle, self.frame).await?)
     }
 
-    /// Says that nothing more comes from here and waits, within a bound, until all of it has
-    /// arrived. Needed only where the process or the [`Grid`](crate::Grid) ends next.
-    pub async fn finish(mut self) -> bool {
-        self.carried.delivered(LINGER).await
+    /// Says that nothing more comes from here, and waits, within a bound, until all of it has
+    /// arrived or the other end has gone. Needed only where the process or the
+    /// [`Grid`](crate::Grid) ends next. Whether it was *read*, only an answer can say.
+    pub async fn finish(mut self) {
+        self.carried.delivered(LINGER).await;
     }
 }

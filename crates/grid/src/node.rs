@@ -8,7 +8,7 @@ use iroh_gossip::Gossip;
 use tokio::{
     sync::{Mutex, Notify, broadcast, mpsc, oneshot, watch},
     task::JoinSet,
-    time::{Instant, timeout},
+    time::timeout,
 };
 
 use crate::{
@@ -23,9 +23,6 @@ use crate::{
 
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// How long a member waits for its relay when a neighbour is already there.
-const RELAY_AFTER_NEIGHBOUR: Duration = Duration::from_secs(1);
-
 /// One endpoint in one grid. Clones are the same endpoint; when the last one is dropped it stops.
 #[derive(Clone)]
 pub struct Grid {
@@ -141,22 +138,20 @@ impl Grid {
         self.inner.rejoins.clone()
     }
 
-    /// Waits until a broadcast would be heard (and, briefly, until the relay knows us).
+    /// Waits until a broadcast would be heard.
     pub async fn joined(&self, within: Duration) -> Result<(), NotJoined> {
-        let deadline = Instant::now() + within;
         let mut state = self.state();
         // The guard that `wait_for` gives must not live on: it blocks the task that tells.
         let joined = timeout(within, async {
             state.wait_for(GridState::is_joined).await.is_ok()
         });
-        if !matches!(joined.await, Ok(true)) {
-            let state = self.inner.state.borrow().clone();
-            return Err(NotJoined { within, state });
+        match joined.await {
+            Ok(true) => Ok(()),
+            _ => Err(NotJoined {
+                within,
+                state: self.inner.state.borrow().clone(),
+            }),
         }
-        let rest = RELAY_AFTER_NEIGHBOUR.min(deadline.saturating_duration_since(Instant::now()));
-        // Without the relay it still works by direct addresses.
-        let _ = timeout(rest, self.inner.endpoint.online()).await;
-        Ok(())
     }
 
     /// Says something that all in the grid will hear. Not heard by this endpoint itself.

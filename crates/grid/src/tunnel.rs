@@ -43,10 +43,10 @@ impl TunnelStream {
         self.carried.peer()
     }
 
-    /// Ends this direction and waits, within a bound, until all of it has arrived. Needed only
-    /// where the process or the [`Grid`](crate::Grid) ends next.
-    pub async fn finish(mut self) -> bool {
-        self.carried.delivered(LINGER).await
+    /// Ends this direction and waits, within a bound, until all of it has arrived or the other end
+    /// has gone. Needed only where the process or the [`Grid`](crate::Grid) ends next.
+    pub async fn finish(mut self) {
+        self.carried.delivered(LINGER).await;
     }
 }
 

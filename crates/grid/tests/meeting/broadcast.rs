@@ -46,7 +46,7 @@ async fn a_request_is_heard_by_all_and_answered_to_the_address_in_it() {
             Bytes::from_static(b"an offer")
         );
         stream.send(b"thanks").await.unwrap();
-        assert!(stream.finish().await);
+        stream.finish().await;
         answered.push(peer);
     }
     println!(
