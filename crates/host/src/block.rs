@@ -63,15 +63,20 @@ const BLKPG_DEL_PARTITION: i32 = 2;
 impl Device {
     /// Opens a block device for reading and asking.
     pub fn open(path: &Path) -> Result<Self, BlockError> {
-        Self::open_with(path, false)
+        Self::open_with(path, false, false)
     }
 
     /// Opens a block device for writing; fails with `EBUSY` where something has it mounted or holds it.
     pub fn open_exclusive(path: &Path) -> Result<Self, BlockError> {
-        Self::open_with(path, true)
+        Self::open_with(path, true, true)
     }
 
-    fn open_with(path: &Path, exclusive: bool) -> Result<Self, BlockError> {
+    /// Opens a block device for writing, beside whoever else uses it.
+    pub fn open_writable(path: &Path) -> Result<Self, BlockError> {
+        Self::open_with(path, true, false)
+    }
+
+    fn open_with(path: &Path, write: bool, exclusive: bool) -> Result<Self, BlockError> {
         let error = |source| BlockError {
             what: "open",
             path: path.to_owned(),
@@ -79,7 +84,7 @@ impl Device {
         };
         let file = OpenOptions::new()
             .read(true)
-            .write(exclusive)
+            .write(write)
             .custom_flags(if exclusive { libc::O_EXCL } else { 0 })
             .open(path)
             .map_err(error)?;
@@ -177,7 +182,7 @@ impl Device {
         unsafe { order::partition(self.file.as_raw_fd(), &raw const request) }.map(drop)
     }
 
-    /// Tells the device that a range of bytes is not needed any more.
+    /// Tells the device, opened for writing, that a range of bytes is not needed any more.
     pub fn discard(&self, start: u64, length: u64) -> Result<(), BlockError> {
         let range = [start, length];
         // SAFETY: two u64 that live for the call.

@@ -57,6 +57,27 @@ pub fn is_populated(cgroup: &Path) -> Result<bool, CgroupError> {
     }
 }
 
+/// Hands a cgroup over to `owner`, the first id of a space's range: its root may then make children
+/// and give them parts of what it has. The limits of the cgroup itself stay root's. Which files
+/// those are, the kernel says in `/sys/kernel/cgroup/delegate`.
+pub fn delegate(cgroup: &Path, owner: u32) -> Result<(), CgroupError> {
+    const LIST: &str = "/sys/kernel/cgroup/delegate";
+    let list = fs::read_to_string(LIST).map_err(at(Path::new(LIST)))?;
+    for name in std::iter::once("").chain(list.lines()) {
+        let path = if name.is_empty() {
+            cgroup.to_owned()
+        } else {
+            cgroup.join(name)
+        };
+        match std::os::unix::fs::chown(&path, Some(owner), Some(owner)) {
+            // A controller that is not enabled has none of its files.
+            Err(e) if absent(&e) && !name.is_empty() => {}
+            result => result.map_err(at(&path))?,
+        }
+    }
+    Ok(())
+}
+
 /// Waits until `cgroup` has no process, for at most `limit`, woken by the kernel.
 pub fn wait_empty(cgroup: &Path, limit: Duration) -> Result<(), CgroupError> {
     let path = cgroup.join("cgroup.events");

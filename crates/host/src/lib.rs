@@ -31,3 +31,4 @@ pub mod names;
 pub mod netns;
 pub mod power;
 pub mod process;
+pub mod seccomp;

@@ -207,7 +207,13 @@ pub fn make_private_below(path: &Path) -> Result<(), MountError> {
 /// other mount, or those would stay behind.
 pub fn leave_rootfs() -> Result<(), MountError> {
     let (root, stage) = (Path::new("/"), Path::new("/run"));
-    let step = |what| move |e: Errno| MountError { what, path: stage.to_owned(), source: e.into() };
+    let step = |what| {
+        move |e: Errno| MountError {
+            what,
+            path: stage.to_owned(),
+            source: e.into(),
+        }
+    };
     fs::create_dir_all(stage).map_err(failed("make", stage))?;
     bind(root, stage)?;
     nix::unistd::chdir(stage).map_err(step("enter"))?;

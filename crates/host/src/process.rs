@@ -234,6 +234,28 @@ pub fn reset_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// Sets the calling process up as the first of a space, while it still has the node's rights: many
+/// files where asked for, no core file by default, killed like any other when memory is short.
+pub fn limits_of_a_space() -> io::Result<()> {
+    use nix::sys::resource::{Resource, setrlimit};
+    // The hard limit is what systemd gives; select(2) breaks above the soft one.
+    setrlimit(Resource::RLIMIT_NOFILE, 1024, 524_288)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, libc::RLIM_INFINITY)?;
+    // pids.max of the cgroup is the limit; this one would count over all spaces of a range.
+    setrlimit(Resource::RLIMIT_NPROC, libc::RLIM_INFINITY, libc::RLIM_INFINITY)?;
+    std::fs::write("/proc/self/oom_score_adj", "0")
+}
+
+/// Becomes root of the user namespace that the process is in, with no other group.
+pub fn become_root() -> io::Result<()> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
+    setgroups(&[])?;
+    setresgid(group, group, group)?;
+    setresuid(root, root, root)?;
+    Ok(())
+}
+
 /// Gives the process a session keyring of its own, so that it holds none of its parent's keys.
 pub fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;

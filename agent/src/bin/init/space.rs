@@ -114,6 +114,7 @@ fn start_space(start: &SpaceStart) -> Result<i32, Failure> {
     let netns = File::open(&start.netns).at("open the network namespace")?;
     let userns = netns::owner(netns.as_fd()).at("find the user namespace")?;
     let cgroup = File::open(&start.cgroup).at("open the cgroup")?;
+    cgroup::delegate(&start.cgroup, start.first_id).at("hand over the cgroup")?;
     let filter = match &start.seccomp {
         Some(path) => Filter::read(path).at("read the seccomp filter")?,
         None => Filter::built_in(),

@@ -48,8 +48,10 @@ pub fn modaliases(sys: &Path) -> HashSet<String> {
 pub fn load_for_hardware(index: &Index, seen: &mut HashSet<String>) -> (usize, Vec<ModuleError>) {
     let (loaded, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     loop {
-        let mut new: Vec<String> =
-            modaliases(Path::new("/sys")).into_iter().filter(|a| !seen.contains(a)).collect();
+        let mut new: Vec<String> = modaliases(Path::new("/sys"))
+            .into_iter()
+            .filter(|a| !seen.contains(a))
+            .collect();
         if new.is_empty() {
             let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
             return (loaded.into_inner(), failed);
