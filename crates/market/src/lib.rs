@@ -12,6 +12,7 @@
 //! | [`book`] | what is free, held and sold |
 //! | [`sale`] | the state machine of a sale |
 
+pub mod book;
 pub mod cbor;
 pub mod envelope;
 pub mod id;
@@ -19,4 +20,5 @@ pub mod message;
 pub mod name;
 pub mod price;
 pub mod quantity;
+pub mod sale;
 pub mod seal;

@@ -1,0 +1,262 @@
+//! The book under floods, lapses and random histories.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::quantity::{BitsPerSecond, MilliCpus};
+
+const GIB: u64 = 1 << 30;
+
+fn group(name: &str) -> GroupId {
+    GroupId(name.to_owned())
+}
+
+fn capacity() -> Capacity {
+    Capacity {
+        cpu: MilliCpus(4000),
+        memory: Bytes(8 * GIB),
+        rate: BitsPerSecond(100_000_000),
+        pids: 8192,
+        spaces: 64,
+        disks: [(group("a"), Bytes(10 * GIB)), (group("b"), Bytes(30 * GIB))].into(),
+    }
+}
+
+fn gives(cpu: u32, memory: u64, disk: u64) -> Gives {
+    Gives {
+        cpu: MilliCpus(cpu),
+        memory: Bytes(memory),
+        disk: Bytes(disk),
+        rate: BitsPerSecond(1_000_000),
+        pids: 64,
+    }
+}
+
+fn asker(user: u8, neighbour: u8) -> Asker {
+    Asker {
+        user: UserId([user; 32]),
+        neighbour: EndpointId([neighbour; 32]),
+    }
+}
+
+fn request(number: u8) -> RequestHash {
+    RequestHash([number; 32])
+}
+
+fn sale(number: u8) -> SaleId {
+    SaleId([number; 32])
+}
+
+const SMALL: fn() -> Gives = || gives(100, GIB / 8, GIB / 4);
+
+#[test]
+fn a_small_disk_is_filled_before_a_large_one() {
+    let mut book = Book::new(capacity());
+    assert_eq!(
+        book.offer(request(1), asker(1, 1), gives(100, GIB, 4 * GIB), 0)
+            .unwrap()
+            .group,
+        group("a")
+    );
+    assert_eq!(
+        book.offer(request(2), asker(2, 1), gives(100, GIB, 12 * GIB), 0)
+            .unwrap()
+            .group,
+        group("b")
+    );
+}
+
+#[test]
+fn no_offer_exceeds_the_largest_free_on_one_disk() {
+    let mut book = Book::new(capacity());
+    let reasons = book
+        .offer(request(1), asker(1, 1), gives(100, GIB, 31 * GIB), 0)
+        .unwrap_err();
+    assert_eq!(
+        reasons,
+        [Reason::numbers(
+            DeclineCode::Disk,
+            u128::from(31 * GIB),
+            u128::from(30 * GIB)
+        )]
+    );
+}
+
+#[test]
+fn four_holds_a_key_and_eight_a_neighbour_then_unheld() {
+    let mut book = Book::new(capacity());
+    let held: Vec<bool> = (0..5)
+        .map(|n| book.offer(request(n), asker(1, 1), SMALL(), 0).unwrap().held)
+        .collect();
+    assert_eq!(held, [true, true, true, true, false]);
+    let held: Vec<bool> = (5..10)
+        .map(|n| book.offer(request(n), asker(n, 1), SMALL(), 0).unwrap().held)
+        .collect();
+    assert_eq!(held, [true, true, true, true, false]);
+    assert!(
+        book.offer(request(11), asker(11, 2), SMALL(), 0).unwrap().held,
+        "another neighbour"
+    );
+}
+
+#[test]
+fn a_flood_takes_holds_but_no_sale() {
+    let mut book = Book::new(capacity());
+    for number in 0..200 {
+        book.offer(request(number), asker(number, number), gives(500, GIB, GIB), 0)
+            .unwrap();
+    }
+    let honest = book
+        .offer(request(250), asker(250, 250), gives(500, GIB, GIB), 0)
+        .unwrap();
+    assert!(!honest.held);
+    book.agree(request(250), sale(1), 1).unwrap();
+    assert_eq!(
+        book.fund(sale(1), 2),
+        Ok(()),
+        "the first lock seen is served from the half that is never held"
+    );
+}
+
+#[test]
+fn a_hold_lapses_and_is_free_again() {
+    let mut book = Book::new(capacity());
+    let whole = book.free();
+    book.offer(request(1), asker(1, 1), SMALL(), 0).unwrap();
+    assert_ne!(book.free(), whole);
+    assert_eq!(book.lapse(HOLD_MS - 1), []);
+    assert_eq!(
+        book.lapse(HOLD_MS),
+        [Lapse::Offer {
+            request: request(1),
+            held: true
+        }]
+    );
+    assert_eq!(book.free(), whole);
+    assert_eq!(
+        book.agree(request(1), sale(1), HOLD_MS),
+        Err(BookError::OfferGone)
+    );
+}
+
+#[test]
+fn an_offer_is_agreed_once_and_a_late_lock_is_not_served() {
+    let mut book = Book::new(capacity());
+    book.offer(request(1), asker(1, 1), SMALL(), 0).unwrap();
+    assert_eq!(book.agree(request(1), sale(1), 10), Ok(()));
+    assert_eq!(book.agree(request(1), sale(1), 11), Ok(()), "the same again");
+    assert_eq!(book.agree(request(1), sale(2), 12), Err(BookError::AgreedAlready));
+    assert_eq!(book.lapse(10 + AGREED_MS), [Lapse::Agreement { sale: sale(1) }]);
+    assert_eq!(book.fund(sale(1), 10 + AGREED_MS), Err(BookError::Lapsed));
+}
+
+#[test]
+fn a_resize_takes_only_what_is_free() {
+    let mut book = Book::new(capacity());
+    book.restore(sale(1), gives(1000, GIB, 4 * GIB), group("a"));
+    assert_eq!(book.resize(sale(1), gives(2000, GIB, 10 * GIB)), Ok(()));
+    assert_eq!(
+        book.resize(sale(1), gives(2000, GIB, 11 * GIB)),
+        Err(BookError::NoCapacity)
+    );
+    assert_eq!(book.sold_on(&group("a")), Bytes(10 * GIB));
+}
+
+#[test]
+fn five_hundred_abandoned_requests_leave_nothing_behind() {
+    let mut book = Book::new(capacity());
+    let whole = book.free();
+    for number in 0..500u64 {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&number.to_be_bytes());
+        let _ = book.offer(RequestHash(hash), asker(number as u8, 1), SMALL(), number * 10);
+        if number % 3 == 0 {
+            let _ = book.agree(RequestHash(hash), SaleId(hash), number * 10 + 1);
+        }
+    }
+    book.lapse(500 * 10 + AGREED_MS + 1);
+    assert_eq!(book.free(), whole);
+}
+
+#[derive(Debug, Clone)]
+enum Happens {
+    Offer(u8, u8, u8, Gives),
+    Agree(u8, u8),
+    Fund(u8),
+    Release(u8),
+    Resize(u8, Gives),
+}
+
+fn happens() -> impl Strategy<Value = (u64, Happens)> {
+    let some_gives = || {
+        (1u32..3000, 1u64..5 * GIB, 1u64..20 * GIB).prop_map(|(cpu, memory, disk)| gives(cpu, memory, disk))
+    };
+    let what = prop_oneof![
+        4 => (any::<u8>(), 0u8..4, 0u8..3, some_gives()).prop_map(|(request, user, neighbour, gives)| Happens::Offer(request, user, neighbour, gives)),
+        3 => (any::<u8>(), any::<u8>()).prop_map(|(request, sale)| Happens::Agree(request, sale)),
+        3 => any::<u8>().prop_map(Happens::Fund),
+        1 => any::<u8>().prop_map(Happens::Release),
+        1 => (any::<u8>(), some_gives()).prop_map(|(sale, gives)| Happens::Resize(sale, gives)),
+    ];
+    (0u64..4000, what)
+}
+
+/// Sold and held, added up by somebody who does not trust `free`.
+fn check(book: &Book) -> Result<(), TestCaseError> {
+    let whole = capacity();
+    let held = book.pending.values().filter(|entry| entry.held);
+    let all: Vec<(&Gives, &GroupId)> = book
+        .sold
+        .values()
+        .map(|entry| (&entry.gives, &entry.group))
+        .chain(held.clone().map(|entry| (&entry.gives, &entry.group)))
+        .collect();
+    let sum = |part: fn(&Gives) -> u64| all.iter().map(|(gives, _)| part(gives)).sum::<u64>();
+    prop_assert!(sum(|gives| u64::from(gives.cpu.0)) <= u64::from(whole.cpu.0));
+    prop_assert!(sum(|gives| gives.memory.0) <= whole.memory.0);
+    prop_assert!(sum(|gives| gives.rate.0) <= whole.rate.0);
+    for (group, size) in &whole.disks {
+        let on: u64 = all
+            .iter()
+            .filter(|(_, on)| *on == group)
+            .map(|(gives, _)| gives.disk.0)
+            .sum();
+        prop_assert!(on <= size.0, "{group} holds {on}");
+    }
+    for entry in held.clone() {
+        let of_user = held
+            .clone()
+            .filter(|other| other.asker.user == entry.asker.user)
+            .count();
+        let of_neighbour = held
+            .clone()
+            .filter(|other| other.asker.neighbour == entry.asker.neighbour)
+            .count();
+        prop_assert!(of_user <= MOST_HOLDS_A_USER && of_neighbour <= MOST_HOLDS_A_NEIGHBOUR);
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_ever_sold_twice(history in prop::collection::vec(happens(), 1..120)) {
+        let (mut book, mut now_ms) = (Book::new(capacity()), 0);
+        for (wait_ms, event) in history {
+            now_ms += wait_ms;
+            match event {
+                Happens::Offer(number, user, neighbour, gives) => {
+                    let _ = book.offer(request(number), asker(user, neighbour), gives, now_ms);
+                }
+                Happens::Agree(number, by) => drop(book.agree(request(number), sale(by), now_ms)),
+                Happens::Fund(by) => drop(book.fund(sale(by), now_ms)),
+                Happens::Release(by) => book.release(sale(by)),
+                Happens::Resize(by, gives) => drop(book.resize(sale(by), gives)),
+            }
+            check(&book)?;
+        }
+        let sales: Vec<SaleId> = book.sold.keys().copied().collect();
+        sales.into_iter().for_each(|sale| book.release(sale));
+        book.lapse(now_ms + AGREED_MS + 1);
+        prop_assert_eq!(book.free(), capacity(), "in the end everything is free");
+    }
+}

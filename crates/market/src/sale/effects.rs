@@ -1,0 +1,162 @@
+//! What can happen to a sale, and what is to be done about it: all of it data.
+
+use escrow::{Amount, LockView, RailTime, Refusal, Voucher};
+
+use super::{Deal, TornDown, Why};
+use crate::message::{RefusalCode, SaleState};
+
+/// The two clocks of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// The rail's time: for deadlines about money.
+    pub rail: RailTime,
+    /// CLOCK_BOOTTIME: for durations.
+    pub boot_ms: u64,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The user says the money is locked, or asks for keys again after a reboot. A hint, no more.
+    FundedHint,
+    /// The rail's answer to CheckLock. `admitted`: the book took the sale (asked only while Agreed).
+    LockSeen {
+        /// The lock.
+        view: LockView,
+        /// Whether there is capacity for it.
+        admitted: bool,
+    },
+    /// The user's unlock key, opened for this epoch.
+    KeyOpened {
+        /// Of which grant.
+        epoch: u64,
+    },
+    /// The space is built, or open again.
+    Built,
+    /// It could not be built, or not be opened again.
+    BuildFailed {
+        /// In words.
+        why: String,
+        /// All that was built is undone again; else both causes.
+        quarantine: Option<String>,
+    },
+    /// Vouchers, each checked against the terms offline.
+    Vouchers(Vec<Voucher>),
+    /// The rail redeemed a voucher.
+    Redeemed(LockView),
+    /// The rail will not redeem it, ever.
+    RedeemRefused {
+        /// Which.
+        cumulative: Amount,
+        /// Why.
+        why: Refusal,
+    },
+    /// The user or the farmer ends it.
+    End(Why),
+    /// Everything is torn down, or as much as could be.
+    TornDown(TornDown),
+    /// The rail closed the lock.
+    GaveBack(LockView),
+    /// The agent is back; `space_runs`: as the provisioner found it.
+    Restarted {
+        /// The space's process lives.
+        space_runs: bool,
+    },
+    /// Both signed a longer or larger deal.
+    Amended(Deal),
+    /// Time passed.
+    Tick,
+}
+
+/// What to do next. Each can be repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask the rail for the lock (Final), and the book while Agreed.
+    CheckLock,
+    /// Make a seal key and sign a grant for this epoch.
+    SendGrant {
+        /// Which.
+        epoch: u64,
+    },
+    /// Build the space with the key that just came.
+    BuildSpace,
+    /// Open the space again with the key that just came.
+    UnlockSpace,
+    /// Undo all that is there.
+    TearDown,
+    /// Undo what was half built; the sale goes on.
+    UndoBuild,
+    /// Ask the rail to redeem.
+    Redeem(Voucher),
+    /// Ask the rail to close and return the rest.
+    GiveBack {
+        /// Redeemed in all.
+        paid: Amount,
+    },
+    /// Free the capacity in the book.
+    Release,
+    /// Keep the capacity withheld: an undo failed.
+    Withhold,
+    /// Sign the receipt and keep it.
+    SignReceipt,
+    /// Tell the farmer.
+    Say(Say),
+}
+
+/// What the console says of a sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Say {
+    /// Ready for the user.
+    Ready,
+    /// The first voucher was redeemed.
+    Active,
+    /// Closed after a reboot until the key comes.
+    Locked,
+    /// Over, whichever way.
+    Ended,
+}
+
+/// Why an event is not accepted now. The sale stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// Not in this state.
+    #[error("the sale is {state}: {what}")]
+    State {
+        /// In which it is.
+        state: SaleState,
+        /// What was wanted.
+        what: &'static str,
+    },
+    /// No lock, or not as agreed.
+    #[error("the money is not locked as agreed: {0}")]
+    NotFunded(&'static str),
+    /// Not the newest grant.
+    #[error("the key answers grant {got}, the newest is {newest}")]
+    Epoch {
+        /// Which it answers.
+        got: u64,
+        /// The newest.
+        newest: u64,
+    },
+    /// More vouchers than are kept.
+    #[error("more than 64 vouchers are waiting")]
+    TooManyVouchers,
+    /// No voucher that says more than was paid.
+    #[error("no voucher says more than is already paid")]
+    NothingNew,
+    /// The amendment makes it shorter than what was served or paid.
+    #[error("an amendment cannot take back periods that were served or paid")]
+    Amendment,
+}
+
+impl Rejection {
+    /// As a refusal on the wire.
+    pub fn code(&self) -> RefusalCode {
+        match self {
+            Rejection::State { .. } | Rejection::Amendment => RefusalCode::State,
+            Rejection::NotFunded(_) => RefusalCode::NotFunded,
+            Rejection::Epoch { .. } => RefusalCode::Epoch,
+            Rejection::TooManyVouchers | Rejection::NothingNew => RefusalCode::Voucher,
+        }
+    }
+}

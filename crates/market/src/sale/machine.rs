@@ -1,0 +1,572 @@
+//! The transitions: one handler an event, each an exhaustive match over the states.
+
+use escrow::{Amount, LockState, LockView, RailTime, Voucher};
+
+use super::{Deal, Effect, Event, MOST_VOUCHERS, Now, Rejection, Sale, TornDown, Why, effects::Say};
+use crate::book::AGREED_MS;
+use crate::message::SaleState;
+
+/// What a transition gives.
+type Stepped = Result<(Sale, Vec<Effect>), Rejection>;
+
+/// How long between two looks at the lock of a running sale: a period, but within these bounds.
+const LOOK_EVERY_MS: (u64, u64) = (5_000, 60_000);
+
+/// Applies one event. On a rejection the sale stays as it was.
+pub fn step(sale: &Sale, event: Event, now: Now) -> Stepped {
+    let sale = served(sale.clone(), &event, now);
+    match event {
+        Event::FundedHint => funded_hint(sale),
+        Event::LockSeen { view, admitted } => lock_seen(sale, view, admitted, now),
+        Event::KeyOpened { epoch } => key_opened(sale, epoch, now),
+        Event::Built => built(sale, now),
+        Event::BuildFailed { why, quarantine } => build_failed(sale, why, quarantine, now),
+        Event::Vouchers(vouchers) => vouchers_came(sale, vouchers, now),
+        Event::Redeemed(view) => redeemed(sale, view, now),
+        Event::RedeemRefused { cumulative, why: _ } => redeem_refused(sale, cumulative, now),
+        Event::End(why) => end(sale, why, now),
+        Event::TornDown(torn_down) => torn(sale, torn_down, now),
+        Event::GaveBack(view) => gave_back(sale, view, now),
+        Event::Restarted { space_runs } => restarted(sale, space_runs, now),
+        Event::Amended(deal) => amended(sale, deal),
+        Event::Tick => tick(sale, now),
+    }
+}
+
+/// Counts service: time in Active, by the clock of this boot. A reboot counts nothing.
+fn served(mut sale: Sale, event: &Event, now: Now) -> Sale {
+    let rebooted = matches!(event, Event::Restarted { space_runs: false });
+    if sale.state == SaleState::Active && !rebooted {
+        let since = sale.last_boot_ms.unwrap_or(now.boot_ms);
+        sale.served_ms = sale.served_ms.saturating_add(now.boot_ms.saturating_sub(since));
+    }
+    sale.last_boot_ms = Some(now.boot_ms);
+    sale
+}
+
+fn to(mut sale: Sale, state: SaleState, now: Now) -> Sale {
+    sale.state = state;
+    sale.since = now.rail;
+    sale
+}
+
+fn rejected(sale: &Sale, what: &'static str) -> Rejection {
+    Rejection::State {
+        state: sale.state,
+        what,
+    }
+}
+
+fn funded_hint(mut sale: Sale) -> Stepped {
+    match sale.state {
+        SaleState::Agreed | SaleState::Lapsed => Ok((sale, vec![Effect::CheckLock])),
+        SaleState::Funded | SaleState::Keyed | SaleState::Locked => {
+            sale.epoch += 1;
+            let epoch = sale.epoch;
+            if sale.state == SaleState::Funded {
+                sale.state = SaleState::Keyed;
+            }
+            Ok((sale, vec![Effect::SendGrant { epoch }]))
+        }
+        SaleState::Building => Err(rejected(&sale, "the key is here, ask for the status")),
+        SaleState::Ready | SaleState::Active => Err(rejected(&sale, "no key is needed")),
+        SaleState::Offered
+        | SaleState::Ending
+        | SaleState::Ended
+        | SaleState::Quarantined
+        | SaleState::Refunded => Err(rejected(&sale, "it takes no keys any more")),
+    }
+}
+
+fn lock_seen(mut sale: Sale, view: LockView, admitted: bool, now: Now) -> Stepped {
+    let held = matches!(view.state, LockState::Locked | LockState::Active);
+    match sale.state {
+        SaleState::Agreed => {
+            if view.state == LockState::Closed {
+                sale.lock = view;
+                return Ok((to(sale, SaleState::Lapsed, now), vec![Effect::Release]));
+            }
+            if !held {
+                return Err(Rejection::NotFunded("there is no lock"));
+            }
+            sale.lock = view;
+            if !admitted {
+                return give_back_now(sale, Why::NoCapacity, now);
+            }
+            check_funds(&sale, &view, now)?;
+            Ok((to(sale, SaleState::Funded, now), Vec::new()))
+        }
+        SaleState::Lapsed if held && sale.lock.state != LockState::Closed => {
+            sale.lock = newer(sale.lock, view);
+            give_back_now(sale, Why::Late, now)
+        }
+        SaleState::Offered | SaleState::Lapsed => Ok((sale, Vec::new())),
+        SaleState::Funded
+        | SaleState::Keyed
+        | SaleState::Building
+        | SaleState::Ready
+        | SaleState::Active
+        | SaleState::Locked => {
+            sale.lock = newer(sale.lock, view);
+            sale.looked_boot_ms = now.boot_ms;
+            if view.state == LockState::Closed || view.close_asked.is_some() {
+                return end(sale, Why::Closed, now);
+            }
+            Ok((sale, Vec::new()))
+        }
+        SaleState::Ending => {
+            sale.lock = newer(sale.lock, view);
+            settle(sale, now)
+        }
+        SaleState::Ended | SaleState::Quarantined | SaleState::Refunded => Ok((sale, Vec::new())),
+    }
+}
+
+/// What was once final is not taken back by an older answer: sums only grow, closed stays closed.
+fn newer(known: LockView, seen: LockView) -> LockView {
+    let older = seen.paid < known.paid || seen.funded < known.funded || known.state == LockState::Closed;
+    if older { known } else { seen }
+}
+
+fn check_funds(sale: &Sale, view: &LockView, now: Now) -> Result<(), Rejection> {
+    let first_period_ends = now.rail.plus_ms(sale.deal.period.as_ms());
+    let rules = [
+        (
+            view.funded >= sale.deal.price,
+            "less than the first period is locked",
+        ),
+        (view.close_asked.is_none(), "the lock is being closed"),
+        (view.paid.is_zero(), "the lock has paid already"),
+        (
+            view.accept_by > now.rail,
+            "the time for the first voucher is over",
+        ),
+        (
+            view.expiry >= first_period_ends,
+            "the lock expires before the first period ends",
+        ),
+    ];
+    rules
+        .into_iter()
+        .find(|(holds, _)| !holds)
+        .map_or(Ok(()), |(_, why)| Err(Rejection::NotFunded(why)))
+}
+
+/// Nothing was built: only the money goes back.
+fn give_back_now(mut sale: Sale, why: Why, now: Now) -> Stepped {
+    sale.why = Some(why);
+    sale.torn_down = Some(TornDown::CLEAN);
+    let mut sale = to(sale, SaleState::Ending, now);
+    sale.vouchers.clear();
+    let (sale, mut effects) = settle(sale, now)?;
+    effects.insert(0, Effect::Release);
+    Ok((sale, effects))
+}
+
+fn key_opened(mut sale: Sale, epoch: u64, now: Now) -> Stepped {
+    match sale.state {
+        SaleState::Keyed | SaleState::Locked if epoch != sale.epoch => Err(Rejection::Epoch {
+            got: epoch,
+            newest: sale.epoch,
+        }),
+        SaleState::Keyed => Ok((to(sale, SaleState::Building, now), vec![Effect::BuildSpace])),
+        SaleState::Locked if sale.unlocking => Err(rejected(&sale, "it is being unlocked")),
+        SaleState::Locked => {
+            sale.unlocking = true;
+            Ok((sale, vec![Effect::UnlockSpace]))
+        }
+        SaleState::Offered
+        | SaleState::Agreed
+        | SaleState::Funded
+        | SaleState::Building
+        | SaleState::Ready
+        | SaleState::Active
+        | SaleState::Ending
+        | SaleState::Ended
+        | SaleState::Quarantined
+        | SaleState::Lapsed
+        | SaleState::Refunded => Err(rejected(&sale, "it waits for no key")),
+    }
+}
+
+fn built(mut sale: Sale, now: Now) -> Stepped {
+    match sale.state {
+        SaleState::Building => {
+            sale.ready_at = Some(now.rail);
+            let mut effects = vec![Effect::Say(Say::Ready)];
+            let sale = to(sale, SaleState::Ready, now);
+            effects.extend(redeem_due(&sale, now));
+            Ok((sale, effects))
+        }
+        SaleState::Locked => {
+            sale.unlocking = false;
+            let (state, say) = if sale.proven {
+                (SaleState::Active, Say::Active)
+            } else {
+                (SaleState::Ready, Say::Ready)
+            };
+            Ok((to(sale, state, now), vec![Effect::Say(say), Effect::CheckLock]))
+        }
+        // it was ended while it was built: TearDown stands behind the build in the queue
+        SaleState::Ending => Ok((sale, Vec::new())),
+        SaleState::Offered
+        | SaleState::Agreed
+        | SaleState::Funded
+        | SaleState::Keyed
+        | SaleState::Ready
+        | SaleState::Active
+        | SaleState::Ended
+        | SaleState::Quarantined
+        | SaleState::Lapsed
+        | SaleState::Refunded => Err(rejected(&sale, "nothing was being built")),
+    }
+}
+
+fn build_failed(mut sale: Sale, why: String, quarantine: Option<String>, now: Now) -> Stepped {
+    match sale.state {
+        SaleState::Building => {
+            let clean = quarantine.is_none();
+            sale.torn_down = Some(TornDown {
+                key_slot: clean,
+                volume: clean,
+                quarantine,
+            });
+            sale.why = Some(Why::BuildFailed(why));
+            let free = if clean { Effect::Release } else { Effect::Withhold };
+            let (sale, mut effects) = settle(to(sale, SaleState::Ending, now), now)?;
+            effects.insert(0, free);
+            Ok((sale, effects))
+        }
+        SaleState::Locked => {
+            sale.unlocking = false;
+            Ok((sale, Vec::new()))
+        }
+        SaleState::Ending => Ok((sale, Vec::new())),
+        SaleState::Offered
+        | SaleState::Agreed
+        | SaleState::Funded
+        | SaleState::Keyed
+        | SaleState::Ready
+        | SaleState::Active
+        | SaleState::Ended
+        | SaleState::Quarantined
+        | SaleState::Lapsed
+        | SaleState::Refunded => Err(rejected(&sale, "nothing was being built")),
+    }
+}
+
+fn vouchers_came(mut sale: Sale, vouchers: Vec<Voucher>, now: Now) -> Stepped {
+    match sale.state {
+        SaleState::Ready | SaleState::Active | SaleState::Locked => {
+            let known = sale.vouchers.clone();
+            let new = vouchers
+                .into_iter()
+                .filter(|voucher| voucher.cumulative > sale.lock.paid);
+            let new: Vec<Voucher> = new.filter(|voucher| !known.contains(voucher)).collect();
+            if new.is_empty() && known.is_empty() {
+                return Err(Rejection::NothingNew);
+            }
+            sale.vouchers.extend(new);
+            sale.vouchers
+                .sort_by_key(|voucher| (voucher.cumulative, voucher.not_before));
+            if sale.vouchers.len() > MOST_VOUCHERS {
+                return Err(Rejection::TooManyVouchers);
+            }
+            let effects = if sale.state == SaleState::Locked {
+                Vec::new()
+            } else {
+                redeem_due(&sale, now)
+            };
+            Ok((sale, effects))
+        }
+        SaleState::Offered
+        | SaleState::Agreed
+        | SaleState::Funded
+        | SaleState::Keyed
+        | SaleState::Building
+        | SaleState::Ending
+        | SaleState::Ended
+        | SaleState::Quarantined
+        | SaleState::Lapsed
+        | SaleState::Refunded => Err(rejected(&sale, "vouchers are taken once the space is ready")),
+    }
+}
+
+/// The voucher that pays most of what was earned by now: never for a period that did not begin.
+fn due(sale: &Sale, now: Now) -> Option<&Voucher> {
+    let owed = sale.owed(sale.periods_begun());
+    let earned = |voucher: &&Voucher| {
+        voucher.cumulative <= owed && voucher.cumulative > sale.lock.paid && voucher.not_before <= now.rail
+    };
+    sale.vouchers
+        .iter()
+        .filter(earned)
+        .max_by_key(|voucher| voucher.cumulative)
+}
+
+fn redeem_due(sale: &Sale, now: Now) -> Vec<Effect> {
+    due(sale, now)
+        .map(|voucher| Effect::Redeem(voucher.clone()))
+        .into_iter()
+        .collect()
+}
+
+fn redeemed(mut sale: Sale, view: LockView, now: Now) -> Stepped {
+    sale.lock = newer(sale.lock, view);
+    let paid = sale.lock.paid;
+    sale.vouchers.retain(|voucher| voucher.cumulative > paid);
+    match sale.state {
+        SaleState::Ready => {
+            sale.proven = true;
+            Ok((to(sale, SaleState::Active, now), vec![Effect::Say(Say::Active)]))
+        }
+        SaleState::Active | SaleState::Locked => Ok((sale, Vec::new())),
+        SaleState::Ending => settle(sale, now),
+        SaleState::Offered
+        | SaleState::Agreed
+        | SaleState::Funded
+        | SaleState::Keyed
+        | SaleState::Building
+        | SaleState::Ended
+        | SaleState::Quarantined
+        | SaleState::Lapsed
+        | SaleState::Refunded => Err(rejected(&sale, "nothing was being redeemed")),
+    }
+}
+
+fn redeem_refused(mut sale: Sale, cumulative: Amount, now: Now) -> Stepped {
+    sale.vouchers.retain(|voucher| voucher.cumulative != cumulative);
+    match sale.state {
+        SaleState::Ending => settle(sale, now),
+        SaleState::Ready | SaleState::Active | SaleState::Locked => Ok((sale, vec![Effect::CheckLock])),
+        SaleState::Offered
+        | SaleState::Agreed
+        | SaleState::Funded
+        | SaleState::Keyed
+        | SaleState::Building
+        | SaleState::Ended
+        | SaleState::Quarantined
+        | SaleState::Lapsed
+        | SaleState::Refunded => Err(rejected(&sale, "nothing was being redeemed")),
+    }
+}
+
+fn end(mut sale: Sale, why: Why, now: Now) -> Stepped {
+    match sale.state {
+        SaleState::Agreed => {
+            sale.why = Some(why);
+            sale.ended_at = Some(now.rail);
+            Ok((
+                to(sale, SaleState::Lapsed, now),
+                vec![Effect::Release, Effect::CheckLock],
+            ))
+        }
+        SaleState::Funded
+        | SaleState::Keyed
+        | SaleState::Building
+        | SaleState::Ready
+        | SaleState::Active
+        | SaleState::Locked => {
+            sale.why = Some(why);
+            Ok((to(sale, SaleState::Ending, now), vec![Effect::TearDown]))
+        }
+        SaleState::Ending
+        | SaleState::Ended
+        | SaleState::Quarantined
+        | SaleState::Lapsed
+        | SaleState::Refunded => Ok((sale, Vec::new())),
+        SaleState::Offered => Err(rejected(&sale, "there is nothing to end")),
+    }
+}
+
+fn torn(mut sale: Sale, torn_down: TornDown, now: Now) -> Stepped {
+    match sale.state {
+        SaleState::Ending => {
+            let free = if torn_down.quarantine.is_none() {
+                Effect::Release
+            } else {
+                Effect::Withhold
+            };
+            sale.torn_down = Some(torn_down);
+            let (sale, mut effects) = settle(sale, now)?;
+            effects.insert(0, free);
+            Ok((sale, effects))
+        }
+        SaleState::Offered
+        | SaleState::Agreed
+        | SaleState::Funded
+        | SaleState::Keyed
+        | SaleState::Building
+        | SaleState::Ready
+        | SaleState::Active
+        | SaleState::Locked
+        | SaleState::Ended
+        | SaleState::Quarantined
+        | SaleState::Lapsed
+        | SaleState::Refunded => Err(rejected(&sale, "nothing was being torn down")),
+    }
+}
+
+/// After the teardown: redeem what was earned, then give back the rest, then it is over.
+fn settle(sale: Sale, now: Now) -> Stepped {
+    if sale.torn_down.is_none() {
+        return Ok((sale, Vec::new()));
+    }
+    match sale.lock.state {
+        LockState::None | LockState::Closed => Ok(over(sale, now)),
+        LockState::Locked | LockState::Active => {
+            let mut effects = redeem_due(&sale, now);
+            if effects.is_empty() {
+                effects.push(Effect::GiveBack { paid: sale.lock.paid });
+            }
+            Ok((sale, effects))
+        }
+    }
+}
+
+fn gave_back(mut sale: Sale, view: LockView, now: Now) -> Stepped {
+    match sale.state {
+        SaleState::Ending => {
+            sale.returned = view.funded.saturating_sub(view.paid);
+            sale.lock = newer(sale.lock, view);
+            settle(sale, now)
+        }
+        SaleState::Offered
+        | SaleState::Agreed
+        | SaleState::Funded
+        | SaleState::Keyed
+        | SaleState::Building
+        | SaleState::Ready
+        | SaleState::Active
+        | SaleState::Locked
+        | SaleState::Ended
+        | SaleState::Quarantined
+        | SaleState::Lapsed
+        | SaleState::Refunded => Err(rejected(&sale, "nothing was being given back")),
+    }
+}
+
+fn over(mut sale: Sale, now: Now) -> (Sale, Vec<Effect>) {
+    let quarantined = sale
+        .torn_down
+        .as_ref()
+        .is_some_and(|torn_down| torn_down.quarantine.is_some());
+    let state = match (quarantined, sale.lock.paid.is_zero()) {
+        (true, _) => SaleState::Quarantined,
+        (false, true) => SaleState::Refunded,
+        (false, false) => SaleState::Ended,
+    };
+    sale.returned = sale.lock.funded.saturating_sub(sale.lock.paid);
+    sale.ended_at = Some(now.rail);
+    sale.vouchers.clear();
+    (
+        to(sale, state, now),
+        vec![Effect::SignReceipt, Effect::Say(Say::Ended)],
+    )
+}
+
+fn restarted(mut sale: Sale, space_runs: bool, now: Now) -> Stepped {
+    sale.unlocking = false;
+    sale.looked_boot_ms = now.boot_ms;
+    match sale.state {
+        SaleState::Agreed => Ok((sale, vec![Effect::CheckLock])),
+        SaleState::Funded | SaleState::Keyed => Ok((to(sale, SaleState::Funded, now), Vec::new())),
+        SaleState::Building => Ok((to(sale, SaleState::Funded, now), vec![Effect::UndoBuild])),
+        SaleState::Ready | SaleState::Active if space_runs => Ok((sale, vec![Effect::CheckLock])),
+        SaleState::Ready | SaleState::Active => {
+            Ok((to(sale, SaleState::Locked, now), vec![Effect::Say(Say::Locked)]))
+        }
+        SaleState::Locked if space_runs => built(sale, now),
+        SaleState::Locked => Ok((sale, vec![Effect::Say(Say::Locked)])),
+        SaleState::Ending if sale.torn_down.is_none() => Ok((sale, vec![Effect::TearDown])),
+        SaleState::Ending => settle(sale, now),
+        SaleState::Ended | SaleState::Quarantined | SaleState::Refunded => {
+            Ok((sale, vec![Effect::SignReceipt]))
+        }
+        SaleState::Offered | SaleState::Lapsed => Ok((sale, Vec::new())),
+    }
+}
+
+fn amended(mut sale: Sale, deal: Deal) -> Stepped {
+    match sale.state {
+        SaleState::Funded
+        | SaleState::Keyed
+        | SaleState::Building
+        | SaleState::Ready
+        | SaleState::Active
+        | SaleState::Locked => {
+            let begun = sale.periods_begun().max(u64::from(sale.periods_paid()));
+            let same =
+                deal.id == sale.deal.id && deal.price == sale.deal.price && deal.period == sale.deal.period;
+            if !same || u64::from(deal.periods) < begun {
+                return Err(Rejection::Amendment);
+            }
+            sale.deal = deal;
+            Ok((sale, vec![Effect::CheckLock]))
+        }
+        SaleState::Offered
+        | SaleState::Agreed
+        | SaleState::Ending
+        | SaleState::Ended
+        | SaleState::Quarantined
+        | SaleState::Lapsed
+        | SaleState::Refunded => Err(rejected(&sale, "it cannot be changed now")),
+    }
+}
+
+fn tick(sale: Sale, now: Now) -> Stepped {
+    match sale.state {
+        SaleState::Agreed if now.boot_ms.saturating_sub(sale.looked_boot_ms) >= AGREED_MS => {
+            end(sale, Why::Late, now)
+        }
+        SaleState::Funded | SaleState::Keyed | SaleState::Ready if now.rail >= sale.lock.accept_by => {
+            end(sale, Why::NotAccepted, now)
+        }
+        SaleState::Ready => {
+            let effects = redeem_due(&sale, now);
+            Ok((sale, effects))
+        }
+        SaleState::Active => active_tick(sale, now),
+        SaleState::Locked if is_past(&sale, now.rail) => end(sale, Why::Expired, now),
+        SaleState::Ending => settle(sale, now),
+        SaleState::Offered
+        | SaleState::Agreed
+        | SaleState::Funded
+        | SaleState::Keyed
+        | SaleState::Building
+        | SaleState::Locked
+        | SaleState::Ended
+        | SaleState::Quarantined
+        | SaleState::Lapsed
+        | SaleState::Refunded => Ok((sale, Vec::new())),
+    }
+}
+
+/// A locked space waits for its key until the lock expires, or as long as its first voucher may take.
+fn is_past(sale: &Sale, rail: RailTime) -> bool {
+    rail >= sale.lock.expiry || (!sale.proven && rail >= sale.lock.accept_by)
+}
+
+fn active_tick(mut sale: Sale, now: Now) -> Stepped {
+    let period_ms = sale.deal.period.as_ms();
+    let whole_ms = period_ms.saturating_mul(u64::from(sale.deal.periods));
+    if sale.served_ms >= whole_ms || now.rail >= sale.lock.expiry {
+        return end(sale, Why::Expired, now);
+    }
+    let mut effects = redeem_due(&sale, now);
+    let paid_ms = u64::from(sale.periods_paid()).saturating_mul(period_ms);
+    let unpaid_ms = sale.served_ms.saturating_sub(paid_ms);
+    // a voucher that waits for a silent rail is no reason to stop
+    if effects.is_empty()
+        && u64::from(sale.periods_paid()) < sale.periods_begun()
+        && unpaid_ms >= sale.grace_ms()
+    {
+        return end(sale, Why::NotPaid, now);
+    }
+    let look_every_ms = period_ms.clamp(LOOK_EVERY_MS.0, LOOK_EVERY_MS.1);
+    if now.boot_ms.saturating_sub(sale.looked_boot_ms) >= look_every_ms {
+        sale.looked_boot_ms = now.boot_ms;
+        effects.push(Effect::CheckLock);
+    }
+    Ok((sale, effects))
+}
