@@ -15,11 +15,14 @@
 //!
 //! It talks to nobody and asks nobody for money: what to build arrives as a value.
 
+pub mod files;
 pub mod journal;
 pub mod step;
+pub mod volume;
 
 // The rest of the space's table: limits, network, firewall, space.
 pub mod firewall;
 pub mod limits;
 pub mod network;
 pub mod rate;
+pub mod space;

@@ -103,7 +103,7 @@ impl Luks {
     /// # Errors
     /// When libcryptsetup fails.
     pub fn format(&self, device: &Path, key: &UnlockKey) -> Result<(), LuksError> {
-        let (device, key) = (device.to_owned(), key.share());
+        let (device, key) = (device.to_owned(), key.another_handle());
         self.storage.run(move |_| format(&device, &key))?
     }
 
@@ -114,7 +114,7 @@ impl Luks {
     /// [`LuksError::NotOurs`] before the key is used, or after opening, when anything differs from
     /// what was formatted (the mapping is then closed again); [`LuksError::WrongKey`].
     pub fn open(&self, device: &Path, mapping: &str, key: &UnlockKey) -> Result<PathBuf, LuksError> {
-        let (device, mapping, key) = (device.to_owned(), mapping.to_owned(), key.share());
+        let (device, mapping, key) = (device.to_owned(), mapping.to_owned(), key.another_handle());
         self.storage.run(move |_| open(&device, &mapping, &key))?
     }
 
@@ -123,7 +123,7 @@ impl Luks {
     /// # Errors
     /// As [`Luks::open`], but for a wrong key, which is an answer.
     pub fn opens(&self, device: &Path, key: &UnlockKey) -> Result<bool, LuksError> {
-        let (device, key) = (device.to_owned(), key.share());
+        let (device, key) = (device.to_owned(), key.another_handle());
         self.storage.run(move |_| opens(&device, &key))?
     }
 

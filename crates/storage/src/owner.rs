@@ -11,7 +11,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use crate::luks::Luks;
 use crate::lvm::{Lvm, LvmError, LvmSession};
@@ -40,7 +40,7 @@ pub enum OwnerError {
     Panicked(String),
 }
 
-/// A handle to the owner thread. Clones speak to the same thread; it ends with the last of them.
+/// A handle to the owner thread, which lives as long as the process.
 ///
 /// Calls block until the library has answered: tens to hundreds of milliseconds. From async code
 /// call them on a blocking thread.
@@ -50,25 +50,29 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Starts the thread and LVM in it, with the configuration under [`crate::lvm::CONFIG_DIR`].
+    /// The storage of this process: the first call starts the thread and LVM in it, with the
+    /// configuration under [`crate::lvm::CONFIG_DIR`]; later ones give handles to the same thread.
+    /// There can be no second one: libcryptsetup's binding is bound to the first thread for good.
     ///
     /// # Errors
-    /// When the configuration is somebody else's or cannot be written, or LVM does not start.
+    /// When the configuration is somebody else's or cannot be written, or LVM does not start. It
+    /// may be tried again.
     pub fn start() -> Result<Self, LvmError> {
-        Self::start_in(Path::new(crate::lvm::CONFIG_DIR))
-    }
-
-    fn start_in(config_dir: &Path) -> Result<Self, LvmError> {
-        crate::lvm::config::write(config_dir)?;
+        static STARTED: Mutex<Option<Storage>> = Mutex::new(None);
+        let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(storage) = &*started {
+            return Ok(storage.clone());
+        }
+        crate::lvm::config::write(Path::new(crate::lvm::CONFIG_DIR))?;
         let (jobs, queue) = mpsc::channel::<Job>();
-        let (ready, started) = mpsc::channel();
+        let (ready, answer) = mpsc::channel();
         std::thread::Builder::new()
             .name("storage".into())
             .stack_size(STACK_BYTES)
             .spawn(move || own(&queue, &ready))
             .map_err(|e| OwnerError::NotStarted(e.to_string()))?;
-        started.recv().map_err(|_| OwnerError::Gone)??;
-        Ok(Self { jobs })
+        answer.recv().map_err(|_| OwnerError::Gone)??;
+        Ok(started.insert(Self { jobs }).clone())
     }
 
     /// LVM.

@@ -7,8 +7,8 @@
 //!
 //! Trials share one boot, so each leaves the machine as it found it, or says so in its name.
 
-mod host;
 mod machine;
+mod spaces;
 mod storage;
 
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     }
     println!("guest tests: started");
     let arguments = Arguments { filter: filter(), test_threads: Some(1), ..Arguments::default() };
-    let trials = [machine::trials(), host::trials(), storage::trials()].into_iter().flatten().collect();
+    let trials = [machine::trials(), spaces::trials(), storage::trials()].into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     println!("guest tests: {} passed, {} failed", conclusion.num_passed, conclusion.num_failed);
     if let Err(error) = host::power::request_power_off() {

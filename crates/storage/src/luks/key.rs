@@ -26,8 +26,9 @@ impl UnlockKey {
         Self(own)
     }
 
-    /// A second handle to the same bytes, for the owner thread. Not a copy, and not public.
-    pub(super) fn share(&self) -> Self {
+    /// A second handle to the same bytes, for a thread that works with them. Not a copy: the bytes
+    /// are zeroized when the last handle is dropped.
+    pub fn another_handle(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 
@@ -52,7 +53,7 @@ mod tests {
         let key = UnlockKey::take(&mut bytes);
         assert_eq!(bytes, [0; UNLOCK_KEY_BYTES]);
         assert_eq!(key.bytes(), [0xa7; UNLOCK_KEY_BYTES]);
-        let shown = format!("{key:?} {:#?}", key.share());
+        let shown = format!("{key:?} {:#?}", key.another_handle());
         assert!(!shown.contains("a7") && !shown.contains("167"), "{shown}");
     }
 }

@@ -1,0 +1,189 @@
+//! The volume of a space: two steps of its table.
+//!
+//! ```text
+//!   ext4, mounted unmapped at /run/steading/volume/<16 hex>      step "mount"
+//!     │                                                            ▲ open, mount │ unmount, close ▼
+//!   /dev/mapper/steading-<16 hex>     dm-crypt                   ──┘
+//!     │
+//!   LUKS2: 1 MiB, one key slot        the user's key             step "volume"
+//!     │                                                            make ▲        │ destroy ▼
+//!   LV space-<16 hex>, tagged sale-<64 hex>, linear              ──┘
+//!     │
+//!   VG of one disk
+//! ```
+//!
+//! Undoing `mount` locks the volume: the user's data stays and the key is gone from the kernel.
+//! Undoing `volume` destroys it: key slots and header are overwritten and looked at again, then the
+//! extents are discarded and given back. So a failed unlock is undone down to `mount` and no
+//! further ([`Table::run_from`](crate::step::Table::run_from)).
+//!
+//! Invariants: a volume is known by the whole id in its tag, never by its name alone; a file system
+//! is made only on a volume that has none, whose key slot this key opens; nothing here keeps a key.
+
+mod make;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use host::mount::MountError;
+use host::names;
+use market::id::SaleId;
+use storage::Storage;
+use storage::luks::{HEADER_BYTES, LuksError, UnlockKey};
+use storage::lvm::{EXTENT_BYTES, LvmError};
+
+use crate::step::{Cause, Step};
+
+/// What these steps need to know.
+pub trait VolumeContext: Sync {
+    /// LVM and LUKS.
+    fn storage(&self) -> &Storage;
+    /// The volume group on which it lies.
+    fn group(&self) -> &str;
+    /// What was sold, in bytes: the size of the opened volume, at least.
+    fn bytes(&self) -> u64;
+    /// The user's key, while it is at hand. Undoing needs none.
+    fn unlock_key(&self) -> Option<&UnlockKey>;
+}
+
+/// Why a volume could not be made, opened or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The user's key is not at hand.
+    #[error("the volume cannot be opened without the user's key")]
+    NoKey,
+    /// There is no volume of this sale.
+    #[error("there is no volume of sale {sale} in {group}")]
+    Absent {
+        /// The sale.
+        sale: SaleId,
+        /// The group.
+        group: String,
+    },
+    /// A volume has the name that this sale's would have, and is another sale's.
+    #[error("volume {name} belongs to another sale ({tags})")]
+    Another {
+        /// Its name.
+        name: String,
+        /// Its tags.
+        tags: String,
+    },
+    /// The opened volume has something else on it than the file system that was made.
+    #[error("the volume holds {what}, not the file system that was made")]
+    NotOurs {
+        /// What.
+        what: String,
+    },
+    /// LVM.
+    #[error("LVM")]
+    Lvm(#[from] LvmError),
+    /// LUKS.
+    #[error("LUKS")]
+    Luks(#[from] LuksError),
+    /// Reading what is on it.
+    #[error("the volume cannot be read")]
+    Probe(#[from] storage::probe::ProbeError),
+    /// mkfs.ext4.
+    #[error("the file system was not made")]
+    Mkfs(#[from] host::command::CommandError),
+    /// Mounting or unmounting.
+    #[error("the volume's mount")]
+    Mount(#[from] MountError),
+    /// The blocking task ended without an answer.
+    #[error("the work on the volume was cut off")]
+    Cut,
+}
+
+/// The bytes of a group that a space of `disk` bytes takes: with the LUKS header, in whole extents.
+/// `None` where no disk could have that size.
+pub fn extents_for(disk: u64) -> Option<u64> {
+    disk.checked_add(HEADER_BYTES)?
+        .checked_next_multiple_of(EXTENT_BYTES)
+}
+
+/// Where the volume of a sale is mounted.
+pub fn mount_point(sale: &SaleId) -> PathBuf {
+    names::volume_mount(sale.as_bytes())
+}
+
+/// Step `volume`: the logical volume, its LUKS header and its file system.
+pub struct VolumeStep;
+
+/// Step `mount`: opened and mounted.
+pub struct MountStep;
+
+#[async_trait]
+impl<C: VolumeContext + ?Sized> Step<C> for VolumeStep {
+    fn name(&self) -> &'static str {
+        "volume"
+    }
+
+    async fn ensure(&self, sale: &SaleId, context: &C) -> Result<(), Cause> {
+        let bytes = context.bytes();
+        blocking(sale, context, move |place, key| {
+            place.ensure_made(bytes, &key.ok_or(VolumeError::NoKey)?)
+        })
+        .await
+    }
+
+    async fn ensure_absent(&self, sale: &SaleId, context: &C) -> Result<(), Cause> {
+        blocking(sale, context, |place, _| place.ensure_destroyed()).await
+    }
+}
+
+#[async_trait]
+impl<C: VolumeContext + ?Sized> Step<C> for MountStep {
+    fn name(&self) -> &'static str {
+        "mount"
+    }
+
+    async fn ensure(&self, sale: &SaleId, context: &C) -> Result<(), Cause> {
+        blocking(sale, context, |place, key| {
+            place.ensure_mounted(&key.ok_or(VolumeError::NoKey)?)
+        })
+        .await
+    }
+
+    async fn ensure_absent(&self, sale: &SaleId, context: &C) -> Result<(), Cause> {
+        blocking(sale, context, |place, _| place.ensure_locked()).await
+    }
+}
+
+/// Runs `work` on a blocking thread. It runs to its end even where nobody waits any more.
+async fn blocking<C: VolumeContext + ?Sized>(
+    sale: &SaleId,
+    context: &C,
+    work: impl FnOnce(make::Place, Option<UnlockKey>) -> Result<(), VolumeError> + Send + 'static,
+) -> Result<(), Cause> {
+    let place = make::Place::new(context.storage().clone(), *sale, context.group());
+    let key = context.unlock_key().map(UnlockKey::another_handle);
+    let task = tokio::task::spawn_blocking(move || work(place, key));
+    Ok(task.await.map_err(|_| VolumeError::Cut)??)
+}
+
+/// Grows a space's volume to hold `disk` bytes, its mapping and its file system with it, while it
+/// is in use.
+///
+/// # Errors
+/// When any of the three cannot be grown; what was grown stays, and it can be repeated.
+pub async fn grow(storage: &Storage, sale: &SaleId, group: &str, disk: u64) -> Result<(), VolumeError> {
+    let place = make::Place::new(storage.clone(), *sale, group);
+    tokio::task::spawn_blocking(move || place.ensure_grown(disk))
+        .await
+        .map_err(|_| VolumeError::Cut)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_space_takes_whole_extents_and_gets_all_it_paid() {
+        for disk in [1, 4096, EXTENT_BYTES, EXTENT_BYTES - HEADER_BYTES, 10 << 30] {
+            let taken = extents_for(disk).unwrap();
+            assert_eq!(taken % EXTENT_BYTES, 0);
+            assert!(taken - HEADER_BYTES >= disk && taken - HEADER_BYTES < disk + EXTENT_BYTES);
+        }
+        assert_eq!(extents_for(u64::MAX), None);
+    }
+}

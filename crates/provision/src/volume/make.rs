@@ -1,0 +1,213 @@
+//! The blocking work of the steps: LVM, LUKS, ext4, mount.
+
+use std::path::PathBuf;
+
+use host::command::{Program, Run};
+use host::{mount, names};
+use market::id::SaleId;
+use nix::mount::MsFlags;
+use storage::Storage;
+use storage::luks::UnlockKey;
+use storage::lvm::LogicalVolume;
+use storage::probe::{Content, probe};
+
+use super::{VolumeError, extents_for};
+
+/// Where the volume of one sale lies.
+pub(super) struct Place {
+    storage: Storage,
+    sale: SaleId,
+    group: String,
+}
+
+impl Place {
+    pub(super) fn new(storage: Storage, sale: SaleId, group: &str) -> Self {
+        Self {
+            storage,
+            sale,
+            group: group.to_owned(),
+        }
+    }
+
+    fn name(&self) -> String {
+        names::space_volume(self.sale.as_bytes())
+    }
+
+    fn tag(&self) -> String {
+        format!("sale-{}", self.sale)
+    }
+
+    fn mapping(&self) -> String {
+        names::mapping(self.sale.as_bytes())
+    }
+
+    fn mount_point(&self) -> PathBuf {
+        names::volume_mount(self.sale.as_bytes())
+    }
+
+    fn device(&self) -> PathBuf {
+        names::lvm_device(&self.group, &self.name())
+    }
+
+    /// The file system's UUID is made from the sale's id, so that it is known again.
+    fn uuid(&self) -> String {
+        let hex = self.sale.to_string();
+        let part = |range: std::ops::Range<usize>| &hex[range];
+        [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
+    }
+
+    /// The volume of this sale; one of that name and another sale is an error.
+    fn find(&self) -> Result<Option<LogicalVolume>, VolumeError> {
+        let name = self.name();
+        let found = self
+            .storage
+            .lvm()
+            .lvs(Some(&self.group))?
+            .into_iter()
+            .find(|lv| lv.name == name);
+        match found {
+            Some(volume) if !volume.tags.contains(&self.tag()) => Err(VolumeError::Another {
+                name,
+                tags: volume.tags.join(" "),
+            }),
+            found => Ok(found),
+        }
+    }
+
+    /// The volume of this sale, active.
+    fn find_active(&self) -> Result<Option<LogicalVolume>, VolumeError> {
+        let found = self.find()?;
+        if found.as_ref().is_some_and(|volume| !volume.active) {
+            self.storage.lvm().vg_activate(&self.group, true)?;
+        }
+        Ok(found)
+    }
+
+    /// Makes LV, LUKS header and file system; a volume that has all three is left as it is.
+    pub(super) fn ensure_made(&self, disk: u64, key: &UnlockKey) -> Result<(), VolumeError> {
+        let luks = self.storage.luks();
+        let device = self.device();
+        let fresh = self.find_active()?.is_none();
+        if fresh {
+            // No disk has 2^64 bytes: LVM says that there is too little room.
+            let bytes = extents_for(disk).unwrap_or(u64::MAX);
+            self.storage
+                .lvm()
+                .lv_create(&self.group, &self.name(), bytes, &[&self.tag()])?;
+        }
+        // A header from an interrupted run that this key does not open has no data behind it: the
+        // user's key was other then, and nothing was ever written below a file system.
+        if fresh || !luks.opens(&device, key).unwrap_or(false) {
+            self.refuse_if_open()?;
+            luks.format(&device, key)?;
+        }
+        let mapping = luks.open(&device, &self.mapping(), key)?;
+        if !self.has_our_file_system(&mapping)? {
+            self.make_file_system(&mapping)?;
+        }
+        Ok(())
+    }
+
+    /// A mapping that is open is somebody's at work: never format below it.
+    fn refuse_if_open(&self) -> Result<(), VolumeError> {
+        if self.storage.luks().is_open(&self.mapping())? {
+            return Err(storage::luks::LuksError::Busy {
+                mapping: self.mapping(),
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    fn has_our_file_system(&self, mapping: &std::path::Path) -> Result<bool, VolumeError> {
+        // What decrypts to noise was never written; it is not a signature of anything.
+        Ok(match probe(mapping)? {
+            Content::Found { signatures, .. } => signatures
+                .iter()
+                .any(|s| s.kind == "ext4" && s.uuid.as_deref() == Some(&self.uuid())),
+            Content::Empty | Content::NotZero { .. } => false,
+            Content::Unreadable { why } => return Err(VolumeError::NotOurs { what: why }),
+        })
+    }
+
+    /// ext4, lazy: inode tables and journal are zeroed by the kernel later. No blocks are kept for
+    /// root (`-m 0`): all of it was sold. No discard: it would not pass the encryption.
+    fn make_file_system(&self, mapping: &std::path::Path) -> Result<(), VolumeError> {
+        let uuid = self.uuid();
+        let arguments = [
+            "-q",
+            "-F",
+            "-b",
+            "4096",
+            "-I",
+            "256",
+            "-m",
+            "0",
+            "-U",
+            &uuid,
+            "-E",
+            "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0",
+        ];
+        Run::new(Program::MkfsExt4).args(arguments).path(mapping).run()?;
+        Ok(())
+    }
+
+    /// Opens and mounts it, unmapped.
+    pub(super) fn ensure_mounted(&self, key: &UnlockKey) -> Result<(), VolumeError> {
+        if self.find_active()?.is_none() {
+            return Err(VolumeError::Absent {
+                sale: self.sale,
+                group: self.group.clone(),
+            });
+        }
+        let mapping = self.storage.luks().open(&self.device(), &self.mapping(), key)?;
+        if !self.has_our_file_system(&mapping)? {
+            let what = probe(&mapping)?.words();
+            return Err(VolumeError::NotOurs { what });
+        }
+        mount::ensure_mounted(&mapping, &self.mount_point(), "ext4", MsFlags::MS_NODEV, "")?;
+        Ok(())
+    }
+
+    /// Unmounts and closes it: its key leaves the kernel.
+    pub(super) fn ensure_locked(&self) -> Result<(), VolumeError> {
+        let target = self.mount_point();
+        mount::ensure_unmounted(&target)?;
+        // The empty folder is litter, not a resource: that it stays is no failure.
+        let _ = std::fs::remove_dir(&target);
+        self.storage.luks().close(&self.mapping())?;
+        Ok(())
+    }
+
+    /// Destroys key slots and header, then the volume; its extents are discarded by LVM.
+    pub(super) fn ensure_destroyed(&self) -> Result<(), VolumeError> {
+        self.ensure_locked()?;
+        match self.find_active() {
+            Ok(Some(_)) => {}
+            // A volume of another sale is not ours to remove; ours was then never made.
+            Ok(None) | Err(VolumeError::Another { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        self.storage.luks().destroy(&self.device())?;
+        self.storage.lvm().lv_remove(&self.group, &self.name())?;
+        Ok(())
+    }
+
+    /// Grows LV, mapping and file system, each where it is smaller.
+    pub(super) fn ensure_grown(&self, disk: u64) -> Result<(), VolumeError> {
+        let volume = self.find_active()?;
+        let volume = volume.ok_or_else(|| VolumeError::Absent {
+            sale: self.sale,
+            group: self.group.clone(),
+        })?;
+        let bytes = extents_for(disk).unwrap_or(u64::MAX);
+        if volume.size_bytes < bytes {
+            self.storage.lvm().lv_extend(&self.group, &self.name(), bytes)?;
+        }
+        self.storage.luks().resize(&self.mapping())?;
+        Run::new(Program::Resize2fs)
+            .path(&names::mapping_device(&self.mapping()))
+            .run()?;
+        Ok(())
+    }
+}
