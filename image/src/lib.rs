@@ -12,3 +12,4 @@ pub mod base;
 pub mod disk;
 pub mod fat;
 pub mod layout;
+pub mod stick;

@@ -142,11 +142,6 @@ pub fn ensure_boot(tree: &Tree, store: &Store) -> Result<Boot> {
     })
 }
 
-/// The stick image with this `farmer.toml`.
-pub fn make_stick(_tree: &Tree, _store: &Store, _farmer_toml: &str, _path: &Path) -> Result<()> {
-    anyhow::bail!("the stick image cannot be made yet")
-}
-
 /// The base is there and is made of the pinned packages.
 pub fn ensure_base(tree: &Tree, store: &Store) -> Result<Base> {
     ensure_sysroot(tree, store)?;
@@ -169,7 +164,7 @@ pub fn ensure_base(tree: &Tree, store: &Store) -> Result<Base> {
 }
 
 /// `(vmlinux, vmlinuz)` under `target/image`.
-fn ensure_kernel(tree: &Tree, store: &Store) -> Result<(PathBuf, PathBuf)> {
+pub fn ensure_kernel(tree: &Tree, store: &Store) -> Result<(PathBuf, PathBuf)> {
     let kernel = tree.artefact("image/kernel");
     let (vmlinux, vmlinuz) = (tree.artefact("image/vmlinux"), tree.artefact("image/vmlinuz"));
     let fetched = store.fetch(&[Set::Kernel], &say)?;
@@ -192,6 +187,18 @@ pub fn assemble_initramfs(
     extra: &[(String, PathBuf)],
     out: &Path,
 ) -> Result<()> {
+    assemble(tree, store, agent, extra, (Choice::Qemu, None), out)
+}
+
+/// The same for other machines: which modules, and the unpacked firmware.
+pub fn assemble(
+    tree: &Tree,
+    store: &Store,
+    agent: &Path,
+    extra: &[(String, PathBuf)],
+    (modules, firmware): (Choice, Option<&Path>),
+    out: &Path,
+) -> Result<()> {
     let programs = tree.artefact("image/programs");
     unpacked(store, &[Set::Programs], &programs)?;
     let base = ensure_base(tree, store)?;
@@ -203,9 +210,9 @@ pub fn assemble_initramfs(
             agent,
             trees: &[programs, tree.sysroot()],
             kernel_tree: &tree.artefact("image/kernel"),
-            modules: Choice::Qemu,
+            modules,
             extra,
-            firmware: None,
+            firmware,
             facts: ImageFacts {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 kernel: kernel.kernel()?.to_owned(),
@@ -229,7 +236,7 @@ pub fn assemble_initramfs(
 }
 
 /// Unpacks packages to a tree where it does not hold them yet; true where it was made anew.
-fn unpacked(store: &Store, sets: &[Set], path: &Path) -> Result<bool> {
+pub fn unpacked(store: &Store, sets: &[Set], path: &Path) -> Result<bool> {
     let fetched = store.fetch(sets, &say)?;
     let anew = packages::unpack::unpack(&fetched, path)?;
     if anew {

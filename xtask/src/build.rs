@@ -13,7 +13,7 @@ use std::process::Command;
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Crates of the build machine: compiled for it, without the sysroot, as parts of xtask.
-pub const OF_THE_BUILD_MACHINE: &[&str] = &["xtask", "packages", "initramfs", "image", "qemu"];
+pub const OF_THE_BUILD_MACHINE: &[&str] = &["xtask", "packages", "initramfs", "image", "qemu", "stage"];
 
 /// What cargo and its build scripts must know to compile against the sysroot.
 pub fn environment(tree: &Tree) -> Vec<(&'static str, String)> {

@@ -31,7 +31,16 @@ pub struct Options {
 }
 
 /// What the user asks for: a small space, so that several fit on an emulated node.
-const NEEDS: [&str; 8] = ["--cpu", "0.5", "--memory", "256MiB", "--disk", "1GiB", "--duration", "3h"];
+const NEEDS: [&str; 8] = [
+    "--cpu",
+    "0.5",
+    "--memory",
+    "256MiB",
+    "--disk",
+    "1GiB",
+    "--duration",
+    "3h",
+];
 /// Play money of the demo's user, smallest units.
 const PLAY_MONEY: u64 = 100_000_000;
 
@@ -58,7 +67,8 @@ fn decimal<S: serde::Serializer>(amount: &u128, serializer: S) -> Result<S::Ok, 
 /// Runs it; the exit code says whether everything was as it should be.
 pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
     if options.dir.exists() {
-        std::fs::remove_dir_all(&options.dir).with_context(|| format!("removing {}", options.dir.display()))?;
+        std::fs::remove_dir_all(&options.dir)
+            .with_context(|| format!("removing {}", options.dir.display()))?;
     }
     heading("A market on this machine");
     let step = Step::start("starting the escrow ledger and the grid");
@@ -80,8 +90,16 @@ pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
     let request = user
         .show(&[&["request"], &NEEDS[..], &["--offers", &count, "--json"]].concat())?
         .expect_success("asking for capacity")?;
-    let offers = request.json.pointer("/offers").and_then(Value::as_array).map_or(0, Vec::len);
-    ensure!(offers == options.nodes, "{} nodes were asked, {offers} offers came", options.nodes);
+    let offers = request
+        .json
+        .pointer("/offers")
+        .and_then(Value::as_array)
+        .map_or(0, Vec::len);
+    ensure!(
+        offers == options.nodes,
+        "{} nodes were asked, {offers} offers came",
+        options.nodes
+    );
     let before = balances(&user, &farmer)?;
 
     heading("The user buys the best offer");
@@ -101,7 +119,9 @@ pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
     ensure!(inside, "nobody was inside");
 
     heading("The user cancels");
-    let cancelled = user.show(&["cancel", &name, "--json"])?.expect_success("cancelling")?;
+    let cancelled = user
+        .show(&["cancel", &name, "--json"])?
+        .expect_success("cancelling")?;
     let after = balances(&user, &farmer)?;
     if options.nodes > 1 {
         let step = Step::start("waiting for the holds of the offers not taken to lapse");
@@ -114,23 +134,53 @@ pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
     }
 
     for (answer, names) in [
-        (&request, &[("request", "/times/request_sent"), ("first_offer", "/times/first_offer")][..]),
-        (&bought, &[
-            ("agreed", "/times/agreed"), ("funded", "/times/funded"), ("keyed", "/times/keyed"),
-            ("ready", "/times/ready"), ("logged_in", "/times/logged_in"), ("unlocked", "/times/unlocked"),
-        ][..]),
-        (&cancelled, &[
-            ("cancelled", "/times/cancelled"), ("refunded", "/times/refunded"), ("receipt", "/times/receipt"),
-        ][..]),
+        (
+            &request,
+            &[
+                ("request", "/times/request_sent"),
+                ("first_offer", "/times/first_offer"),
+            ][..],
+        ),
+        (
+            &bought,
+            &[
+                ("agreed", "/times/agreed"),
+                ("funded", "/times/funded"),
+                ("keyed", "/times/keyed"),
+                ("ready", "/times/ready"),
+                ("logged_in", "/times/logged_in"),
+                ("unlocked", "/times/unlocked"),
+            ][..],
+        ),
+        (
+            &cancelled,
+            &[
+                ("cancelled", "/times/cancelled"),
+                ("refunded", "/times/refunded"),
+                ("receipt", "/times/receipt"),
+            ][..],
+        ),
     ] {
         for (name, pointer) in names {
-            moments.push(Moment { name, at_ms: since(power_on, answer, pointer)? });
+            moments.push(Moment {
+                name,
+                at_ms: since(power_on, answer, pointer)?,
+            });
         }
     }
-    let report = report(&stage, &user, moments, (before, after), &bought, &cancelled, &mut nodes[0])?;
+    let report = report(
+        &stage,
+        &user,
+        moments,
+        (before, after),
+        &bought,
+        &cancelled,
+        &mut nodes[0],
+    )?;
     last_page(&report, before, after)?;
     if let Some(path) = &options.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&report)?).with_context(|| format!("writing {}", path.display()))?;
+        std::fs::write(path, serde_json::to_vec_pretty(&report)?)
+            .with_context(|| format!("writing {}", path.display()))?;
     }
     check(&report, before, after)
 }
@@ -151,10 +201,17 @@ fn power_on(stage: &Stage, options: &Options, farmer: &Person) -> Result<Vec<qem
 /// The first node's way to selling, from its own console.
 fn boot_moments(running: &mut qemu::Running) -> Result<Vec<Moment>> {
     let started = running.started();
-    let mut moments = vec![Moment { name: "power_on", at_ms: 0 }];
+    let mut moments = vec![Moment {
+        name: "power_on",
+        at_ms: 0,
+    }];
     for (name, needle, words) in [
         ("pid1", "init, PID 1", "the kernel starts our PID 1"),
-        ("disks_claimed", "  disks claimed", "hardware is read, blank disks are claimed"),
+        (
+            "disks_claimed",
+            "  disks claimed",
+            "hardware is read, blank disks are claimed",
+        ),
         ("joined", "  joined ", "the node joins the grid"),
     ] {
         let step = Step::start(words);
@@ -163,7 +220,10 @@ fn boot_moments(running: &mut qemu::Running) -> Result<Vec<Moment>> {
             None => running.wait_for(needle, stage::BOOT_WITHIN)?,
         };
         step.done();
-        moments.push(Moment { name, at_ms: between(started, line.at) });
+        moments.push(Moment {
+            name,
+            at_ms: between(started, line.at),
+        });
     }
     let step = Step::start("the node gets ready to sell");
     if running.seen("  selling").is_none() {
@@ -171,7 +231,10 @@ fn boot_moments(running: &mut qemu::Running) -> Result<Vec<Moment>> {
     }
     step.done_as("the node sells; its console:");
     let screen: Vec<String> = running.history().iter().map(|line| line.text.clone()).collect();
-    if let Some(from) = screen.iter().rposition(|line| line.trim_start().starts_with("Steading ")) {
+    if let Some(from) = screen
+        .iter()
+        .rposition(|line| line.trim_start().starts_with("Steading "))
+    {
         for line in screen.iter().skip(from).take(24) {
             eprintln!("   │ {line}");
         }
@@ -190,7 +253,9 @@ fn look_around(user: &Person, name: &str) -> Result<()> {
         "echo kept > /root/mine && sync && cat /root/mine",
     ] {
         eprintln!(" {name}# {command}");
-        let answer = user.run(&["ssh", name, "--", command])?.expect_success("working in the space")?;
+        let answer = user
+            .run(&["ssh", name, "--", command])?
+            .expect_success("working in the space")?;
         for line in answer.out.lines() {
             eprintln!("   {line}");
         }
@@ -199,7 +264,11 @@ fn look_around(user: &Person, name: &str) -> Result<()> {
 }
 
 fn balances(user: &Person, farmer: &Person) -> Result<Balances> {
-    Ok(Balances { user: user.balance()?, farmer: farmer.balance()?, escrow: user.in_escrow()? })
+    Ok(Balances {
+        user: user.balance()?,
+        farmer: farmer.balance()?,
+        escrow: user.in_escrow()?,
+    })
 }
 
 fn report(
@@ -218,11 +287,25 @@ fn report(
     }
     sale.insert("receipt".into(), json!(cancelled.text("/receipt")?));
     for kind in ["request", "offer", "sale", "grant", "receipt"] {
-        let path = sale.get(kind).and_then(Value::as_str).unwrap_or_default().to_string();
+        let path = sale
+            .get(kind)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_string();
         ensure!(Path::new(&path).is_absolute(), "{kind}: {path} is not absolute");
-        let verified = user.run(&["verify", &path, "--json"])?.expect_success("verifying a signed message")?;
-        ensure!(verified.json["valid"] == json!(true), "{kind} does not verify: {}", verified.out);
-        ensure!(verified.text("/kind")? == kind, "{path} is no {kind}: {}", verified.out);
+        let verified = user
+            .run(&["verify", &path, "--json"])?
+            .expect_success("verifying a signed message")?;
+        ensure!(
+            verified.json["valid"] == json!(true),
+            "{kind} does not verify: {}",
+            verified.out
+        );
+        ensure!(
+            verified.text("/kind")? == kind,
+            "{path} is no {kind}: {}",
+            verified.out
+        );
     }
     let size = |path: &Path| std::fs::metadata(path).map(|data| data.len()).ok();
     let resident = node.history().iter().rev().find_map(|line| {
@@ -248,12 +331,29 @@ fn report(
 
 /// What must hold whatever the figures are: nothing was lost, nothing is left in escrow.
 fn check(report: &Value, before: Balances, after: Balances) -> Result<()> {
-    let price: u128 = report["balances"]["price_of_period"].as_str().context("no price")?.parse()?;
-    let periods = report["balances"]["periods_paid"].as_u64().context("no periods")?;
-    let paid = before.user.checked_sub(after.user).context("the user has more than before")?;
-    let earned = after.farmer.checked_sub(before.farmer).context("the farmer has less than before")?;
-    ensure!(paid == earned, "{paid} left the user, {earned} arrived at the farmer");
-    ensure!(paid == price * u128::from(periods), "{paid} was paid for {periods} periods of {price}");
+    let price: u128 = report["balances"]["price_of_period"]
+        .as_str()
+        .context("no price")?
+        .parse()?;
+    let periods = report["balances"]["periods_paid"]
+        .as_u64()
+        .context("no periods")?;
+    let paid = before
+        .user
+        .checked_sub(after.user)
+        .context("the user has more than before")?;
+    let earned = after
+        .farmer
+        .checked_sub(before.farmer)
+        .context("the farmer has less than before")?;
+    ensure!(
+        paid == earned,
+        "{paid} left the user, {earned} arrived at the farmer"
+    );
+    ensure!(
+        paid == price * u128::from(periods),
+        "{paid} was paid for {periods} periods of {price}"
+    );
     ensure!(after.escrow == 0, "{} is left in escrow", after.escrow);
     let steps = report["steps"].as_array().context("no steps")?;
     let order: Vec<u64> = steps.iter().filter_map(|step| step["at_ms"].as_u64()).collect();
@@ -271,9 +371,21 @@ fn last_page(report: &Value, before: Balances, after: Balances) -> Result<()> {
         (Some(from), Some(to)) => format!("{:>6.1} s", to.saturating_sub(from) as f64 / 1000.0),
         _ => "     –".into(),
     };
-    eprintln!(" power on to PID 1 {}    request to first offer {}", gap("power_on", "pid1"), gap("request", "first_offer"));
-    eprintln!(" PID 1 to joined   {}    lock to ready          {}", gap("pid1", "joined"), gap("funded", "ready"));
-    eprintln!(" cancel to receipt {}    ready to logged in     {}", gap("cancelled", "receipt"), gap("ready", "logged_in"));
+    eprintln!(
+        " power on to PID 1 {}    request to first offer {}",
+        gap("power_on", "pid1"),
+        gap("request", "first_offer")
+    );
+    eprintln!(
+        " PID 1 to joined   {}    lock to ready          {}",
+        gap("pid1", "joined"),
+        gap("funded", "ready")
+    );
+    eprintln!(
+        " cancel to receipt {}    ready to logged in     {}",
+        gap("cancelled", "receipt"),
+        gap("ready", "logged_in")
+    );
     eprintln!("\n {:<10}{:>14}{:>14}", "", "before", "after");
     for (who, before, after) in [
         ("user", before.user, after.user),
@@ -286,11 +398,21 @@ fn last_page(report: &Value, before: Balances, after: Balances) -> Result<()> {
 }
 
 fn figures_so_far(moments: &[Moment], request: &Answer, bought: &Answer, power_on: SystemTime) -> Result<()> {
-    let at = |name: &str| moments.iter().find(|moment| moment.name == name).map_or(0, |moment| moment.at_ms);
+    let at = |name: &str| {
+        moments
+            .iter()
+            .find(|moment| moment.name == name)
+            .map_or(0, |moment| moment.at_ms)
+    };
     let seconds = |ms: u64| ms as f64 / 1000.0;
-    let (funded, ready) = (since(power_on, bought, "/times/funded")?, since(power_on, bought, "/times/ready")?);
-    let (asked, offered) =
-        (since(power_on, request, "/times/request_sent")?, since(power_on, request, "/times/first_offer")?);
+    let (funded, ready) = (
+        since(power_on, bought, "/times/funded")?,
+        since(power_on, bought, "/times/ready")?,
+    );
+    let (asked, offered) = (
+        since(power_on, request, "/times/request_sent")?,
+        since(power_on, request, "/times/first_offer")?,
+    );
     eprintln!(
         " power on to PID 1 {:.1} s · to joined {:.1} s · request to offer {:.1} s · lock to ready {:.1} s\n",
         seconds(at("pid1")),
@@ -304,7 +426,11 @@ fn figures_so_far(moments: &[Moment], request: &Answer, bought: &Answer, power_o
 /// Smallest units as a person reads them: play money has six decimals.
 fn money(units: u128) -> String {
     let (whole, rest) = (units / 1_000_000, units % 1_000_000);
-    if rest % 10_000 == 0 { format!("{whole}.{:02}", rest / 10_000) } else { format!("{whole}.{rest:06}") }
+    if rest % 10_000 == 0 {
+        format!("{whole}.{:02}", rest / 10_000)
+    } else {
+        format!("{whole}.{rest:06}")
+    }
 }
 
 fn between(from: SystemTime, to: SystemTime) -> u64 {

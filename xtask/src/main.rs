@@ -11,6 +11,7 @@ mod demo;
 mod options;
 mod show;
 mod stick;
+mod stick_image;
 mod test;
 mod tester;
 mod tree;
@@ -37,11 +38,7 @@ const VERBS: &[Verb] = &[
         "a node whose console is this terminal (--fresh, --nodes N, --memory MIB, --kvm)",
         verbs::qemu,
     ),
-    (
-        "steading",
-        "the client, from the tree",
-        verbs::steading,
-    ),
+    ("steading", "the client, from the tree", verbs::steading),
     (
         "inventory",
         "what the agent sees of this machine (--root DIR, --json)",
@@ -71,6 +68,11 @@ const VERBS: &[Verb] = &[
         "initramfs",
         "build our programs, assemble kernel and initramfs for QEMU (--no-build: from what was built)",
         artefacts::initramfs,
+    ),
+    (
+        "image",
+        "the stick image (--farmer FILE, --out FILE, --locked, --mirror URL, --security-mirror URL)",
+        stick_image::verb,
     ),
     (
         "medium",

@@ -26,7 +26,11 @@ impl Step {
         let (text, started) = (what.to_string(), Instant::now());
         let terminal = std::io::stderr().is_terminal();
         let ticker = thread::spawn(move || {
-            let pause = if terminal { Duration::from_millis(200) } else { Duration::from_secs(20) };
+            let pause = if terminal {
+                Duration::from_millis(200)
+            } else {
+                Duration::from_secs(20)
+            };
             loop {
                 match ended.recv_timeout(pause) {
                     Err(RecvTimeoutError::Timeout) => {
@@ -42,7 +46,12 @@ impl Step {
                 }
             }
         });
-        Step { what: what.into(), started: Instant::now(), end: Some(end), ticker: Some(ticker) }
+        Step {
+            what: what.into(),
+            started: Instant::now(),
+            end: Some(end),
+            ticker: Some(ticker),
+        }
     }
 
     /// Ends it; the line stays, with the time it took.
@@ -76,7 +85,11 @@ impl Drop for Step {
 }
 
 fn clear() -> &'static str {
-    if std::io::stderr().is_terminal() { "\r\u{1b}[K" } else { "" }
+    if std::io::stderr().is_terminal() {
+        "\r\u{1b}[K"
+    } else {
+        ""
+    }
 }
 
 /// A heading between parts.

@@ -45,11 +45,23 @@ pub fn boots(tree: &Tree, built: &Built, make: &dyn Fn(&str, &Path) -> Result<()
 fn uefi(dir: &Path) -> Result<Firmware> {
     let folder = Path::new("/usr/share/OVMF");
     let find = |names: &[&str]| -> Result<PathBuf> {
-        let found = names.iter().map(|name| folder.join(name)).find(|path| path.exists());
-        found.with_context(|| format!("none of {names:?} in {}; on Debian: apt install ovmf", folder.display()))
+        let found = names
+            .iter()
+            .map(|name| folder.join(name))
+            .find(|path| path.exists());
+        found.with_context(|| {
+            format!(
+                "none of {names:?} in {}; on Debian: apt install ovmf",
+                folder.display()
+            )
+        })
     };
     let code = find(&["OVMF_CODE_4M.fd", "OVMF_CODE.fd"])?;
     let vars = dir.join("ovmf-vars.fd");
     std::fs::copy(find(&["OVMF_VARS_4M.fd", "OVMF_VARS.fd"])?, &vars)?;
-    Ok(Firmware::Uefi { code, vars, secure: false })
+    Ok(Firmware::Uefi {
+        code,
+        vars,
+        secure: false,
+    })
 }

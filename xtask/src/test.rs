@@ -64,19 +64,29 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
         if let Some(error) = &error {
             eprintln!("{name} failed: {error}");
         }
-        outcomes.push(Outcome { stage: name, took: started.elapsed(), error });
+        outcomes.push(Outcome {
+            stage: name,
+            took: started.elapsed(),
+            error,
+        });
     };
 
     stage("format", &mut || cargo_plain(tree, &["fmt", "--all", "--check"]));
     let mut built: Option<Built> = None;
-    let needs_build = ["guest", "demo", "scenarios", "stick", "unit"].iter().any(|name| wanted(name));
+    let needs_build = ["guest", "demo", "scenarios", "stick", "unit"]
+        .iter()
+        .any(|name| wanted(name));
     if needs_build {
         let started = Instant::now();
         heading("test: build");
         let made = (makers.all)();
         let error = made.as_ref().err().map(|error| format!("{error:#}"));
         built = made.ok();
-        outcomes.push(Outcome { stage: "build", took: started.elapsed(), error });
+        outcomes.push(Outcome {
+            stage: "build",
+            took: started.elapsed(),
+            error,
+        });
     }
     let mut stage = |name: &'static str, test: &mut dyn FnMut(&Built) -> Result<()>| {
         if !wanted(name) {
@@ -84,23 +94,40 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
         }
         heading(&format!("test: {name}"));
         let started = Instant::now();
-        let result = built.as_ref().context("not run: the build failed").and_then(&mut *test);
+        let result = built
+            .as_ref()
+            .context("not run: the build failed")
+            .and_then(&mut *test);
         let error = result.err().map(|error| format!("{error:#}"));
         if let Some(error) = &error {
             eprintln!("{name} failed: {error}");
         }
-        outcomes.push(Outcome { stage: name, took: started.elapsed(), error });
+        outcomes.push(Outcome {
+            stage: name,
+            took: started.elapsed(),
+            error,
+        });
     };
     stage("unit", &mut |_| unit(tree));
-    stage("guest", &mut |built| guest(tree, built, options.filter.as_deref()));
+    stage("guest", &mut |built| {
+        guest(tree, built, options.filter.as_deref())
+    });
     stage("demo", &mut |built| demo(tree, built));
-    stage("scenarios", &mut |built| scenarios(tree, built, options.filter.as_deref()));
-    stage("stick", &mut |built| crate::stick::boots(tree, built, makers.stick));
+    stage("scenarios", &mut |built| {
+        scenarios(tree, built, options.filter.as_deref())
+    });
+    stage("stick", &mut |built| {
+        crate::stick::boots(tree, built, makers.stick)
+    });
     if wanted("lint") {
         heading("test: lint");
         let started = Instant::now();
         let error = lint(tree).err().map(|error| format!("{error:#}"));
-        outcomes.push(Outcome { stage: "lint", took: started.elapsed(), error });
+        outcomes.push(Outcome {
+            stage: "lint",
+            took: started.elapsed(),
+            error,
+        });
     }
     summary(&outcomes)
 }
@@ -110,7 +137,11 @@ fn summary(outcomes: &[Outcome]) -> Result<()> {
     let mut failed = 0;
     for outcome in outcomes {
         let word = if outcome.error.is_some() { "FAILED" } else { "ok" };
-        println!(" {:<12}{:>8.1} s  {word}", outcome.stage, outcome.took.as_secs_f64());
+        println!(
+            " {:<12}{:>8.1} s  {word}",
+            outcome.stage,
+            outcome.took.as_secs_f64()
+        );
         failed += usize::from(outcome.error.is_some());
     }
     let total: f64 = outcomes.iter().map(|outcome| outcome.took.as_secs_f64()).sum();
@@ -133,7 +164,11 @@ fn cargo_plain(tree: &Tree, arguments: &[&str]) -> Result<()> {
 
 fn finish(command: &mut Command, arguments: &[&str]) -> Result<()> {
     let status = command.status().context("starting cargo")?;
-    ensure!(status.success(), "cargo {} ended with {status}", arguments.join(" "));
+    ensure!(
+        status.success(),
+        "cargo {} ended with {status}",
+        arguments.join(" ")
+    );
     Ok(())
 }
 
@@ -193,11 +228,20 @@ fn guest(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
             last = Some(counts.to_string());
             break;
         }
-        ensure!(!line.text.contains("Kernel panic"), "the guest's kernel panicked: {}", line.text);
+        ensure!(
+            !line.text.contains("Kernel panic"),
+            "the guest's kernel panicked: {}",
+            line.text
+        );
     }
     let counts = last.context("the guest ended, or its time did, before all tests had run")?;
-    ensure!(counts.ends_with(", 0 failed") && !counts.starts_with("0 "), "in the guest: {counts}");
-    let ended = running.wait_exit(Duration::from_secs(60)).context("the guest did not power off")?;
+    ensure!(
+        counts.ends_with(", 0 failed") && !counts.starts_with("0 "),
+        "in the guest: {counts}"
+    );
+    let ended = running
+        .wait_exit(Duration::from_secs(60))
+        .context("the guest did not power off")?;
     ensure!(ended.success(), "QEMU ended with {ended}");
     Ok(())
 }
@@ -222,9 +266,15 @@ fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
         arguments.extend(["--".into(), filter.into()]);
     }
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let folder = built.artefacts.initramfs.parent().context("the initramfs lies in no folder")?;
+    let folder = built
+        .artefacts
+        .initramfs
+        .parent()
+        .context("the initramfs lies in no folder")?;
     let mut cargo = build::cargo(tree);
-    cargo.env("STEADING_ARTEFACTS", folder).env("STEADING_CLIENT", &built.artefacts.client);
+    cargo
+        .env("STEADING_ARTEFACTS", folder)
+        .env("STEADING_CLIENT", &built.artefacts.client);
     finish(cargo.args(&words), &words)
 }
 
@@ -236,7 +286,9 @@ pub fn options(words: Vec<String>) -> Result<Options> {
             Some(stage @ ("format" | "lint" | "unit" | "guest" | "demo" | "scenarios" | "stick")) => {
                 options.stages.push(stage.into());
             }
-            Some(other) => bail!("--{other} is no stage; stages: format lint unit guest demo scenarios stick"),
+            Some(other) => {
+                bail!("--{other} is no stage; stages: format lint unit guest demo scenarios stick")
+            }
             None => options.filter = Some(word),
         }
     }

@@ -33,9 +33,13 @@ const PLAY_MONEY: u64 = 100_000_000;
 
 /// Runs until the node is switched off.
 pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
-    ensure!(options.nodes >= 1, "--nodes 0: a market without a node sells nothing; use 1 or more");
+    ensure!(
+        options.nodes >= 1,
+        "--nodes 0: a market without a node sells nothing; use 1 or more"
+    );
     if options.fresh && options.dir.exists() {
-        std::fs::remove_dir_all(&options.dir).with_context(|| format!("removing {}", options.dir.display()))?;
+        std::fs::remove_dir_all(&options.dir)
+            .with_context(|| format!("removing {}", options.dir.display()))?;
     }
     let step = Step::start("starting the escrow ledger and the grid");
     let stage = Stage::open(&options.dir, artefacts, "testers")?;
@@ -77,7 +81,10 @@ pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
 /// What the client of the tester needs to know, while his market is there.
 pub fn client_environment(dir: &Path) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(environment_file(dir)).unwrap_or_default();
-    text.lines().filter_map(|line| line.split_once('=')).map(|(key, value)| (key.into(), value.into())).collect()
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.into(), value.into()))
+        .collect()
 }
 
 fn environment(stage: &Stage, home: &Path) -> String {

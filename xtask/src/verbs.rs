@@ -10,7 +10,7 @@ use stage::Artefacts;
 use crate::artefacts::{self, store};
 use crate::options::Options;
 use crate::tree::Tree;
-use crate::{build, demo, test, tester};
+use crate::{build, demo, stick_image, test, tester};
 
 /// `./x demo [--once] [--nodes N] [--json FILE] [--kvm]`
 pub fn demo(mut options: Options) -> Result<ExitCode> {
@@ -19,7 +19,10 @@ pub fn demo(mut options: Options) -> Result<ExitCode> {
     let wanted = demo::Options {
         once: options.flag("once"),
         nodes: usize::try_from(options.number("nodes")?.unwrap_or(1))?,
-        json: options.value("json")?.map(|path| std::path::absolute(path)).transpose()?,
+        json: options
+            .value("json")?
+            .map(|path| std::path::absolute(path))
+            .transpose()?,
         kvm: options.flag("kvm"),
         dir: tree.artefact("demo"),
     };
@@ -36,7 +39,11 @@ pub fn qemu(mut options: Options) -> Result<ExitCode> {
     let wanted = tester::Options {
         fresh: options.flag("fresh"),
         nodes: usize::try_from(options.number("nodes")?.unwrap_or(1))?,
-        memory_mib: options.number("memory")?.map(u32::try_from).transpose().context("--memory is in MiB")?,
+        memory_mib: options
+            .number("memory")?
+            .map(u32::try_from)
+            .transpose()
+            .context("--memory is in MiB")?,
         kvm: options.flag("kvm"),
         dir: tree.artefact("qemu"),
     };
@@ -57,9 +64,12 @@ pub fn test(mut options: Options) -> Result<ExitCode> {
             let guest_initramfs = tree.artefact("image/guest-tests.cpio");
             let program = build::program(&tree, "guest-tests")?;
             artefacts::assemble_initramfs(&tree, &store, &program, &[], &guest_initramfs)?;
-            Ok(test::Built { artefacts, guest_initramfs })
+            Ok(test::Built {
+                artefacts,
+                guest_initramfs,
+            })
         },
-        stick: &|farmer_toml, path| artefacts::make_stick(&tree, &store, farmer_toml, path),
+        stick: &|farmer_toml, path| stick_image::make(&tree, &store, farmer_toml, path),
     };
     test::run(&tree, &wanted, &makers)?;
     Ok(ExitCode::SUCCESS)

@@ -93,6 +93,7 @@ impl Set {
                 "libselinux1-dev",
                 "libsepol-dev",
                 "libsepol2",
+                "libsystemd0",
                 "libssl-dev",
                 "libssl3t64",
                 "libtinfo6",
@@ -157,7 +158,7 @@ impl Set {
                 "wget",
                 "xz-utils",
             ],
-            Set::Tools => &["erofs-utils", "libdeflate0", "liblz4-1", "liblzma5"],
+            Set::Tools => &["erofs-utils", "libdeflate0", "liblz4-1", "liblzma5", "syslinux"],
             Set::Boot => &[
                 "shim-signed",
                 "shim-helpers-amd64-signed",
