@@ -154,6 +154,12 @@ impl Grid {
         }
     }
 
+    /// Waits until the relay is found and this endpoint is known to it; false if not in time.
+    /// What is seen of this endpoint from outside ([`Grid::address`]) is known by then.
+    pub async fn online(&self, within: Duration) -> bool {
+        timeout(within, self.inner.endpoint.online()).await.is_ok()
+    }
+
     /// Says something that all in the grid will hear. Not heard by this endpoint itself.
     pub async fn broadcast(&self, bytes: Bytes) -> Result<(), BroadcastError> {
         if bytes.is_empty() || bytes.len() > MAX_BROADCAST_BYTES {
@@ -238,9 +244,26 @@ impl Grid {
     /// Leaves: neighbours are told, connections closed. What was sent on streams is not waited
     /// for: [`DirectStream::finish`] and [`TunnelStream::finish`] do that before.
     pub async fn close(&self) {
-        let _ = timeout(GOODBYE, self.inner.gossip.shutdown()).await;
-        let _ = timeout(GOODBYE, self.inner.endpoint.close()).await;
+        leave(&self.inner.gossip, &self.inner.endpoint).await;
     }
+}
+
+impl Drop for Inner {
+    /// Who forgot to close says goodbye all the same, if there is still a runtime to say it in.
+    fn drop(&mut self) {
+        if self.endpoint.is_closed() {
+            return;
+        }
+        let (gossip, endpoint) = (self.gossip.clone(), self.endpoint.clone());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { leave(&gossip, &endpoint).await });
+        }
+    }
+}
+
+async fn leave(gossip: &Gossip, endpoint: &Endpoint) {
+    let _ = timeout(GOODBYE, gossip.shutdown()).await;
+    let _ = timeout(GOODBYE, endpoint.close()).await;
 }
 
 impl std::fmt::Debug for Grid {
