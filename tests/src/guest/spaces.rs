@@ -31,19 +31,19 @@ const START: Duration = Duration::from_secs(60);
 /// The trials of this room.
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("host::a_partition_is_told_and_forgotten", partitions),
-        trial("host::a_space_is_root_inside_and_nobody_outside", root_inside),
-        trial("host::a_space_sees_its_own_mounts_alone", own_mounts),
-        trial("host::tools_work_inside", tools),
-        trial("host::doors_are_shut_inside", doors),
-        trial("host::links_of_the_user_lead_nowhere", links),
-        trial("host::a_second_start_finds_the_files", second_start),
+        trial("spaces::a_partition_is_told_and_forgotten", partitions),
+        trial("spaces::a_space_is_root_inside_and_nobody_outside", root_inside),
+        trial("spaces::a_space_sees_its_own_mounts_alone", own_mounts),
+        trial("spaces::tools_work_inside", tools),
+        trial("spaces::doors_are_shut_inside", doors),
+        trial("spaces::links_of_the_user_lead_nowhere", links),
+        trial("spaces::a_second_start_finds_the_files", second_start),
         trial(
             "host::a_start_that_fails_names_its_step_and_leaves_nothing",
             refused,
         ),
-        trial("host::sshd_answers_in_its_namespace", sshd),
-        trial("host::the_first_of_two_spaces_ends_and_lets_go", first_of_two),
+        trial("spaces::sshd_answers_in_its_namespace", sshd),
+        trial("spaces::the_first_of_two_spaces_ends_and_lets_go", first_of_two),
     ]
 }
 
@@ -471,7 +471,7 @@ fn keys(bench: &Bench) -> Result<()> {
 }
 
 /// A key for this trial alone, made by ssh-keygen.
-const HOST_KEY: &str = include_str!("host_key");
+const HOST_KEY: &str = include_str!("spaces_host_key");
 
 fn banner(bench: &Bench) -> Result<String> {
     let end = Instant::now() + Duration::from_secs(60);
