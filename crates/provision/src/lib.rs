@@ -15,6 +15,7 @@
 //!
 //! It talks to nobody and asks nobody for money: what to build arrives as a value.
 
+pub mod claim;
 pub mod files;
 pub mod journal;
 pub mod step;

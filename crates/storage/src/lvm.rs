@@ -205,4 +205,14 @@ impl Lvm {
         line.push(Word::volume(group, name)?);
         self.run(line).map(drop)
     }
+
+    /// Removes a group with all that is in it. Its physical volume stays, empty.
+    ///
+    /// # Errors
+    /// When LVM fails, or a volume is open.
+    pub fn vg_remove(&self, group: &str) -> Result<(), LvmError> {
+        let mut line = words::fixed(&["vgremove", "--yes", "--force"]);
+        line.push(Word::name("volume group", group)?);
+        self.run(line).map(drop)
+    }
 }

@@ -10,6 +10,7 @@
 //! A disk that cannot be read is [`Content::Unreadable`], never empty. Text that stood on the disk
 //! (labels, UUIDs) is cleaned before anybody sees it. Nothing is written.
 
+mod partitions;
 mod samples;
 mod signature;
 
@@ -17,6 +18,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use partitions::{Partition, partitions};
 pub use samples::{EDGE_BYTES, SAMPLE_BYTES, SAMPLES, SampleHash};
 pub use signature::{Signature, Usage};
 

@@ -74,8 +74,8 @@ pub(super) fn find(file: &File, size: u64) -> Result<Vec<Signature>, String> {
     }
     let words = |error: libblkid_rs::BlkidErr| format!("libblkid: {error}");
     let mut probe = BlkidProbe::new().map_err(words)?;
-    let size = i64::try_from(size).map_err(|_| "it is too large".to_owned())?;
-    probe.set_device(file.as_raw_fd(), 0, size).map_err(words)?;
+    let length = i64::try_from(size).map_err(|_| "it is too large".to_owned())?;
+    probe.set_device(file.as_raw_fd(), 0, length).map_err(words)?;
     probe.enable_superblocks(true).map_err(words)?;
     probe
         .set_superblock_flags(BlkidSublksFlags::new(vec![
@@ -96,11 +96,12 @@ pub(super) fn find(file: &File, size: u64) -> Result<Vec<Signature>, String> {
             signatures.push(signature);
         }
     }
-    if signatures
-        .iter()
-        .any(|s| matches!(s.usage, Usage::PartitionTable { .. }))
-    {
-        count_partitions(file, size, &mut signatures);
+    // The list of partitions needs a probe of its own: asking for it resets the chain.
+    let count = super::partitions::list(file, size).map_or(0, |list| list.len() as u32);
+    for signature in &mut signatures {
+        if let Usage::PartitionTable { partitions } = &mut signature.usage {
+            *partitions = count;
+        }
     }
     Ok(signatures)
 }
@@ -131,26 +132,9 @@ fn read(probe: &mut BlkidProbe) -> Option<Signature> {
     })
 }
 
-/// The list of partitions needs a probe of its own: asking for it resets the chain.
-fn count_partitions(file: &File, size: i64, signatures: &mut [Signature]) {
-    let Ok(mut probe) = BlkidProbe::new() else { return };
-    if probe.set_device(file.as_raw_fd(), 0, size).is_err() || probe.enable_partitions(true).is_err() {
-        return;
-    }
-    let count = probe
-        .get_partitions()
-        .and_then(|mut list| list.number_of_partitions());
-    let count = count.ok().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-    for signature in signatures {
-        if let Usage::PartitionTable { partitions } = &mut signature.usage {
-            *partitions = count;
-        }
-    }
-}
-
 /// Text from a disk, fit for a console and for a quoted string: printable, short, without quotes,
 /// commas and backslashes. Nothing left: `None`.
-fn clean(text: &str) -> Option<String> {
+pub(super) fn clean(text: &str) -> Option<String> {
     let fits = |c: char| {
         if c.is_control() || "\"'\\,".contains(c) || !is_shown(c) {
             '_'

@@ -1,0 +1,146 @@
+//! What one disk is: read, nothing written.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use host::block::{Device, partition_path};
+use host::names;
+use inventory::Disk;
+use storage::Storage;
+use storage::lvm::LvmError;
+use storage::probe::{Content, Partition, partitions, probe};
+
+use super::{Rules, is_group_of};
+use crate::step::chain;
+
+/// One disk and what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    pub(super) size_bytes: u64,
+    pub(super) model: Option<String>,
+    pub(super) wwn: Option<String>,
+    pub(super) look: Look,
+    /// The group on it that has to be closed before it is written.
+    pub(super) group: Option<String>,
+}
+
+/// What a disk is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Look {
+    /// This machine booted from it.
+    BootMedium,
+    /// The kernel refuses writes.
+    ReadOnly,
+    /// Mounted, or part of something that is not ours.
+    InUse,
+    /// It could not be looked at.
+    Unreadable { why: String },
+    /// Nothing is on it.
+    Blank,
+    /// Something is on it.
+    Holds { content: Content },
+    /// Claimed by this node.
+    Ours { group: String },
+    /// Our partition without a group, or a group in which nothing was ever kept.
+    HalfDone,
+    /// Claimed by another node.
+    OtherNode { group: String },
+}
+
+impl Look {
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::BootMedium => "the system".to_owned(),
+            Self::ReadOnly | Self::InUse => "something".to_owned(),
+            Self::Unreadable { why } => format!("what cannot be read ({why})"),
+            Self::Blank => "nothing".to_owned(),
+            Self::Holds { content } => content.words(),
+            Self::Ours { .. } => "our own volumes".to_owned(),
+            Self::HalfDone => "a claim that was cut off".to_owned(),
+            Self::OtherNode { .. } => "another node's volumes".to_owned(),
+        }
+    }
+}
+
+/// Which group each physical volume is in; `None` for one in no group.
+pub(super) struct Groups(BTreeMap<PathBuf, Option<String>>);
+
+impl Groups {
+    pub(super) fn read(storage: &Storage) -> Result<Self, LvmError> {
+        let volumes = storage.lvm().pvs()?;
+        Ok(Self(
+            volumes.into_iter().map(|pv| (pv.device, pv.group)).collect(),
+        ))
+    }
+}
+
+/// Looks at one disk; none for one without a medium.
+pub(super) fn at(disk: &Disk, groups: &Groups, rules: &Rules<'_>) -> Option<Seen> {
+    let path = Path::new("/dev").join(&disk.name);
+    let size_bytes = disk.size_bytes.filter(|size| *size > 0)?;
+    let (look, group) = if rules.boot_medium.contains(&disk.name) {
+        (Look::BootMedium, None)
+    } else if disk.read_only == Some(true) {
+        (Look::ReadOnly, None)
+    } else {
+        content(&path, groups, rules)
+    };
+    Some(Seen {
+        name: disk.name.clone(),
+        path,
+        size_bytes,
+        model: disk.model.clone(),
+        wwn: disk.wwn.clone(),
+        look,
+        group,
+    })
+}
+
+fn content(path: &Path, groups: &Groups, rules: &Rules<'_>) -> (Look, Option<String>) {
+    let unreadable = |error: &(dyn Error + 'static)| Look::Unreadable { why: chain(error) };
+    let table = match partitions(path) {
+        Ok(table) => table,
+        Err(error) => return (unreadable(&error), None),
+    };
+    if let [only] = &table[..]
+        && only.kind == names::CLAIM_TYPE
+    {
+        return claimed(path, only, groups, rules);
+    }
+    let content = match probe(path) {
+        Ok(content) => content,
+        Err(error) => return (unreadable(&error), None),
+    };
+    if let Content::Unreadable { why } = content {
+        return (Look::Unreadable { why }, None);
+    }
+    // Last, since it asks for the disk alone: a file system of the running system, a member of an
+    // array that the kernel put together, or somebody's open device.
+    match Device::open_exclusive(path) {
+        Ok(_) => {}
+        Err(error) if error.source.kind() == io::ErrorKind::ResourceBusy => return (Look::InUse, None),
+        Err(error) => return (unreadable(&error), None),
+    }
+    let below =
+        |pv: &&PathBuf| pv.as_path() == path || table.iter().any(|p| **pv == partition_path(path, p.number));
+    let group = groups.0.keys().find(below).and_then(|pv| groups.0[pv].clone());
+    match content {
+        Content::Empty => (Look::Blank, None),
+        content => (Look::Holds { content }, group),
+    }
+}
+
+fn claimed(path: &Path, partition: &Partition, groups: &Groups, rules: &Rules<'_>) -> (Look, Option<String>) {
+    let device = partition_path(path, partition.number);
+    match groups.0.get(&device) {
+        Some(Some(group)) if rules.unborn.contains(group) => (Look::HalfDone, Some(group.clone())),
+        Some(Some(group)) if is_group_of(&rules.node, group) => (Look::Ours { group: group.clone() }, None),
+        Some(Some(group)) => (Look::OtherNode { group: group.clone() }, None),
+        // Our GUID without a group: whoever began it, nothing was ever kept behind it.
+        Some(None) | None => (Look::HalfDone, None),
+    }
+}
