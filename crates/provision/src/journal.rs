@@ -96,10 +96,16 @@ impl From<rusqlite::Error> for JournalError {
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
+enum Message {
+    Work(Job),
+    /// Close the file, then say so.
+    Close(mpsc::Sender<()>),
+}
+
 /// A handle to the journal's writer. Clones speak to the same writer; it ends with the last.
 #[derive(Clone, Debug)]
 pub struct Journal {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Message>,
     path: PathBuf,
 }
 
@@ -122,12 +128,20 @@ impl Journal {
     }
 
     fn start(path: &Path, mut connection: Connection) -> Result<Self, JournalError> {
-        let (jobs, queue) = mpsc::channel::<Job>();
+        let (jobs, queue) = mpsc::channel::<Message>();
         std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
-                while let Ok(job) = queue.recv() {
-                    job(&mut connection);
+                while let Ok(message) = queue.recv() {
+                    match message {
+                        Message::Work(job) => job(&mut connection),
+                        Message::Close(closed) => {
+                            drop(connection);
+                            // Whoever asked may have gone; the file is closed all the same.
+                            let _ = closed.send(());
+                            return;
+                        }
+                    }
                 }
             })
             .map_err(|source| JournalError::File {
@@ -178,8 +192,30 @@ impl Journal {
             // Nobody may be waiting any more; what was written stays written.
             let _ = answer.send(result);
         });
-        self.jobs.send(job).map_err(|_| JournalError::Gone)?;
+        self.jobs
+            .send(Message::Work(job))
+            .map_err(|_| JournalError::Gone)?;
         Ok(answered)
+    }
+
+    /// Reads or writes a journal that is not open, in one transaction on this thread, and closes it.
+    ///
+    /// # Errors
+    /// As [`Journal::open`] and [`Journal::write`].
+    pub fn peek<T>(
+        path: &Path,
+        work: impl FnOnce(&Entry<'_>) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        transact(&mut open::open(path)?, work)
+    }
+
+    /// Closes the file and returns when it is closed; every handle is then [`JournalError::Gone`].
+    pub fn close(self) {
+        let (closed, answer) = mpsc::channel();
+        if self.jobs.send(Message::Close(closed)).is_ok() {
+            // An error means that the writer has ended, and with it the connection.
+            let _ = answer.recv();
+        }
     }
 
     /// Writes a whole, consistent copy to `to`, which must not exist. It is durable on return but
@@ -188,13 +224,29 @@ impl Journal {
     /// # Errors
     /// When it cannot be written.
     pub async fn copy_to(&self, to: &Path) -> Result<(), JournalError> {
+        self.send_copy(to)?.await.map_err(|_| JournalError::Gone)?
+    }
+
+    /// As [`Journal::copy_to`], for callers without a runtime. It blocks.
+    ///
+    /// # Errors
+    /// As [`Journal::copy_to`].
+    pub fn copy_to_blocking(&self, to: &Path) -> Result<(), JournalError> {
+        self.send_copy(to)?
+            .blocking_recv()
+            .map_err(|_| JournalError::Gone)?
+    }
+
+    fn send_copy(&self, to: &Path) -> Result<oneshot::Receiver<Result<(), JournalError>>, JournalError> {
         let to = to.to_owned();
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             let _ = answer.send(open::copy(connection, &to));
         });
-        self.jobs.send(job).map_err(|_| JournalError::Gone)?;
-        answered.await.map_err(|_| JournalError::Gone)?
+        self.jobs
+            .send(Message::Work(job))
+            .map_err(|_| JournalError::Gone)?;
+        Ok(answered)
     }
 }
 

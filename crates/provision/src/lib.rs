@@ -15,9 +15,11 @@
 //!
 //! It talks to nobody and asks nobody for money: what to build arrives as a value.
 
+pub mod base;
 pub mod claim;
 pub mod files;
 pub mod journal;
+pub mod state;
 pub mod step;
 pub mod volume;
 

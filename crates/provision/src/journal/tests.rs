@@ -70,7 +70,7 @@ fn absent_older_newer_and_corrupt_are_four_answers() {
         matches!(Journal::open(&path), Err(JournalError::Absent(_))),
         "a cut while it was made"
     );
-    drop(Journal::create(&path).unwrap());
+    Journal::create(&path).unwrap().close();
     assert_eq!(inspect(&path).unwrap(), Found::Current);
     assert!(matches!(Journal::create(&path), Err(JournalError::Exists(_))));
     for (version, found) in [
@@ -97,11 +97,7 @@ fn a_damaged_page_is_found_at_opening() {
             .unwrap();
     }
     let copy = path.with_file_name("copy.sqlite");
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
-        .block_on(journal.copy_to(&copy))
-        .unwrap();
+    journal.copy_to_blocking(&copy).unwrap();
     assert_eq!(inspect(&copy).unwrap(), Found::Current);
     let mut bytes = fs::read(&copy).unwrap();
     let at = bytes.len() - 4096;
@@ -141,7 +137,11 @@ fn steps_are_kept_with_their_causes() {
             entry.record_step(&sale, "mount", &StepState::UndoFailed { cause: "busy".into() })
         })
         .unwrap();
-    drop(journal);
+    journal.clone().close();
+    assert!(matches!(
+        journal.write_blocking(|_| Ok(())),
+        Err(JournalError::Gone)
+    ));
     let journal = Journal::open(&path).unwrap();
     let (steps, sales) = journal
         .write_blocking(move |e| Ok((e.steps(&sale)?, e.sales_with_steps()?)))

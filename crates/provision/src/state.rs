@@ -1,0 +1,331 @@
+//! The node's own state: who it is and what it did, on a small volume of each group.
+//!
+//! ```text
+//!   group of disk 1 (leads)            group of disk 2
+//!   ┌ state: ext4, 128 MiB ─────┐      ┌ state ────────────────────┐
+//!   │ node.key        0600      │ ───► │ the same                  │
+//!   │ give-back.key   0600      │ ───► │ the same                  │
+//!   │ node.json  generation N+1 │      │ node.json  generation N   │
+//!   │ journal.sqlite  written   │ ───► │ journal.sqlite  a copy    │
+//!   └───────────────────────────┘      └───────────────────────────┘
+//! ```
+//!
+//! At power-on the highest generation leads: its keys and its journal are the node's. A copy is
+//! made at power-on and with [`State::replicate`] and always has a lower generation than the journal that it was
+//! made from, so it leads only where that disk is gone; then the new leader's generation passes
+//! the lost one's, so that a disk that returns does not bring back what has since been undone.
+//!
+//! Invariants: an identity is complete once `node.json` is there, which is written last and
+//! replaced whole; a group without one, and without any volume of a space or a base, was never
+//! used and is begun anew; a group of another node is looked at read-only and not touched; node
+//! keys are opened by one function.
+
+mod identity;
+mod volumes;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+
+use inventory::Disk;
+use market::id::NodeId;
+use storage::Storage;
+use storage::lvm::LvmError;
+use zeroize::Zeroizing;
+
+use crate::claim::{ClaimError, Consent, ConsentError, ConsentHash, DiskState, Holding, Rules, claim_disks};
+use crate::journal::{Journal, JournalError};
+use identity::Identity;
+
+/// The room of the journal in which used lines of the farmer are kept.
+const ROOM_CONSENTS: &str = "consents";
+const JOURNAL: &str = "journal.sqlite";
+
+/// Why there is no state.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// LVM.
+    #[error("LVM")]
+    Lvm(#[from] LvmError),
+    /// Claiming.
+    #[error("claiming disks")]
+    Claim(#[from] ClaimError),
+    /// mkfs.ext4.
+    #[error("the state volume of {group} was not made")]
+    Mkfs {
+        /// The group.
+        group: String,
+        /// Why.
+        #[source]
+        source: host::command::CommandError,
+    },
+    /// Mounting.
+    #[error("the state volume of {group}")]
+    Mount {
+        /// The group.
+        group: String,
+        /// Why.
+        #[source]
+        source: host::mount::MountError,
+    },
+    /// A file on a state volume.
+    #[error("{path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An identity that is there and cannot be read.
+    #[error("{path} is damaged: {why}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The kernel gave no random bytes for a key.
+    #[error("no random bytes for a new key: {0}")]
+    Random(String),
+    /// The journal could not be copied or written.
+    #[error("the journal")]
+    Journal(#[from] JournalError),
+    /// There is no disk of ours.
+    #[error("no disk is claimed")]
+    NoDisk,
+}
+
+/// What was found and made at power-on.
+pub struct Started {
+    /// Every disk, with what became of it.
+    pub disks: Vec<DiskState>,
+    /// Lines of the farmer that cannot be lines.
+    pub wrong_lines: Vec<ConsentError>,
+    /// The node's state; an error says why there is none.
+    pub state: Result<State, StateError>,
+}
+
+/// The node's state, mounted.
+pub struct State {
+    storage: Storage,
+    node: NodeId,
+    /// The leading group first.
+    groups: Vec<String>,
+    generation: u64,
+    /// Groups that the leader knew and nobody sees now.
+    missing: Vec<String>,
+    journal: Result<Journal, JournalError>,
+}
+
+/// Finds the node's state, claims what may be claimed, and makes or completes the state on every
+/// disk of ours. Blocking: a second for what is there, two for each new disk. To be called once,
+/// at power-on, when the hardware is there.
+///
+/// `boot_medium` names the disks booted from (`sda`); `lines` are `erase` of `farmer.toml`.
+///
+/// # Errors
+/// When LVM does not answer. That there is no state is in [`Started::state`], with the disks.
+pub fn start(
+    storage: &Storage,
+    disks: &[Disk],
+    lines: &[String],
+    boot_medium: &[String],
+) -> Result<Started, StateError> {
+    let found = volumes::find(storage)?;
+    let (consents, wrong_lines) = read_lines(lines);
+    // A new identity is in memory only until a disk is claimed for it.
+    let identity = match &found.leader {
+        Some(leader) => leader.identity.another_handle(),
+        None => Identity::fresh()?,
+    };
+    let used = found
+        .leader
+        .as_ref()
+        .map(|leader| used_lines(&leader.group))
+        .unwrap_or_default();
+    let rules = Rules {
+        node: identity.node(),
+        consents: &consents,
+        used: &used,
+        boot_medium,
+        unborn: &found.unborn,
+    };
+    let claimed = claim_disks(storage, disks, &rules)?;
+    let groups: Vec<String> = claimed.disks.iter().filter_map(group_of).collect();
+    let state = State::assemble(storage, identity, found, groups);
+    if let Ok(state) = &state
+        && let Ok(journal) = &state.journal
+    {
+        record_used(journal, &claimed.used)?;
+    }
+    Ok(Started {
+        disks: claimed.disks,
+        wrong_lines,
+        state,
+    })
+}
+
+fn group_of(disk: &DiskState) -> Option<String> {
+    match &disk.state {
+        Holding::Claimed { group, .. } => Some(group.clone()),
+        Holding::NotTouched { .. } => None,
+    }
+}
+
+fn read_lines(lines: &[String]) -> (Vec<Consent>, Vec<ConsentError>) {
+    let (mut right, mut wrong) = (Vec::new(), Vec::new());
+    for line in lines {
+        match line.parse() {
+            Ok(consent) => right.push(consent),
+            Err(error) => wrong.push(error),
+        }
+    }
+    (right, wrong)
+}
+
+/// The lines that were good once. A journal that cannot be read gives none: a line names a disk
+/// with its content, and a disk that was claimed has other content.
+fn used_lines(group: &str) -> BTreeSet<ConsentHash> {
+    let rows = Journal::peek(&volumes::path(group, JOURNAL), |entry| entry.rows(ROOM_CONSENTS));
+    let hash = |(key, _): (Vec<u8>, Vec<u8>)| Some(ConsentHash(key.try_into().ok()?));
+    rows.unwrap_or_default().into_iter().filter_map(hash).collect()
+}
+
+fn record_used(journal: &Journal, used: &BTreeSet<ConsentHash>) -> Result<(), StateError> {
+    if used.is_empty() {
+        return Ok(());
+    }
+    let used = used.clone();
+    Ok(journal.write_blocking(move |entry| {
+        used.iter()
+            .try_for_each(|hash| entry.put_row(ROOM_CONSENTS, &hash.0, b"used"))
+    })?)
+}
+
+impl State {
+    fn assemble(
+        storage: &Storage,
+        identity: Identity,
+        found: volumes::Found,
+        mut groups: Vec<String>,
+    ) -> Result<Self, StateError> {
+        let leader = match &found.leader {
+            Some(leader) => leader.group.clone(),
+            None => groups.first().cloned().ok_or(StateError::NoDisk)?,
+        };
+        groups.retain(|group| *group != leader);
+        groups.insert(0, leader.clone());
+        let missing: Vec<String> = found
+            .known
+            .iter()
+            .filter(|known| !groups.contains(known))
+            .cloned()
+            .collect();
+        // Two more than any that was seen: a leader that is lost now is one above its copies.
+        let highest = found.generations.iter().map(|(_, generation)| *generation).max();
+        let generation = highest.unwrap_or(0).saturating_add(2);
+
+        let fresh = found.leader.is_none();
+        for group in &groups {
+            volumes::ensure(storage, group)?;
+            identity.write_keys(group)?;
+        }
+        // The journal before the identity that speaks for it: an identity means that there is one.
+        let path = volumes::path(&leader, JOURNAL);
+        let journal = if fresh {
+            Journal::create(&path)
+        } else {
+            Journal::open(&path)
+        };
+        let journal = match journal {
+            // A cut between keys and journal of the first start: nothing was ever written.
+            Err(JournalError::Exists(_)) if fresh => Journal::open(&path),
+            other => other,
+        };
+        let known: BTreeSet<String> = found.known.iter().chain(&groups).cloned().collect();
+        identity::write_generation(&leader, generation + 1, &known)?;
+        let state = Self {
+            storage: storage.clone(),
+            node: identity.node(),
+            groups,
+            generation,
+            missing,
+            journal,
+        };
+        state.replicate()?;
+        Ok(state)
+    }
+
+    /// Who we are.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The volume groups of ours that are there, the leading one first.
+    pub fn groups(&self) -> &[String] {
+        &self.groups
+    }
+
+    /// Groups that this node had and nobody sees now: their spaces cannot be opened.
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// The seed of the node's key. The one function that opens it, so that a TPM can seal it later.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn node_key(&self) -> Result<Zeroizing<[u8; 32]>, StateError> {
+        identity::read_key(&self.groups[0], identity::NODE_KEY)
+    }
+
+    /// The seed of the key that signs give-backs.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn give_back_key(&self) -> Result<Zeroizing<[u8; 32]>, StateError> {
+        identity::read_key(&self.groups[0], identity::GIVE_BACK_KEY)
+    }
+
+    /// The journal; an error where it is absent, older, newer or damaged: then nothing is sold.
+    ///
+    /// # Errors
+    /// Why it could not be opened.
+    pub fn journal(&self) -> Result<&Journal, &JournalError> {
+        self.journal.as_ref()
+    }
+
+    /// Copies journal and generation to every other disk of ours. To be called after each change
+    /// of a sale: what came after the last call is lost with the leading disk. Blocking: some 50 ms
+    /// a disk.
+    ///
+    /// # Errors
+    /// The first disk that could not be written; the others are tried all the same.
+    pub fn replicate(&self) -> Result<(), StateError> {
+        let Ok(journal) = &self.journal else { return Ok(()) };
+        let known: BTreeSet<String> = self.groups.iter().chain(&self.missing).cloned().collect();
+        let copy = |group: &String| {
+            volumes::copy_journal(journal, group)?;
+            identity::write_generation(group, self.generation, &known)
+        };
+        let copied: Vec<_> = self.groups[1..].iter().map(copy).collect();
+        copied.into_iter().collect()
+    }
+
+    /// Closes the journal and the state volumes, for halt.
+    ///
+    /// # Errors
+    /// The first that could not be unmounted; the others are tried all the same.
+    pub fn close(self) -> Result<(), StateError> {
+        if let Ok(journal) = self.journal {
+            journal.close();
+        }
+        let closed: Vec<_> = self
+            .groups
+            .iter()
+            .map(|group| volumes::close(&self.storage, group))
+            .collect();
+        closed.into_iter().collect()
+    }
+}

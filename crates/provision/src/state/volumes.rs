@@ -1,0 +1,225 @@
+//! The state volumes: found, made, mounted.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use host::command::{Program, Run};
+use host::{mount, names};
+use market::id::NodeId;
+use nix::mount::MsFlags;
+use storage::Storage;
+use storage::lvm::LogicalVolume;
+use storage::probe::{Content, probe};
+
+use super::identity::{self, Identity};
+use super::{JOURNAL, StateError};
+use crate::claim::{is_group_of, is_node_group};
+use crate::journal::Journal;
+
+/// Room for the journal: some hundred thousand steps.
+const STATE_BYTES: u64 = 128 << 20;
+const LABEL: &str = "steading-state";
+
+/// What was found at power-on.
+#[derive(Default)]
+pub(super) struct Found {
+    /// The group that leads; none on a new node.
+    pub(super) leader: Option<Leader>,
+    /// Generation of each group of ours with a complete identity.
+    pub(super) generations: Vec<(String, u64)>,
+    /// Groups in which nothing was ever kept.
+    pub(super) unborn: BTreeSet<String>,
+    /// Groups that the leader knew.
+    pub(super) known: BTreeSet<String>,
+}
+
+pub(super) struct Leader {
+    pub(super) group: String,
+    pub(super) identity: Identity,
+}
+
+/// A file on the mounted state volume of a group.
+pub(super) fn path(group: &str, name: &str) -> PathBuf {
+    names::state_mount(group).join(name)
+}
+
+/// Looks at the state of every group of a node; ours stay mounted.
+pub(super) fn find(storage: &Storage) -> Result<Found, StateError> {
+    let groups = storage.lvm().vgs()?.into_iter().map(|group| group.name);
+    let groups: Vec<String> = groups.filter(|name| is_node_group(name)).collect();
+    // Disks of two nodes in one machine: then nothing is written before it is known who we are.
+    let alone = groups.iter().all(|group| group[..17] == groups[0][..17]);
+    let mut found = Found::default();
+    let mut seen = Vec::new();
+    for group in groups {
+        let volumes = storage.lvm().lvs(Some(&group))?;
+        storage.lvm().vg_activate(&group, true)?;
+        match look(&group, &volumes, alone)? {
+            Some((identity, disk)) => seen.push((group, identity, disk)),
+            None if volumes.iter().all(|volume| volume.name == names::STATE_VOLUME) => {
+                close(storage, &group)?;
+                found.unborn.insert(group);
+            }
+            // Volumes and no identity: not begun anew, and nobody's until a person looks.
+            None => close(storage, &group)?,
+        }
+    }
+    let Some(node) = leading(&seen) else {
+        return Ok(found);
+    };
+    for (group, identity, disk) in seen {
+        if identity.node() != node || !is_group_of(&node, &group) {
+            close(storage, &group)?;
+            continue;
+        }
+        if !alone {
+            mount_of(&group).and_then(|()| mount_volume(&group))?;
+        }
+        found.generations.push((group.clone(), disk.generation));
+        let leads = found
+            .generations
+            .iter()
+            .all(|(_, generation)| *generation <= disk.generation);
+        if leads
+            && found
+                .generations
+                .iter()
+                .filter(|(_, g)| *g == disk.generation)
+                .count()
+                == 1
+        {
+            found.known = disk.groups;
+            found.leader = Some(Leader { group, identity });
+        }
+    }
+    Ok(found)
+}
+
+/// The node of the highest generation; of two that are equal, the first by group.
+fn leading(seen: &[(String, Identity, identity::Disk)]) -> Option<NodeId> {
+    let mut best: Option<(u64, NodeId)> = None;
+    for (_, identity, disk) in seen {
+        if best.is_none_or(|(generation, _)| disk.generation > generation) {
+            best = Some((disk.generation, identity.node()));
+        }
+    }
+    best.map(|(_, node)| node)
+}
+
+/// Reads the identity in a group, if there is a complete one.
+fn look(
+    group: &str,
+    volumes: &[LogicalVolume],
+    alone: bool,
+) -> Result<Option<(Identity, identity::Disk)>, StateError> {
+    if !volumes.iter().any(|volume| volume.name == names::STATE_VOLUME) || !is_made(group) {
+        return Ok(None);
+    }
+    if alone {
+        mount_volume(group)?;
+    } else {
+        let flags = flags() | MsFlags::MS_RDONLY;
+        mounted(group, flags, "noload")?;
+    }
+    Identity::read(group)
+}
+
+/// Whether our file system is on it: a cut may have come before mkfs ended.
+fn is_made(group: &str) -> bool {
+    let device = names::lvm_device(group, names::STATE_VOLUME);
+    matches!(probe(&device), Ok(Content::Found { signatures, .. })
+        if signatures.iter().any(|s| s.kind == "ext4" && s.label.as_deref() == Some(LABEL)))
+}
+
+/// Makes the state volume of a group of ours where it is missing, and mounts it.
+pub(super) fn ensure(storage: &Storage, group: &str) -> Result<(), StateError> {
+    let volumes = storage.lvm().lvs(Some(group))?;
+    match volumes.iter().find(|volume| volume.name == names::STATE_VOLUME) {
+        None => storage
+            .lvm()
+            .lv_create(group, names::STATE_VOLUME, STATE_BYTES, &["state"])?,
+        Some(volume) if !volume.active => storage.lvm().vg_activate(group, true)?,
+        Some(_) => {}
+    }
+    if !is_made(group) {
+        let device = names::lvm_device(group, names::STATE_VOLUME);
+        Run::new(Program::MkfsExt4)
+            .args([
+                "-q",
+                "-F",
+                "-b",
+                "4096",
+                "-m",
+                "0",
+                "-L",
+                LABEL,
+                "-E",
+                "nodiscard",
+            ])
+            .path(&device)
+            .run()
+            .map_err(|source| StateError::Mkfs {
+                group: group.to_owned(),
+                source,
+            })?;
+    }
+    mount_volume(group)
+}
+
+fn flags() -> MsFlags {
+    MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME
+}
+
+fn mount_volume(group: &str) -> Result<(), StateError> {
+    mounted(group, flags(), "")
+}
+
+fn mounted(group: &str, flags: MsFlags, data: &str) -> Result<(), StateError> {
+    let device = names::lvm_device(group, names::STATE_VOLUME);
+    mount::ensure_mounted(&device, &names::state_mount(group), "ext4", flags, data).map_err(|source| {
+        StateError::Mount {
+            group: group.to_owned(),
+            source,
+        }
+    })
+}
+
+/// Unmounts the state of a group.
+fn mount_of(group: &str) -> Result<(), StateError> {
+    mount::ensure_unmounted(&names::state_mount(group)).map_err(|source| StateError::Mount {
+        group: group.to_owned(),
+        source,
+    })
+}
+
+/// Unmounts the state of a group and deactivates the group.
+pub(super) fn close(storage: &Storage, group: &str) -> Result<(), StateError> {
+    mount_of(group)?;
+    Ok(storage.lvm().vg_activate(group, false)?)
+}
+
+/// A whole copy of the journal in the place of the one before.
+pub(super) fn copy_journal(journal: &Journal, group: &str) -> Result<(), StateError> {
+    let (new, place) = (path(group, "journal.new"), path(group, JOURNAL));
+    // The log of a journal that led before goes first: it would be played into the copy.
+    let log = path(group, "journal.sqlite-wal");
+    for old in [&new, &log] {
+        match fs::remove_file(old) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StateError::File {
+                    path: old.clone(),
+                    source,
+                });
+            }
+            _ => {}
+        }
+    }
+    journal.copy_to_blocking(&new)?;
+    fs::rename(&new, &place)
+        .and_then(|()| identity::sync_folder(&place))
+        .map_err(|source| StateError::File {
+            path: place.clone(),
+            source,
+        })
+}
