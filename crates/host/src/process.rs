@@ -72,6 +72,16 @@ impl From<OwnedFd> for Pidfd {
     }
 }
 
+/// The numbers of all processes that run a program, the caller left out: kernel threads have none.
+pub fn running() -> io::Result<Vec<i32>> {
+    let own = std::process::id() as i32;
+    let numbers = std::fs::read_dir("/proc")?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| *pid != own && std::fs::read_link(format!("/proc/{pid}/exe")).is_ok());
+    Ok(numbers.collect())
+}
+
 /// Waits until a descriptor can be read or is hung up, for at most `limit`.
 pub fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
     wait_events(fd, PollFlags::POLLIN, limit)

@@ -124,21 +124,29 @@ fn close_volumes() -> Result<(), String> {
     }
 }
 
-/// Ends every process but PID 1 and waits for those that are its children.
+/// Ends every process but PID 1, and waits until they are gone.
 fn kill_all() -> Result<(), String> {
+    let running = host::process::running().map_err(|e| e.to_string())?;
+    let open: Vec<Pidfd> = running.iter().filter_map(|pid| Pidfd::open(*pid).ok()).collect();
+    // To all, by the kernel: those that were born since are among them.
     match kill(Pid::from_raw(-1), Signal::SIGKILL) {
         Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
         Err(error) => return Err(error.to_string()),
     }
     let end = Instant::now() + GRACE;
-    // Every process is a child of PID 1 sooner or later; ECHILD says that none is left.
-    while nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG)).is_ok() {
-        if Instant::now() >= end {
-            return Err("some processes do not die (a disk that does not answer?)".into());
-        }
-        std::thread::yield_now();
+    let left = |process: &&Pidfd| {
+        !matches!(
+            process.wait_ended(end.saturating_duration_since(Instant::now())),
+            Ok(true)
+        )
+    };
+    let left = open.iter().filter(left).count();
+    reap();
+    if left == 0 {
+        Ok(())
+    } else {
+        Err(format!("{left} do not die (a disk that does not answer?)"))
     }
-    Ok(())
 }
 
 /// Unmounts, the last mounted first: what lies on disks must be gone, the rest may stay.

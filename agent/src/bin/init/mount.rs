@@ -23,7 +23,7 @@ const FIRST: [Mount; 3] = [
     ),
 ];
 
-const REST: [Mount; 5] = [
+const REST: [Mount; 6] = [
     entry(
         "devpts",
         "/dev/pts",
@@ -53,6 +53,14 @@ const REST: [Mount; 5] = [
         "tmpfs",
         MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV),
         "mode=1777",
+    ),
+    // Whether Secure Boot is on is read here; a machine with a BIOS has no such folder.
+    optional(
+        "efivars",
+        "/sys/firmware/efi/efivars",
+        "efivarfs",
+        SAFE.union(MsFlags::MS_RDONLY),
+        "",
     ),
 ];
 
@@ -99,6 +107,10 @@ pub fn rest() -> Result<(), MountError> {
 
 fn mount_all(table: &[Mount]) -> Result<(), MountError> {
     for mount in table {
+        let parent = std::path::Path::new(mount.target).parent();
+        if mount.optional && !parent.is_some_and(std::path::Path::exists) {
+            continue;
+        }
         match mount.ensure() {
             Err(error) if mount.optional => {
                 crate::console::say(&format!(
