@@ -97,6 +97,7 @@ fn key(recipe: &Recipe, files: &[files::File]) -> String {
         hasher.update(word.as_bytes());
     };
     word(&recipe.packages.digest());
+    word(&packages::unpack::made_of(recipe.tools));
     recipe.names.iter().for_each(|name| word(name));
     for file in files {
         word(file.path);

@@ -2,8 +2,9 @@
 
 use crate::closure::{Closure, LIBRARIES};
 use crate::cpio::{Archive, Node};
+use crate::elf::Elf;
 use crate::modules::{self, Choice};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use packages::program::{command, run};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -98,6 +99,7 @@ pub fn assemble(recipe: &Recipe, out: &Path) -> Result<Summary> {
     archive.put("/dev/console", Node::Device(5, 1))?;
     archive.put("/dev/null", Node::Device(1, 3))?;
 
+    check_init(recipe.init)?;
     let mut closure = Closure::default();
     for (path, program) in [("/init", recipe.init), ("/usr/sbin/agent", recipe.agent)] {
         closure.add(path, program, recipe.trees)?;
@@ -117,7 +119,7 @@ pub fn assemble(recipe: &Recipe, out: &Path) -> Result<Summary> {
         archive.put(&format!("/{program}"), Node::File(found, 0o755))?;
     }
     for (path, file) in recipe.extra {
-        let program = crate::elf::Elf::read(file)?.is_some_and(|elf| elf.interpreter.is_some());
+        let program = Elf::read(file)?.is_some_and(|elf| elf.interpreter.is_some());
         if program {
             closure.add(path, file, recipe.trees)?;
             archive.put(path, Node::File(for_the_image(file, recipe.scratch)?, 0o755))?;
@@ -176,6 +178,21 @@ pub fn assemble(recipe: &Recipe, out: &Path) -> Result<Summary> {
     })
 }
 
+/// All that PID 1 may stand on: nothing that could fail takes the machine with it.
+const UNDER_INIT: &[&str] = &["libc.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
+
+fn check_init(init: &Path) -> Result<()> {
+    let elf = Elf::read(init)?.with_context(|| format!("{} is not an ELF file", init.display()))?;
+    match elf
+        .needed
+        .iter()
+        .find(|library| !UNDER_INIT.contains(&library.as_str()))
+    {
+        Some(library) => bail!("init is linked against {library}; PID 1 stands on libc and libgcc_s alone"),
+        None => Ok(()),
+    }
+}
+
 /// A copy of one of our programs without symbols, with the loader and library path of the image: in the tree it runs
 /// with those of the sysroot.
 fn for_the_image(program: &Path, scratch: &Path) -> Result<PathBuf> {
@@ -228,3 +245,17 @@ fn put_below(archive: &mut Archive, root: &Path, path: &Path) -> Result<()> {
 
 /// Folders and files below `/usr/lib/firmware`: network cards and disk controllers.
 const FIRMWARE: &[&str] = &["bnx2", "bnx2x", "rtl_nic", "tigon"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_init_on_more_than_libc_is_refused() -> Result<()> {
+        check_init(&std::env::current_exe()?)?;
+        // The build machine's bash stands on a terminal library.
+        let said = check_init(Path::new("/bin/bash")).map_err(|error| error.to_string());
+        assert!(said.is_err_and(|error| error.starts_with("init is linked against libtinfo")));
+        Ok(())
+    }
+}

@@ -261,3 +261,69 @@ pub fn sha256(path: &Path) -> Result<String> {
 pub fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::Archive;
+
+    /// An archive in a folder, with one package, and a lock that names it.
+    fn archive(folder: &Path) -> Result<Lock> {
+        std::fs::create_dir_all(folder.join("archive/pool"))?;
+        let deb = folder.join("archive/pool/here+1~2.deb");
+        std::fs::write(&deb, "content")?;
+        let package = |name: &str, sha256: String, path: &str| Locked {
+            name: name.into(),
+            version: "1".into(),
+            sha256,
+            path: path.into(),
+            archive: Archive::Debian,
+            sets: vec![Set::Tools],
+        };
+        Ok(Lock {
+            packages: vec![package("here", sha256(&deb)?, "pool/here+1~2.deb")],
+        })
+    }
+
+    fn store(folder: &Path, lock: &mut Lock) -> Result<Store> {
+        let file = folder.join("lock.toml");
+        lock.write(&file)?;
+        let root = format!("copy:{}/archive", folder.display());
+        let options = Options {
+            mirror: Some(root.clone()),
+            security_mirror: Some(root),
+            locked: true,
+        };
+        Store::open(&folder.join("store"), &file, options)
+    }
+
+    #[test]
+    fn what_is_pinned_comes_once() -> Result<()> {
+        let scratch = tempfile::tempdir()?;
+        let mut lock = archive(scratch.path())?;
+        let store = store(scratch.path(), &mut lock)?;
+        let fetched = store.fetch(&[Set::Tools], &|_| ())?;
+        assert!(fetched.locked);
+        assert_eq!(std::fs::read_to_string(&fetched.debs[0].1)?, "content");
+        std::fs::remove_dir_all(scratch.path().join("archive"))?;
+        store.fetch(&[Set::Tools], &|line| {
+            assert!(line.is_empty(), "asked the archive again: {line}")
+        })?;
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_gone_or_is_something_else_is_refused_under_locked() -> Result<()> {
+        let scratch = tempfile::tempdir()?;
+        let mut lock = archive(scratch.path())?;
+        let mut gone = lock.packages[0].clone();
+        (gone.name, gone.path, gone.sha256) = ("gone".into(), "pool/gone.deb".into(), "ab".repeat(32));
+        let mut forged = lock.packages[0].clone();
+        (forged.name, forged.sha256) = ("forged".into(), "cd".repeat(32));
+        lock.packages.extend([gone, forged]);
+        let said = store(scratch.path(), &mut lock)?.fetch(&[Set::Tools], &|_| ());
+        let said = said.map(|_| ()).map_err(|error| error.to_string());
+        assert!(said.is_err_and(|error| error.contains("no longer has forged 1, gone 1; --locked refuses")));
+        Ok(())
+    }
+}

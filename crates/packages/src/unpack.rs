@@ -9,10 +9,15 @@ use std::path::Path;
 /// Name of the file in a tree that says of which packages it was made.
 const STAMP: &str = ".packages";
 
+/// One word for the packages of which `tree` was made; empty where it is no tree of ours.
+pub fn made_of(tree: &Path) -> String {
+    std::fs::read_to_string(tree.join(STAMP)).unwrap_or_default()
+}
+
 /// Unpacks all packages below `tree`, unless it already holds exactly these. True where it was made anew.
 pub fn unpack(fetched: &Fetched, tree: &Path) -> Result<bool> {
     let digest = fetched.digest();
-    if std::fs::read_to_string(tree.join(STAMP)).is_ok_and(|have| have == digest) {
+    if made_of(tree) == digest {
         return Ok(false);
     }
     let parent = tree.parent().context("a tree needs a parent folder")?;

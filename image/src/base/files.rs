@@ -101,6 +101,8 @@ pub const DROPPED: &[&str] = &[
     "/var/log/*.log",
     "/var/log/apt",
     "/etc/*-",
+    // Compiled while it ran, differently each time; what packages compile is the same each time and stays.
+    "/usr/share/python3/debpython/__pycache__",
 ];
 
 /// Not unpacked while the base is built; a user's own apt brings manual pages again.
