@@ -12,6 +12,7 @@ mod spaces;
 mod storage;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -26,6 +27,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("guest tests: started");
+    // Trials speak of disks: init loads their modules beside us.
+    if let Err(error) = host::module::wait_for_hardware(Duration::from_secs(60)) {
+        println!("guest tests: the hardware is not ready: {error}");
+    }
     let arguments = Arguments { filter: filter(), test_threads: Some(1), ..Arguments::default() };
     let trials = [machine::trials(), spaces::trials(), storage::trials()].into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
