@@ -118,44 +118,52 @@ impl Store {
 
     /// The packages of `sets`, downloaded where they are not here yet. `say` hears of each wait.
     pub fn fetch(&self, sets: &[Set], say: &dyn Fn(&str)) -> Result<Fetched> {
-        let wanted = |lock: &Lock| -> Vec<Locked> {
-            lock.packages
-                .iter()
-                .filter(|p| p.sets.iter().any(|set| sets.contains(set)))
-                .cloned()
-                .collect()
-        };
-        let pinned = wanted(&self.lock);
+        let pinned = wanted(&self.lock, sets);
         if pinned.is_empty() {
             bail!("the lock has no packages for {sets:?}: run ./x fetch --update");
         }
-        let gone = self.download(&pinned, say)?;
+        // What was replaced once stays replaced, until the lock file changes.
+        let (lock, now) = match self.replaced() {
+            Some(lock) if !self.options.locked => (lock.clone(), wanted(&lock, sets)),
+            _ => (self.lock.clone(), pinned.clone()),
+        };
+        let gone = self.download(&now, say)?;
         if gone.is_empty() {
-            return Ok(self.on_disk(pinned, true));
+            let locked = now == pinned;
+            return Ok(self.on_disk(now, locked));
         }
-        let names = gone
-            .iter()
-            .map(|p| format!("{} {}", p.name, p.version))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let name = |package: &&Locked| format!("{} {}", package.name, package.version);
+        let names = gone.iter().map(name).collect::<Vec<_>>().join(", ");
         if self.options.locked {
             bail!(
-                "the archive no longer has {names}; --locked refuses others. --mirror URL may name an archive of snapshots"
+                "the archive no longer has {names}; --locked refuses others. \
+                 --mirror URL may name an archive of snapshots"
             );
         }
         say(&format!(
             "the archive no longer has {names}: resolving anew; this is not the locked image"
         ));
-        let replaced = wanted(&self.replace(&gone)?);
-        let still = self.download(&replaced, say)?;
-        if let Some(package) = still.first() {
+        let mut lock = self.replace(lock, &gone)?;
+        let now = wanted(&lock, sets);
+        if let Some(package) = self.download(&now, say)?.first() {
             bail!(
                 "the archive names {} {} but does not have it",
                 package.name,
                 package.version
             );
         }
-        Ok(self.on_disk(replaced, false))
+        lock.write(&self.replaced_path()?)?;
+        Ok(self.on_disk(now, false))
+    }
+
+    /// Where it is kept what was replaced, for this very lock file.
+    fn replaced_path(&self) -> Result<PathBuf> {
+        let of = sha256(&self.lock_path)?;
+        Ok(self.folder.join(format!("replaced-{}.toml", &of[..16])))
+    }
+
+    fn replaced(&self) -> Option<Lock> {
+        Lock::read(&self.replaced_path().ok()?).ok()
     }
 
     fn on_disk(&self, packages: Vec<Locked>, locked: bool) -> Fetched {
@@ -219,11 +227,10 @@ impl Store {
         }
     }
 
-    /// The lock with what is gone replaced by what the suite has today. The lock file stays as it is.
-    fn replace(&self, gone: &[&Locked]) -> Result<Lock> {
+    /// `lock` with what is gone replaced by what the suite has today. The lock file stays as it is.
+    fn replace(&self, mut lock: Lock, gone: &[&Locked]) -> Result<Lock> {
         let apt = self.apt()?;
         apt.update()?;
-        let mut lock = self.lock.clone();
         lock.packages
             .retain(|package| !gone.iter().any(|lost| lost.sha256 == package.sha256));
         let mut sets: Vec<Set> = gone.iter().flat_map(|package| package.sets.clone()).collect();
@@ -242,6 +249,11 @@ impl Store {
         lock.packages.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(lock)
     }
+}
+
+fn wanted(lock: &Lock, sets: &[Set]) -> Vec<Locked> {
+    let serves = |package: &&Locked| package.sets.iter().any(|set| sets.contains(set));
+    lock.packages.iter().filter(serves).cloned().collect()
 }
 
 /// SHA-256 of a file, in hex.
