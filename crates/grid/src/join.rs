@@ -15,7 +15,7 @@ use iroh::{
     endpoint::{BindOpts, Builder, IdleTimeout, QuicTransportConfig, VarInt, presets},
     tls::CaTlsConfig,
 };
-use iroh_gossip::{Gossip, TopicId};
+use iroh_gossip::{Gossip, TopicId, proto::HyparviewConfig};
 use iroh_relay::RelayQuicConfig;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
@@ -98,6 +98,8 @@ pub struct Timing {
     pub patience: Duration,
     /// How often neighbours are told that we live.
     pub beat: Duration,
+    /// After which times a broadcast of our own is said again.
+    pub repeats: Vec<Duration>,
     /// After which time of hearing nobody it joins again.
     pub deaf: Duration,
     /// How long a direct stream waits for a frame to begin.
@@ -116,6 +118,7 @@ impl Default for Timing {
             bootstrap: Duration::from_secs(3),
             patience: Duration::from_secs(5),
             beat: Duration::from_secs(15),
+            repeats: vec![Duration::from_millis(400), Duration::from_millis(1600)],
             deaf: Duration::from_secs(50),
             idle: Duration::from_secs(60),
             frame: Duration::from_secs(20),
@@ -185,6 +188,17 @@ pub(crate) enum Role {
     Bootstrap,
 }
 
+impl Role {
+    /// How many neighbours it keeps. The bootstrap keeps many: with few, everyone who comes makes it
+    /// drop another, and a forming swarm never comes to rest.
+    fn neighbours(self) -> usize {
+        match self {
+            Self::Member => 6,
+            Self::Bootstrap => 32,
+        }
+    }
+}
+
 /// Binds, starts the tasks, returns without waiting for anybody.
 pub(crate) async fn join(
     config: JoinConfig,
@@ -200,7 +214,14 @@ pub(crate) async fn join(
     }
     let endpoint = bind(&config, &relay, lookup).await?;
     advertise(&endpoint, &config.also_at).await;
-    let gossip = Gossip::builder().alpn(BROADCAST_ALPN).spawn(endpoint.clone());
+    let views = HyparviewConfig {
+        active_view_capacity: role.neighbours(),
+        ..HyparviewConfig::default()
+    };
+    let gossip = Gossip::builder()
+        .alpn(BROADCAST_ALPN)
+        .membership_config(views)
+        .spawn(endpoint.clone());
 
     let (direct_in, direct) = mpsc::channel(STREAM_QUEUE);
     let (tunnels_in, tunnels) = mpsc::channel(STREAM_QUEUE);

@@ -12,7 +12,10 @@
 //! is in nobody's view. So each endpoint says a small beat to its neighbours; who has neighbours
 //! and hears nothing from any of them for long is an orphan, and rejoins.
 //!
-//! On the wire a broadcast's first byte is its kind: 0 a beat (8 bytes follow), 1 a message.
+//! On the wire a broadcast's first byte is its kind: 0 a beat (8 bytes follow), 1 a message (a byte
+//! that counts its repetitions follows, then the message). In a swarm that is still forming, links
+//! are swapped, and what is said in that moment can miss some: so a message is said again, twice,
+//! and the gate lets it through once.
 
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
@@ -35,6 +38,10 @@ use crate::{
 
 const BEAT: u8 = 0;
 const MESSAGE: u8 = 1;
+/// Kind and repetition.
+const HEAD: usize = 2;
+/// Repetitions that wait at most; beyond, messages are said once.
+const MOST_REPEATS: usize = 64;
 /// How many former neighbours are asked on a rejoin, beside the bootstrap.
 const FORMER: usize = 3;
 
@@ -72,6 +79,8 @@ struct Now {
     next_try: Instant,
     pause: std::time::Duration,
     next_beat: Instant,
+    /// Own broadcasts that are said again: when, the count, the message.
+    repeats: Vec<(Instant, u8, Bytes)>,
     beats: u64,
     asked: bool,
     relay_up: bool,
@@ -81,7 +90,9 @@ struct Now {
 impl Membership {
     /// Runs until the engine or the grid's handle is gone.
     pub(crate) async fn run(mut self) {
-        let Ok(topic) = self.subscribe().await else { return };
+        let Ok(topic) = self.subscribe().await else {
+            return self.stopped();
+        };
         let (sender, mut receiver) = topic.split();
         let mut relays = self.endpoint.home_relay_status().stream();
         let mut rejoins: JoinSet<()> = JoinSet::new();
@@ -91,18 +102,18 @@ impl Membership {
             tokio::select! {
                 event = receiver.next() => match event {
                     Some(Ok(Event::Lagged)) | Some(Err(_)) | None => {
-                        let Some(fresh) = self.resubscribe(&mut now).await else { return };
+                        let Some(fresh) = self.resubscribe(&mut now).await else { return self.stopped() };
                         receiver = fresh;
                     }
                     Some(Ok(event)) => self.event(&mut now, event),
                 },
                 own = self.own.recv() => match own {
-                    Some((bytes, done)) => { let _ = done.send(self.broadcast(&now, bytes).await); }
-                    None => return,
+                    Some((bytes, done)) => { let _ = done.send(self.broadcast(&mut now, bytes).await); }
+                    None => return
                 },
                 status = relays.next() => match status {
                     Some(status) => if now.relay_came_back(&status) { now.try_soon(&self.timing) },
-                    None => return,
+                    None => return self.stopped()
                 },
                 () = self.poke.notified() => now.try_soon(&self.timing),
                 _ = rejoins.join_next(), if !rejoins.is_empty() => {}
@@ -119,11 +130,18 @@ impl Membership {
 
     /// The engine drops a subscriber that lags; neighbours are told anew to the next one.
     async fn resubscribe(&self, now: &mut Now) -> Option<GossipReceiver> {
-        tracing::warn!("the broadcast came faster than it was read: some messages were missed");
         let (sender, receiver) = self.subscribe().await.ok()?.split();
+        tracing::warn!("the broadcast came faster than it was read: some messages were missed");
         now.sender = sender;
         now.linked.clear();
         Some(receiver)
+    }
+
+    /// The engine has ended: so it is when the grid is closed.
+    fn stopped(&self) {
+        let why = "this endpoint is closed".to_owned();
+        self.state.send_replace(GridState::Alone { why });
+        self.neighbours.send_replace(BTreeSet::new());
     }
 
     fn event(&mut self, now: &mut Now, event: Event) {
@@ -155,7 +173,7 @@ impl Membership {
     fn received(&mut self, message: Message) {
         let from = PeerId::from(message.delivered_from);
         let mut bytes = message.content;
-        if bytes.is_empty() || bytes.split_to(1)[0] != MESSAGE {
+        if bytes.len() < HEAD || bytes.split_to(HEAD)[0] != MESSAGE {
             return;
         }
         if let Err(stopped) = self.gate.pass(&bytes, from, Instant::now()) {
@@ -169,23 +187,27 @@ impl Membership {
         }
     }
 
-    async fn broadcast(&mut self, now: &Now, bytes: Bytes) -> Result<(), BroadcastError> {
+    async fn broadcast(&mut self, now: &mut Now, bytes: Bytes) -> Result<(), BroadcastError> {
         if now.linked.is_empty() {
             return Err(BroadcastError::NotJoined(self.state.borrow().clone()));
         }
-        self.gate.remember(&bytes, Instant::now());
-        let mut framed = Vec::with_capacity(1 + bytes.len());
-        framed.push(MESSAGE);
-        framed.extend_from_slice(&bytes);
-        now.sender
-            .broadcast(framed.into())
-            .await
-            .map_err(|_| BroadcastError::Closed)
+        let at = Instant::now();
+        self.gate.remember(&bytes, at);
+        for (pause, count) in self.timing.repeats.iter().zip(1u8..) {
+            if now.repeats.len() < MOST_REPEATS {
+                now.repeats.push((at + *pause, count, bytes.clone()));
+            }
+        }
+        say(&now.sender, 0, &bytes).await
     }
 
     /// Beats and rejoins whose time has come.
     async fn act(&self, now: &mut Now, rejoins: &mut JoinSet<()>) {
         let at = Instant::now();
+        for (_, count, bytes) in now.repeats.extract_if(.., |(due, ..)| *due <= at) {
+            // A failure shows as the end of the event stream.
+            let _ = say(&now.sender, count, &bytes).await;
+        }
         if at >= now.next_beat {
             now.next_beat = at + self.timing.beat;
             now.beats += 1;
@@ -269,6 +291,14 @@ impl Membership {
     }
 }
 
+async fn say(sender: &GossipSender, count: u8, bytes: &[u8]) -> Result<(), BroadcastError> {
+    let mut framed = Vec::with_capacity(HEAD + bytes.len());
+    framed.extend_from_slice(&[MESSAGE, count]);
+    framed.extend_from_slice(bytes);
+    let said = sender.broadcast(framed.into()).await;
+    said.map_err(|_| BroadcastError::Closed)
+}
+
 impl Now {
     fn new(sender: GossipSender, timing: &Timing) -> Self {
         let started = Instant::now();
@@ -281,6 +311,7 @@ impl Now {
             next_try: started,
             pause: timing.first_retry,
             next_beat: started + timing.beat,
+            repeats: Vec::new(),
             beats: 0,
             asked: false,
             relay_up: false,
@@ -290,7 +321,8 @@ impl Now {
 
     /// When there is something to do even if nothing happens; `idle`: no rejoin is under way.
     fn wake(&self, timing: &Timing, idle: bool) -> Instant {
-        let mut wake = self.next_beat;
+        let repeat = self.repeats.iter().map(|(due, ..)| *due).min();
+        let mut wake = repeat.map_or(self.next_beat, |due| due.min(self.next_beat));
         if idle && (self.linked.is_empty() || self.asked) {
             wake = wake.min(self.next_try);
         } else if idle {

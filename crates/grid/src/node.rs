@@ -8,7 +8,7 @@ use iroh_gossip::Gossip;
 use tokio::{
     sync::{Mutex, Notify, broadcast, mpsc, oneshot, watch},
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::{
@@ -160,17 +160,28 @@ impl Grid {
         timeout(within, self.inner.endpoint.online()).await.is_ok()
     }
 
-    /// Says something that all in the grid will hear. Not heard by this endpoint itself.
+    /// Says something that all in the grid will hear, each once; this endpoint itself does not.
+    /// Without a neighbour it waits a moment for one.
     pub async fn broadcast(&self, bytes: Bytes) -> Result<(), BroadcastError> {
         if bytes.is_empty() || bytes.len() > MAX_BROADCAST_BYTES {
             return Err(BroadcastError::Size(bytes.len()));
         }
+        // Neighbours change: one that left a moment ago is soon replaced.
+        let deadline = Instant::now() + self.inner.timing.patience;
+        loop {
+            let said = self.say(bytes.clone()).await;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !matches!(said, Err(BroadcastError::NotJoined(_))) || left.is_zero() {
+                return said;
+            }
+            let _ = self.joined(left).await;
+        }
+    }
+
+    async fn say(&self, bytes: Bytes) -> Result<(), BroadcastError> {
         let (done, sent) = oneshot::channel();
-        self.inner
-            .own
-            .send((bytes, done))
-            .await
-            .map_err(|_| BroadcastError::Closed)?;
+        let given = self.inner.own.send((bytes, done)).await;
+        given.map_err(|_| BroadcastError::Closed)?;
         sent.await.map_err(|_| BroadcastError::Closed)?
     }
 
