@@ -7,6 +7,7 @@
 //!   process ─ clone3, pidfd, cgroup.kill     command ── the one owner of programs
 //!   block ── disks and partitions            console ── where people read
 //!   power ── off and again                   seccomp ── filters, compiled here
+//!   cgroup ─ ended, handed over              packet ─── the first word of DHCP
 //! ```
 //!
 //! The room decides nothing and knows no sale: ids arrive as bytes. `init`, which is PID 1, stands
@@ -29,6 +30,7 @@ pub mod module;
 pub mod mount;
 pub mod names;
 pub mod netns;
+pub mod packet;
 pub mod power;
 pub mod process;
 pub mod seccomp;
