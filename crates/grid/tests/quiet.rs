@@ -5,6 +5,9 @@
 //! other interface is read from its far end. A packet of our own at the end proves that the capture
 //! sees, and that everything before it was seen.
 
+// Helpers of tests may stop loudly, as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     io::Read,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},

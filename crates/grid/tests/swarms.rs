@@ -5,6 +5,9 @@
 //! Long, so it runs only when asked for: `cargo test -p grid --test swarms -- --ignored --nocapture`
 //! (`SWARMS=100 MEMBERS=50` in the environment change its size).
 
+// Helpers of tests may stop loudly, as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

@@ -1,5 +1,8 @@
 //! Real endpoints on loopback: a served grid, members that join it, and what they say.
 
+// Helpers of tests may stop loudly, as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod broadcast;
 mod direct;
 mod restart;
