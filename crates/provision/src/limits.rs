@@ -191,15 +191,15 @@ pub fn ensure(path: &Path, limits: &Limits, first_id: u32) -> Result<(), LimitsE
     if !cgroup::is_populated(path).map_err(clear)? {
         cgroup::ensure_absent(path, EMPTY_WITHIN).map_err(clear)?;
     }
-    let cgroup = Cgroup::new_with_specified_controllers(
-        Box::new(V2::new()),
-        name,
-        Some(CONTROLLERS.iter().map(|name| (*name).to_owned()).collect()),
-    )
-    .map_err(|source| LimitsError::Create {
-        path: path.to_owned(),
-        source,
+    let wanted = CONTROLLERS.iter().map(|name| (*name).to_owned()).collect();
+    Cgroup::new_with_specified_controllers(Box::new(V2::new()), name, Some(wanted)).map_err(|source| {
+        LimitsError::Create {
+            path: path.to_owned(),
+            source,
+        }
     })?;
+    // A handle made with names does not know `io`, which the library calls blkio everywhere else.
+    let cgroup = Cgroup::load(Box::new(V2::new()), name);
     apply(path, &cgroup, limits)?;
     verify(path, limits)?;
     delegate(path, first_id)
