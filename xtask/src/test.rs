@@ -195,7 +195,7 @@ fn guest(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
         std::fs::remove_dir_all(&dir)?;
     }
     std::fs::create_dir_all(&dir)?;
-    let mut line = stage::EMULATED_COMMAND_LINE.to_string();
+    let mut line = stage::emulated_command_line();
     if let Some(filter) = filter {
         line.push_str(&format!(" guest-tests={filter}"));
     }

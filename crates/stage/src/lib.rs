@@ -16,7 +16,7 @@ mod node;
 mod person;
 mod service;
 
-pub use node::{BOOT_WITHIN, EMULATED_COMMAND_LINE, Node, NodeSettings, farmer_toml, wait_until_selling};
+pub use node::{BOOT_WITHIN, Node, NodeSettings, emulated_command_line, farmer_toml, wait_until_selling};
 pub use person::{Answer, Person};
 pub use service::Service;
 
@@ -69,7 +69,16 @@ impl Stage {
         let grid = Service::start(
             "grid serve",
             &stage.artefacts.client,
-            &["grid", "serve", "--name", grid_name, "--listen", &listen, "--dir", &grid_dir.display().to_string()],
+            &[
+                "grid",
+                "serve",
+                "--name",
+                grid_name,
+                "--listen",
+                &listen,
+                "--dir",
+                &grid_dir.display().to_string(),
+            ],
             &stage.dir.join("grid.log"),
         )?;
         stage.ticket = grid.first_line().to_string();
@@ -126,7 +135,10 @@ impl Stage {
     /// Ledger address and grid ticket as a node behind QEMU's user network reaches them.
     pub fn seen_from_guest(&self) -> (String, String) {
         let host = Ipv4Addr::LOCALHOST.to_string();
-        (self.ledger_address.replace(&host, HOST_FROM_GUEST), self.ticket.replace(&host, HOST_FROM_GUEST))
+        (
+            self.ledger_address.replace(&host, HOST_FROM_GUEST),
+            self.ticket.replace(&host, HOST_FROM_GUEST),
+        )
     }
 
     /// Someone with the client; a new wallet where the name is new.
@@ -138,7 +150,16 @@ impl Stage {
     pub fn fund(&self, account: &str, amount: u64) -> Result<()> {
         let operator = Person::without_wallet(self, "operator");
         let dir = self.dir.join("ledger").display().to_string();
-        let answer = operator.run(&["ledger", "fund", "--dir", &dir, "--to", account, "--amount", &amount.to_string()])?;
+        let answer = operator.run(&[
+            "ledger",
+            "fund",
+            "--dir",
+            &dir,
+            "--to",
+            account,
+            "--amount",
+            &amount.to_string(),
+        ])?;
         answer.expect_success("giving play money").map(|_| ())
     }
 }

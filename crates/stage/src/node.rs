@@ -54,8 +54,37 @@ pub struct Node {
 }
 
 /// QEMU only: skips calibrations and self-tests that cost seconds under emulation.
-pub const EMULATED_COMMAND_LINE: &str =
-    "console=ttyS0,115200 quiet loglevel=4 tsc=reliable no_timer_check lpj=4000000 cryptomgr.notests mitigations=off";
+const EMULATED: &str = "console=ttyS0,115200 quiet loglevel=4 tsc=reliable no_timer_check lpj=4000000 cryptomgr.notests mitigations=off";
+
+/// The kernel's command line for direct boot.
+///
+/// An emulated guest reads the host's time stamp counter. On a busy host the kernel's own calibration of it can be
+/// wrong by a factor of two, and the guest's clock with it; so it is told the frequency where the host knows it.
+pub fn emulated_command_line() -> String {
+    match host_tsc_khz() {
+        Some(khz) => format!("{EMULATED} tsc_early_khz={khz}"),
+        None => EMULATED.to_string(),
+    }
+}
+
+/// The frequency of the host's time stamp counter, where it is constant. A virtual host's `cpu MHz` is that frequency;
+/// a physical one's varies with load, so there it is left to the guest.
+fn host_tsc_khz() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let field = |name: &str| {
+        text.lines()
+            .find(|line| line.starts_with(name))?
+            .split_once(':')
+            .map(|(_, value)| value)
+    };
+    let flags = field("flags")?;
+    let told = |flag: &str| flags.split_whitespace().any(|word| word == flag);
+    if !told("constant_tsc") || !told("hypervisor") {
+        return None;
+    }
+    let mhz: f64 = field("cpu MHz")?.trim().parse().ok()?;
+    Some((mhz * 1000.0) as u64)
+}
 
 impl Node {
     /// Prepares the folder: blank disks where there are none, and the boot medium anew.
@@ -70,7 +99,7 @@ impl Node {
             Boot::Direct {
                 kernel: stage.artefacts().kernel.clone(),
                 initrd: stage.artefacts().initramfs.clone(),
-                command_line: EMULATED_COMMAND_LINE.into(),
+                command_line: emulated_command_line(),
             },
         );
         machine.memory_mib = settings.memory_mib;
@@ -80,9 +109,16 @@ impl Node {
         for (index, bytes) in settings.disks.iter().enumerate() {
             let path = dir.join(format!("disk{index}.img"));
             Disk::ensure_blank(&path, *bytes).with_context(|| format!("making {}", path.display()))?;
-            machine.disks.push(Disk::new(&path, &format!("{}-{index}", settings.name.to_uppercase())));
+            machine.disks.push(Disk::new(
+                &path,
+                &format!("{}-{index}", settings.name.to_uppercase()),
+            ));
         }
-        Ok(Node { settings, dir, machine })
+        Ok(Node {
+            settings,
+            dir,
+            machine,
+        })
     }
 
     /// The machine as a value, to be changed before power on.
@@ -117,7 +153,11 @@ pub fn wait_until_selling(running: &mut Running) -> Result<Line> {
 /// The `farmer.toml` of a node with these settings, as seen from behind QEMU's user network.
 pub fn farmer_toml(stage: &Stage, settings: &NodeSettings) -> String {
     let (ledger, ticket) = stage.seen_from_guest();
-    let wallet = settings.wallet.as_ref().map(|wallet| format!("wallet = {wallet:?}\n")).unwrap_or_default();
+    let wallet = settings
+        .wallet
+        .as_ref()
+        .map(|wallet| format!("wallet = {wallet:?}\n"))
+        .unwrap_or_default();
     format!(
         "{wallet}price = {:?}\ncountry = {:?}\nname = {:?}\ngrid = {ticket:?}\nledger = {ledger:?}\n{}\n",
         settings.price, settings.country, settings.name, settings.more

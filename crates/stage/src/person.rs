@@ -36,21 +36,30 @@ impl Answer {
     /// The answer when the command succeeded, else an error with all that it said.
     pub fn expect_success(self, doing: &str) -> Result<Answer> {
         if self.code != 0 {
-            bail!("{doing}: `{}` exited {}\n{}{}", self.command, self.code, self.out, self.err);
+            bail!(
+                "{doing}: `{}` exited {}\n{}{}",
+                self.command,
+                self.code,
+                self.out,
+                self.err
+            );
         }
         Ok(self)
     }
 
     /// A text field of the JSON.
     pub fn text(&self, pointer: &str) -> Result<&str> {
-        self.json.pointer(pointer).and_then(Value::as_str).with_context(|| {
-            format!("`{}` gave no text at {pointer}: {}", self.command, self.out)
-        })
+        self.json
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .with_context(|| format!("`{}` gave no text at {pointer}: {}", self.command, self.out))
     }
 
     /// An amount in smallest units: a decimal string.
     pub fn amount(&self, pointer: &str) -> Result<u128> {
-        self.text(pointer)?.parse().with_context(|| format!("{pointer} is not an amount: {}", self.out))
+        self.text(pointer)?
+            .parse()
+            .with_context(|| format!("{pointer} is not an amount: {}", self.out))
     }
 }
 
@@ -68,7 +77,9 @@ impl Person {
     pub(crate) fn open(stage: &Stage, name: &str) -> Result<Person> {
         let mut person = Person::without_wallet(stage, name);
         let verb = if person.home.exists() { "address" } else { "new" };
-        let answer = person.run(&["wallet", verb, "--json"])?.expect_success("opening a wallet")?;
+        let answer = person
+            .run(&["wallet", verb, "--json"])?
+            .expect_success("opening a wallet")?;
         person.address = answer.text("/address")?.to_string();
         Ok(person)
     }
@@ -85,7 +96,11 @@ impl Person {
 
     /// Runs one command to its end. Its standard error is passed on line by line when `STAGE_VERBOSE` is set.
     pub fn run(&self, arguments: &[&str]) -> Result<Answer> {
-        let output: Output = self.command(arguments).stdin(Stdio::null()).output().context("starting the client")?;
+        let output: Output = self
+            .command(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .context("starting the client")?;
         let out = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok(Answer {
             command: format!("steading {}", arguments.join(" ")),
@@ -121,12 +136,16 @@ impl Person {
 
     /// What is free in the wallet, in smallest units, as the ledger says.
     pub fn balance(&self) -> Result<u128> {
-        self.run(&["wallet", "balance", "--json"])?.expect_success("asking for the balance")?.amount("/balance")
+        self.run(&["wallet", "balance", "--json"])?
+            .expect_success("asking for the balance")?
+            .amount("/balance")
     }
 
     /// What of this wallet lies in escrow, in smallest units.
     pub fn in_escrow(&self) -> Result<u128> {
-        self.run(&["wallet", "balance", "--json"])?.expect_success("asking for the balance")?.amount("/escrow")
+        self.run(&["wallet", "balance", "--json"])?
+            .expect_success("asking for the balance")?
+            .amount("/escrow")
     }
 
     /// The command a person would type, with this person's home.

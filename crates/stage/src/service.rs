@@ -24,8 +24,11 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 impl Service {
     /// Starts it; standard error goes to `log`; returns after its first line on standard output.
     pub fn start(name: &str, program: &Path, arguments: &[&str], log: &Path) -> Result<Service> {
-        let log_file =
-            File::options().create(true).append(true).open(log).with_context(|| format!("writing {}", log.display()))?;
+        let log_file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("writing {}", log.display()))?;
         // A service must not outlive whoever started it, however that one ended.
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig", "TERM"])
@@ -45,7 +48,11 @@ impl Service {
             for _ in lines {}
         });
         match receiver.recv_timeout(START_WITHIN) {
-            Ok(Some(Ok(first_line))) => Ok(Service { child, first_line, log: log.to_path_buf() }),
+            Ok(Some(Ok(first_line))) => Ok(Service {
+                child,
+                first_line,
+                log: log.to_path_buf(),
+            }),
             _ => {
                 let _ = child.kill();
                 let _ = child.wait();
