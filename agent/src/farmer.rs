@@ -17,6 +17,8 @@ mod value;
 use std::ops::RangeInclusive;
 
 use escrow::{Account, Amount};
+use grid::GridTicket;
+use ledger::RailAddress;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -45,9 +47,9 @@ pub struct Farmer {
     /// Consents to erase, each as the console showed it.
     pub erase: Vec<String>,
     /// The grid's ticket.
-    pub grid: Option<String>,
+    pub grid: Option<GridTicket>,
     /// The ledger's address, `ledger:KEY@http://HOST:PORT`.
-    pub ledger: Option<String>,
+    pub ledger: Option<RailAddress>,
     /// How the node is reached from the internet.
     pub public_address: Option<String>,
     /// The ports that are forwarded to it.

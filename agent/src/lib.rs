@@ -1,5 +1,13 @@
 //! The node: what `agent run` is made of.
 
+pub mod clock;
+pub mod close;
 pub mod console;
+pub mod desk;
+pub mod direct;
+pub mod facts;
 pub mod farmer;
+pub mod medium;
 pub mod net;
+pub mod run;
+pub mod sales;

@@ -55,17 +55,6 @@ pub struct NetState {
     pub links: Vec<Link>,
 }
 
-/// One way out, as the walls around spaces need to know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Uplink {
-    /// The interface.
-    pub name: String,
-    /// The node's own addresses on it.
-    pub addresses: Vec<IpAddr>,
-    /// Prefixes that are reached on the cable itself, network address and length.
-    pub on_link: Vec<(IpAddr, u8)>,
-}
-
 impl NetState {
     /// Whether anything beyond the cable can be reached, as far as one can tell from here.
     #[must_use]
@@ -73,23 +62,6 @@ impl NetState {
         self.links
             .iter()
             .any(|link| link.carrier && link.has_global_address() && !link.gateways.is_empty())
-    }
-
-    /// The uplinks with their addresses and prefixes.
-    #[must_use]
-    pub fn uplinks(&self) -> Vec<Uplink> {
-        self.links
-            .iter()
-            .map(|link| Uplink {
-                name: link.name.clone(),
-                addresses: link.addresses.iter().map(|(address, _)| *address).collect(),
-                on_link: link
-                    .addresses
-                    .iter()
-                    .map(|(address, length)| (network_of(*address, *length), *length))
-                    .collect(),
-            })
-            .collect()
     }
 
     /// The name servers that the networks named, each once.

@@ -196,13 +196,6 @@ fn a_slow_port_a_pulled_cable_and_another_network() {
         assert_eq!(state.links[0].gateways, vec![IpAddr::V4(SERVER)]);
         assert_eq!(state.resolvers(), vec![IpAddr::V4(SERVER)]);
         assert_eq!(state.time_servers(), vec![IpAddr::V4(SERVER)]);
-        let uplinks = state.uplinks();
-        assert_eq!(uplinks[0].name, "up0");
-        assert!(
-            uplinks[0]
-                .on_link
-                .contains(&("10.9.0.0".parse().expect("a network"), 24))
-        );
         // Cable out, cable in: the same address without a new search.
         set_up(&handle, "far0", false).await;
         until(&mut watch, "the cable is gone", |state| !state.is_usable()).await;

@@ -123,7 +123,7 @@ fn each_fault_says_where_and_what_would_be_right() {
         ),
         (
             "ledger = \"http://10.0.2.2:1\"",
-            "line 1, column 10: ledger: \"http://10.0.2.2:1\" is not a ledger's address; copy the line that \"steading ledger serve\" prints",
+            "line 1, column 10: ledger: \"http://10.0.2.2:1\" is not a ledger's address; copy the whole line that \"steading ledger serve\" prints",
         ),
         (
             "time_servers = [\"a b\"]",

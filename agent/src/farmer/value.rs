@@ -4,6 +4,9 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use escrow::{Account, Amount, LEDGER_DECIMALS};
+use grid::GridTicket;
+use ledger::RailAddress;
+use provision::claim::Consent;
 use toml::de::DeValue;
 
 use super::fault::quote;
@@ -156,10 +159,9 @@ pub(super) fn name(value: &DeValue<'_>) -> Taken<String> {
 
 /// Consents are kept word for word: `provision` compares them with what it finds.
 pub(super) fn erase(value: &DeValue<'_>) -> Taken<Vec<String>> {
-    let like = "\"wwn or path, size, what was found\"";
-    let texts = texts(value, like)?;
+    let texts = texts(value, "\"wwn or path, size, what was found\"")?;
     for text in &texts {
-        if text.splitn(3, ',').filter(|part| !part.trim().is_empty()).count() < 3 {
+        if text.parse::<Consent>().is_err() {
             return Err(wrong(
                 format!("\"{}\" names no disk with its size and content", quote(text)),
                 "copy the whole line that the screen shows for the disk",
@@ -169,40 +171,24 @@ pub(super) fn erase(value: &DeValue<'_>) -> Taken<Vec<String>> {
     Ok(texts.into_iter().map(str::to_owned).collect())
 }
 
-pub(super) fn grid(value: &DeValue<'_>) -> Taken<String> {
+pub(super) fn grid(value: &DeValue<'_>) -> Taken<GridTicket> {
     let text = text(value, "the line that \"steading grid serve\" prints")?;
-    if text.contains(char::is_whitespace) || text == "TICKET" {
-        return Err(wrong(
+    text.parse().map_err(|_| {
+        wrong(
             format!("\"{}\" is not a ticket", quote(text)),
-            "copy the line that \"steading grid serve\" prints",
-        ));
-    }
-    Ok(text.to_owned())
+            "copy the whole line that \"steading grid serve\" prints",
+        )
+    })
 }
 
-pub(super) fn ledger(value: &DeValue<'_>) -> Taken<String> {
-    let like = "\"ledger:KEY@http://HOST:PORT\"";
-    let text = text(value, like)?;
-    let parts = text.strip_prefix("ledger:").and_then(|rest| rest.split_once('@'));
-    let key_is_good =
-        parts.is_some_and(|(key, _)| key.len() == 64 && key.bytes().all(|b| b.is_ascii_hexdigit()));
-    let url_is_good = parts.is_some_and(|(_, url)| {
-        url.strip_prefix("http://")
-            .or_else(|| url.strip_prefix("https://"))
-            .is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace))
-    });
-    if key_is_good && url_is_good {
-        return Ok(text.to_owned());
-    }
-    let found = match (key_is_good, url_is_good) {
-        (false, true) => "the ledger's key is not 64 hex digits".to_owned(),
-        (true, false) => "there is no http:// address after the @".to_owned(),
-        _ => format!("\"{}\" is not a ledger's address", quote(text)),
-    };
-    Err(wrong(
-        found,
-        "copy the line that \"steading ledger serve\" prints",
-    ))
+pub(super) fn ledger(value: &DeValue<'_>) -> Taken<RailAddress> {
+    let text = text(value, "\"ledger:KEY@http://HOST:PORT\"")?;
+    text.parse().map_err(|_| {
+        wrong(
+            format!("\"{}\" is not a ledger's address", quote(text)),
+            "copy the whole line that \"steading ledger serve\" prints",
+        )
+    })
 }
 
 pub(super) fn host(value: &DeValue<'_>) -> Taken<String> {

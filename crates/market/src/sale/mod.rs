@@ -26,7 +26,7 @@ mod tests;
 use escrow::{Amount, LockView, RailTime, Voucher};
 use serde::{Deserialize, Serialize};
 
-pub use effects::{Effect, Event, Now, Rejection};
+pub use effects::{Effect, Event, Now, Rejection, Say};
 pub use machine::step;
 
 use crate::id::SaleId;

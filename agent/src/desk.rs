@@ -1,0 +1,313 @@
+//! The desk: answers capacity requests, and turns an agreed offer into a sale.
+//!
+//! ```text
+//!  broadcast ─► check (size, signature, version, grid, freshness) ─► answer: filters, rail, price, book
+//!                                                                       │ Offer / Decline, signed
+//!                                                                       ▼
+//!                                            dialled straight to the asker's address
+//!  direct ─► Agree ─► the offer it names, once ─► journal ─► Sale ─► a keeper in `sales`
+//! ```
+//!
+//! Invariants: no offer leaves that the book did not place; while the node does not sell, nothing is offered, and what
+//! was sold goes on; a request is answered once a node, and costs one signature check before anything else.
+
+mod agree;
+mod answer;
+mod check;
+mod policy;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use escrow::{Asset, Rail};
+use grid::{EndpointAddress, Grid};
+use market::book::{Asker, Book, Capacity, Lapse};
+use market::envelope::Signed;
+use market::id::{Digest, EndpointId, GridId, NodeId, RequestHash, SaleId, UserId};
+use market::message::{CapacityRequest, Facts, Gives, Offer, SaleState};
+use provision::journal::Journal;
+use provision::space::{Outcome, Recovered};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{interval, sleep};
+
+use crate::console::Board;
+use crate::direct;
+use crate::farmer::Farmer;
+use crate::sales::{Given, Keeper, Record, RecordError, Shared, Spaces, boot_ms, request_of};
+
+pub use check::check;
+pub use policy::capacity;
+
+/// How long an asker is dialled.
+const DIAL: Duration = Duration::from_secs(6);
+/// A second try after this.
+const DIAL_AGAIN: Duration = Duration::from_millis(400);
+/// Askers dialled at a time.
+const MOST_DIALS: usize = 32;
+/// Holds are looked at so often.
+const LAPSE_EVERY: Duration = Duration::from_millis(500);
+
+/// What the desk stands on.
+pub struct Parts {
+    /// The grid, joined with the node's key.
+    pub grid: Arc<Grid>,
+    /// Its id.
+    pub grid_id: GridId,
+    /// Signs for the node.
+    pub node_key: SigningKey,
+    /// Gives money back on the rail; another key than the node's.
+    pub give_back_key: SigningKey,
+    /// The rail.
+    pub rail: Arc<dyn Rail>,
+    /// The money.
+    pub asset: Asset,
+    /// What the farmer said.
+    pub farmer: Farmer,
+    /// What offers say of this node.
+    pub facts: Facts,
+    /// The image that runs.
+    pub image_version: String,
+    /// This boot.
+    pub boot: [u8; 16],
+    /// The journal.
+    pub journal: Journal,
+    /// The machine.
+    pub spaces: Arc<dyn Spaces>,
+    /// How the provisioner found the spaces.
+    pub recovered: Vec<Recovered>,
+    /// The consoles.
+    pub board: Board,
+    /// The base below every new space.
+    pub base: Digest,
+    /// What there is to sell; on the disks what is free, without what spaces hold already.
+    pub capacity: Capacity,
+    /// Whether the node sells: no offers while it does not.
+    pub selling: watch::Receiver<bool>,
+}
+
+/// An offer that can still be agreed.
+#[derive(Clone)]
+struct Made {
+    request: Signed<CapacityRequest>,
+    offer: Signed<Offer>,
+    gives: Gives,
+}
+
+/// The desk's own state, beside what it shares with the sales.
+pub(crate) struct Counter {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) farmer: Farmer,
+    facts: Facts,
+    base: Digest,
+    selling: watch::Receiver<bool>,
+    made: Mutex<HashMap<RequestHash, Made>>,
+}
+
+impl Counter {
+    fn made(&self) -> MutexGuard<'_, HashMap<RequestHash, Made>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn node(&self) -> NodeId {
+        NodeId(self.shared.node_key.verifying_key().to_bytes())
+    }
+}
+
+/// The desk as its owner sees it. Dropping it stops nothing.
+#[derive(Clone)]
+pub struct Desk {
+    counter: Arc<Counter>,
+    /// What existing spaces hold on the disks, by which the free room was counted less.
+    held: Arc<Vec<(market::id::GroupId, market::quantity::Bytes)>>,
+}
+
+impl Desk {
+    /// What there is to sell from now on; on the disks what is free, as in [`Parts::capacity`].
+    pub fn set_capacity(&self, capacity: Capacity) {
+        self.counter
+            .shared
+            .book()
+            .set_capacity(with_held(capacity, &self.held));
+    }
+}
+
+/// Starts the desk, the sales out of the journal, and the direct streams.
+///
+/// # Errors
+/// When the journal cannot be read. A row that cannot be read is said on the console and stops nothing else.
+pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
+    let (records, bad) = Record::read_all(&parts.journal, parts.grid_id).await?;
+    for error in bad {
+        parts
+            .board
+            .event(format!("a sale is lost: {}", crate::sales::chain(&error)));
+    }
+    let held: Vec<_> = records
+        .iter()
+        .filter(|record| has_volume(record.id(), &parts.recovered))
+        .map(|record| (record.spec.group.clone(), record.spec.disk))
+        .collect();
+    let book = Book::new(with_held(parts.capacity.clone(), &held));
+    let (farmer, facts, base, selling) = (
+        parts.farmer.clone(),
+        parts.facts.clone().cut_to_bounds(),
+        parts.base,
+        parts.selling.clone(),
+    );
+    let recovered: HashMap<SaleId, bool> = parts
+        .recovered
+        .iter()
+        .map(|found| (found.spec.sale, matches!(found.outcome, Outcome::Running { .. })))
+        .collect();
+    let public_address = parts.farmer.public_address.clone();
+    let given = Given {
+        grid: parts.grid,
+        grid_id: parts.grid_id,
+        node_key: parts.node_key,
+        give_back_key: parts.give_back_key,
+        rail: parts.rail,
+        asset: parts.asset,
+        journal: parts.journal,
+        spaces: parts.spaces,
+        board: parts.board,
+        boot: parts.boot,
+        image_version: parts.image_version,
+        public_address,
+    };
+    let shared = Arc::new(Shared::new(given, book));
+    for record in records {
+        resume(&shared, record, &recovered).await;
+    }
+    let counter = Arc::new(Counter {
+        shared,
+        farmer,
+        facts,
+        base,
+        selling,
+        made: Mutex::default(),
+    });
+    tokio::spawn(hear(counter.clone()));
+    tokio::spawn(lapse(counter.clone()));
+    direct::start(counter.clone());
+    Ok(Desk {
+        counter,
+        held: Arc::new(held),
+    })
+}
+
+fn with_held(mut capacity: Capacity, held: &[(market::id::GroupId, market::quantity::Bytes)]) -> Capacity {
+    for (group, bytes) in held {
+        if let Some(free) = capacity.disks.get_mut(group) {
+            free.0 = free.0.saturating_add(bytes.0);
+        }
+    }
+    capacity
+}
+
+/// Whether the machine holds something for this sale.
+fn has_volume(sale: SaleId, recovered: &[Recovered]) -> bool {
+    let found = recovered.iter().find(|found| found.spec.sale == sale);
+    found.is_some_and(|found| match found.outcome {
+        Outcome::Running { .. } | Outcome::Locked | Outcome::Quarantined { .. } => true,
+        Outcome::Undone | Outcome::Ended => false,
+    })
+}
+
+/// A sale out of the journal: back into the book, and a keeper for it.
+async fn resume(shared: &Arc<Shared>, record: Record, recovered: &HashMap<SaleId, bool>) {
+    let (sale, spec) = (record.id(), record.spec.clone());
+    let gives = Gives {
+        cpu: spec.cpu,
+        memory: spec.memory,
+        disk: spec.disk,
+        rate: spec.rate,
+        pids: spec.pids,
+    };
+    match record.sale.state {
+        SaleState::Agreed => {
+            let body = record.signed.message.body();
+            let request = request_of(&shared.journal, sale, shared.grid_id).await;
+            let user = request.map_or(body.user, |request| UserId(request.signer));
+            let asker = Asker {
+                user,
+                neighbour: EndpointId(body.node.0),
+            };
+            shared
+                .book()
+                .restore_agreed(body.request, sale, asker, (gives, spec.group), boot_ms());
+        }
+        SaleState::Funded
+        | SaleState::Keyed
+        | SaleState::Building
+        | SaleState::Ready
+        | SaleState::Active
+        | SaleState::Locked
+        | SaleState::Ending
+        | SaleState::Quarantined => shared.book().restore(sale, gives, spec.group),
+        SaleState::Offered | SaleState::Ended | SaleState::Lapsed | SaleState::Refunded => {}
+    }
+    let runs = recovered.get(&sale).copied().unwrap_or(false);
+    Keeper::start(shared.clone(), record, Some(runs));
+}
+
+/// Hears requests and answers each beside the others.
+async fn hear(counter: Arc<Counter>) {
+    let mut broadcasts = counter.shared.grid.broadcasts();
+    let dials = Arc::new(Semaphore::new(MOST_DIALS));
+    while let Some(heard) = broadcasts.next().await {
+        let neighbour = EndpointId(*heard.from.as_bytes());
+        let Some((to, answer)) = counter.answer(&heard.bytes, neighbour) else {
+            continue;
+        };
+        let Ok(permit) = dials.clone().try_acquire_owned() else {
+            continue;
+        };
+        let grid = counter.shared.grid.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            if deliver(&grid, &to, &answer).await.is_none() {
+                sleep(DIAL_AGAIN).await;
+                if deliver(&grid, &to, &answer).await.is_none() {
+                    tracing::info!("an asker could not be reached");
+                }
+            }
+        });
+    }
+}
+
+async fn deliver(grid: &Grid, to: &EndpointAddress, answer: &[u8]) -> Option<()> {
+    let mut stream = grid.dial(to, DIAL).await.ok()?;
+    stream.send(answer).await.ok()?;
+    stream.finish().await;
+    Some(())
+}
+
+/// Ends holds when their time is over, and says so.
+async fn lapse(counter: Arc<Counter>) {
+    let mut ticks = interval(LAPSE_EVERY);
+    loop {
+        ticks.tick().await;
+        let lapsed = counter.shared.book().lapse(boot_ms());
+        for lapse in lapsed {
+            match lapse {
+                Lapse::Offer { request, held } => {
+                    counter.made().remove(&request);
+                    if held {
+                        counter
+                            .shared
+                            .board
+                            .event(format!("hold lapsed: {}", request.short()));
+                    }
+                }
+                Lapse::Agreement { sale } => {
+                    counter
+                        .shared
+                        .board
+                        .event(format!("{} was never funded", sale.name()));
+                }
+            }
+        }
+    }
+}

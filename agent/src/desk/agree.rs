@@ -1,0 +1,132 @@
+//! From an agreed offer to a sale.
+
+use market::envelope::{Signed, sign};
+use market::message::{self, Agree, RefusalCode};
+use market::quantity::UnixMillis;
+use market::sale::{Deal, Sale};
+use provision::journal::JournalError;
+use provision::space::SpaceSpec;
+
+use super::{Counter, Made};
+use crate::sales::{Keeper, No, PORTS, Record, boot_ms, chain};
+use escrow::RailTime;
+
+fn no(code: RefusalCode, words: impl Into<String>) -> No {
+    No {
+        code,
+        words: words.into(),
+    }
+}
+
+impl Counter {
+    /// Signs the sale, if the offer it names is this node's, stands, and was not agreed by another. The same Agree
+    /// again gets the same Sale again.
+    pub(crate) async fn agree(&self, agree: Signed<Agree>) -> Result<Vec<u8>, No> {
+        let (body, sale) = (&agree.message.body, agree.message.sale);
+        if self.shared.keeper(sale).is_some() {
+            return self.signed_before(sale).await;
+        }
+        if body.node != self.node() {
+            return Err(no(RefusalCode::OfferGone, "this is another node's offer"));
+        }
+        let made = self.made().get(&body.request).cloned();
+        let made = made.ok_or_else(|| no(RefusalCode::OfferGone, "the offer has lapsed"))?;
+        body.matches(&made.request, &made.offer)
+            .map_err(|error| no(RefusalCode::Mismatch, error.to_string()))?;
+        let agreed = self.shared.book().agree(body.request, sale, boot_ms());
+        agreed.map_err(|error| no(RefusalCode::OfferGone, error.to_string()))?;
+        let group = self.shared.book().group_of(sale);
+        let group = group.ok_or_else(|| no(RefusalCode::OfferGone, "the offer has lapsed"))?;
+        let signed = sign(
+            &self.shared.node_key,
+            self.shared.grid_id,
+            message::Sale { agree },
+        );
+        let signed = signed.map_err(|error| no(RefusalCode::Mismatch, chain(&error)))?;
+        let bytes = signed.bytes.clone();
+        let record = self
+            .record(signed, &made, group)
+            .await
+            .map_err(|error| self.forget(sale, &chain(&error)))?;
+        let written = record
+            .write_new(&self.shared.journal, made.request.bytes, made.offer.bytes)
+            .await;
+        written.map_err(|error| self.forget(sale, &chain(&error)))?;
+        Keeper::start(self.shared.clone(), record, None);
+        Ok(bytes)
+    }
+
+    fn forget(&self, sale: market::id::SaleId, why: &str) -> No {
+        self.shared.book().release(sale);
+        self.shared
+            .board
+            .event(format!("{}: the journal does not take it: {why}", sale.name()));
+        no(RefusalCode::Busy, "the node's journal does not take it now")
+    }
+
+    async fn signed_before(&self, sale: market::id::SaleId) -> Result<Vec<u8>, No> {
+        let row = self.shared.journal.write(move |entry| entry.sale(&sale)).await;
+        let row = row.ok().flatten();
+        row.map(|row| row.signed)
+            .ok_or_else(|| no(RefusalCode::NoSale, "the sale is not in the journal"))
+    }
+
+    async fn record(
+        &self,
+        signed: Signed<message::Sale>,
+        made: &Made,
+        group: market::id::GroupId,
+    ) -> Result<Record, JournalError> {
+        let (body, id) = (signed.message.body().clone(), signed.message.id());
+        let gives = made.gives;
+        let (price, period, periods, notice) = (body.price, body.period, body.periods, body.notice);
+        let deal = Deal {
+            id,
+            price,
+            period,
+            periods,
+            notice,
+        };
+        let expires: UnixMillis = made.request.message.expires;
+        let now = self
+            .shared
+            .clock
+            .now(RailTime::from(expires.min(made.offer.message.valid_until)));
+        let spec = SpaceSpec {
+            sale: id,
+            user: body.user,
+            name: id.name(),
+            cpu: gives.cpu,
+            memory: gives.memory,
+            disk: gives.disk,
+            rate: gives.rate,
+            pids: gives.pids,
+            base: body.base,
+            group,
+            public_port: self.public_port(id).await?,
+        };
+        Ok(Record {
+            sale: Sale::agreed(deal, now),
+            signed,
+            spec,
+            host_key: None,
+            receipt: None,
+        })
+    }
+
+    /// A port of the farmer's range, while the sale lives; none where none is declared or free.
+    async fn public_port(&self, sale: market::id::SaleId) -> Result<Option<u16>, JournalError> {
+        let (Some(range), Some(_)) = (self.farmer.ports.clone(), &self.farmer.public_address) else {
+            return Ok(None);
+        };
+        let (low, high) = (u32::from(*range.start()), u32::from(*range.end()));
+        let taken = self.shared.journal.write(move |entry| {
+            match entry.taken(PORTS).take(sale.as_bytes(), low..=high) {
+                Ok(port) => Ok(u16::try_from(port).ok()),
+                Err(JournalError::Taken(_)) => Ok(None), // all are in use: through the grid alone
+                Err(error) => Err(error),
+            }
+        });
+        taken.await
+    }
+}

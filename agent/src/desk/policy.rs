@@ -1,0 +1,91 @@
+//! The numbers of this node's offers.
+
+use market::book::Capacity;
+use market::id::GroupId;
+use market::message::{Gives, Needs};
+use market::quantity::{BitsPerSecond, Bytes, MilliCpus, Seconds};
+
+/// What the node itself needs: kernel, agent, page tables; measured idle at 60 MB and doubled, and more doubled.
+const OWN_MEMORY: Bytes = Bytes(320 << 20);
+/// What LVM, the base and the state need on a disk beyond what is free.
+const OWN_DISK: Bytes = Bytes(64 << 20);
+/// Processes and threads in one space: what VS Code's server and a build need.
+const PIDS: u32 = 1024;
+/// Of the kernel's 32768.
+const ALL_PIDS: u32 = 24_576;
+/// Id ranges and namespaces are many; this is what a screen still shows.
+const ALL_SPACES: u32 = 64;
+/// Each way, where the asker names none.
+const RATE: BitsPerSecond = BitsPerSecond(100_000_000);
+/// Together; the card's speed is not known before it is used.
+const ALL_RATE: BitsPerSecond = BitsPerSecond(1_000_000_000);
+/// Least memory in which a space starts its SSH server.
+pub(super) const LEAST_MEMORY: Bytes = Bytes(64 << 20);
+/// Least volume: LUKS2 headers take 16 MiB, ext4 its own.
+pub(super) const LEAST_DISK: Bytes = Bytes(128 << 20);
+
+/// What a machine with so many cores, so much memory and so much free on its disks can sell.
+pub fn capacity(cores: u32, memory: Bytes, groups: &[(GroupId, Bytes)]) -> Capacity {
+    let disks = groups
+        .iter()
+        .map(|(group, free)| (group.clone(), free.saturating_sub(OWN_DISK)));
+    Capacity {
+        cpu: MilliCpus(cores.saturating_mul(1000)),
+        memory: memory.saturating_sub(OWN_MEMORY),
+        rate: ALL_RATE,
+        pids: ALL_PIDS,
+        spaces: ALL_SPACES,
+        disks: disks.collect(),
+    }
+}
+
+/// What a space gets that needs this: the figures asked for, sizes rounded up to whole 4 MiB as LVM counts.
+pub(super) fn gives(needs: &Needs) -> Gives {
+    const EXTENT: u64 = 4 << 20;
+    let disk = Bytes(needs.disk.0.div_ceil(EXTENT).saturating_mul(EXTENT));
+    Gives {
+        cpu: needs.cpu,
+        memory: needs.memory,
+        disk,
+        rate: needs.rate.unwrap_or(RATE),
+        pids: PIDS,
+    }
+}
+
+/// From the lock to the latest first voucher: half an hour; less for short periods, but long enough for a slow machine.
+pub(super) fn accept_window(period: Seconds) -> Seconds {
+    Seconds(period.0.clamp(300, 1800))
+}
+
+/// From closing or expiry to the refund: 24 periods, a day at most.
+pub(super) fn notice(period: Seconds) -> Seconds {
+    Seconds(period.0.saturating_mul(24).clamp(60, 86_400))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usual_periods_get_the_usual_windows() {
+        assert_eq!(accept_window(Seconds(3600)), Seconds(1800));
+        assert_eq!(notice(Seconds(3600)), Seconds(86_400));
+        assert_eq!(
+            (accept_window(Seconds(10)), notice(Seconds(10))),
+            (Seconds(300), Seconds(240))
+        );
+    }
+
+    #[test]
+    fn a_small_machine_keeps_room_for_itself() {
+        let sold = capacity(1, Bytes(256 << 20), &[]);
+        assert_eq!(sold.memory, Bytes::ZERO);
+        let asked = Needs {
+            cpu: MilliCpus(1),
+            memory: Bytes(1),
+            disk: Bytes((4 << 20) + 1),
+            rate: None,
+        };
+        assert_eq!(gives(&asked).disk, Bytes(8 << 20));
+    }
+}

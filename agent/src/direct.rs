@@ -1,0 +1,92 @@
+//! Direct streams and tunnels: who speaks, for which sale, and to whom it goes.
+//!
+//! ```text
+//!  stream ─► frame ─► kind ─┬─ request ─► desk            answered by an offer or a decline
+//!                           ├─ agree ───► desk            answered by the sale
+//!                           ├─ delegate ► remembered for this stream: this endpoint speaks for that sale
+//!                           ├─ command ─► owner's key     answered by an answer
+//!                           └─ others ──► delegate? user's signature? ─► the sale's keeper
+//!  tunnel ─► opening (delegate, port) ─► space ─► bytes both ways
+//! ```
+//!
+//! Invariants: a stream speaks for a sale only after a Delegate in which the sale's user key names the endpoint at the
+//! other end (the transport has proven it), and every message about a sale is signed by that user's key all the same.
+//! Frames and streams are bounded; what is refused is answered by a signed Refusal, and the stream goes on.
+
+mod command;
+mod stream;
+mod tunnel;
+
+use std::sync::Arc;
+
+use market::envelope::{Signed, open};
+use market::id::EndpointId;
+use market::message::{Delegate, RefusalCode};
+use market::quantity::UnixMillis;
+use tokio::sync::Semaphore;
+
+use crate::desk::Counter;
+use crate::sales::No;
+
+/// Streams at a time.
+const MOST_STREAMS: usize = 256;
+/// Tunnels at a time: ten logins at once for each of many users.
+const MOST_TUNNELS: usize = 512;
+/// A delegate that ends later is refused.
+const MOST_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Starts accepting, for ever.
+pub(crate) fn start(counter: Arc<Counter>) {
+    tokio::spawn(streams(counter.clone()));
+    tokio::spawn(tunnels(counter));
+}
+
+async fn streams(counter: Arc<Counter>) {
+    let room = Arc::new(Semaphore::new(MOST_STREAMS));
+    while let Some((peer, stream)) = counter.shared.grid.accept().await {
+        let Ok(permit) = room.clone().try_acquire_owned() else {
+            continue;
+        };
+        let counter = counter.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            stream::Conversation::new(counter, EndpointId(*peer.as_bytes()), stream)
+                .run()
+                .await;
+        });
+    }
+}
+
+async fn tunnels(counter: Arc<Counter>) {
+    let room = Arc::new(Semaphore::new(MOST_TUNNELS));
+    while let Some(tunnel) = counter.shared.grid.accept_tunnel().await {
+        let Ok(permit) = room.clone().try_acquire_owned() else {
+            continue;
+        };
+        let counter = counter.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            tunnel::serve(counter, tunnel).await;
+        });
+    }
+}
+
+/// Opens a delegate and judges it for the endpoint at the other end. Whether its signer is the sale's user, the caller
+/// compares.
+fn read_delegate(counter: &Counter, bytes: &[u8], peer: EndpointId) -> Result<Signed<Delegate>, No> {
+    let refuse = |words: &str| No {
+        code: RefusalCode::NotAllowed,
+        words: words.to_owned(),
+    };
+    let opened = open::<Delegate>(bytes, Some(counter.shared.grid_id));
+    let delegate = opened.map_err(|error| refuse(&crate::sales::chain(&error)))?;
+    if delegate.message.endpoint != peer {
+        return Err(refuse("the delegate names another endpoint"));
+    }
+    let expires = delegate.message.expires;
+    match counter.shared.clock.rail().map(UnixMillis::from) {
+        Some(now) if expires <= now => Err(refuse("the delegate has expired")),
+        Some(now) if expires.ms_since(now) > MOST_AHEAD_MS => Err(refuse("the delegate ends too far ahead")),
+        Some(_) | None => Ok(delegate),
+    }
+}

@@ -1,0 +1,178 @@
+//! `agent run`: the parts put together, in an order in which nothing waits for what it
+//! does not need.
+//!
+//! ```text
+//!  console ─► at once
+//!  network ─► at once, for ever ──────────────┬──────────► resolvers, clock
+//!  hardware ─► medium ─► farmer.toml ─┬─► ledger ─► clock │
+//!                                     ├─► grid ◄──────────┘
+//!                                     └─► disks ─► state ─► base, provisioner ─► desk, sales
+//!  each says how it stands to Ready, which judges: selling, or the first reason why not
+//! ```
+//!
+//! Invariant: no part that fails stops another. What is missing is said on the console
+//! in one sentence with what to do, and tried again.
+
+mod clock;
+mod disks;
+mod grid;
+mod medium;
+mod rail;
+mod ready;
+mod spaces;
+mod uplinks;
+mod verdict;
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ::grid::{Grid, GridTicket};
+use anyhow::Context;
+use market::id::GridId;
+use market::quantity::UnixMillis;
+use tokio::task::spawn_blocking;
+
+use crate::console::{self, Board, Failure};
+use crate::desk;
+use crate::facts::{self, Image};
+use crate::net;
+use ready::Ready;
+
+/// Runs the node until the process is ended from outside.
+///
+/// # Errors
+/// When not even the console or the kernel's network socket can be had.
+pub async fn run() -> anyhow::Result<Infallible> {
+    let image = Image::read();
+    let version = image
+        .as_ref()
+        .map_or(env!("CARGO_PKG_VERSION"), |image| &image.version);
+    let board = Board::new(version);
+    console::start(&board).context("starting the consoles")?;
+    if let Err(error) = &image {
+        part_failed(&board, "image", &chain(error), "write the stick anew");
+    }
+    let ready = Ready::start(board.clone());
+    let network = net::start().context("watching the network")?;
+    tokio::spawn(uplinks::follow(board.clone(), ready.clone(), network.clone()));
+    tokio::spawn(show_machine(board.clone()));
+
+    let booted = medium::find(&board, &ready).await;
+    let farmer = booted.reading.farmer.clone();
+    tokio::spawn(clock::by_servers(
+        board.clone(),
+        ready.clone(),
+        network.clone(),
+        farmer.time_servers.clone(),
+    ));
+    let rail = farmer
+        .ledger
+        .as_ref()
+        .and_then(|address| rail::start(&board, &ready, address));
+    let owned = disks::open(&board, &ready, &booted).await.map(Arc::new);
+    let mut machinery = match (&owned, &image) {
+        (Some(owned), Ok(image)) => spaces::start(&board, &ready, image, &booted, owned).await,
+        _ => None,
+    };
+    if let Some(machinery) = &machinery {
+        let provisioner = machinery.provisioner.clone();
+        tokio::spawn(spaces::follow_uplinks(
+            board.clone(),
+            provisioner,
+            network.clone(),
+        ));
+    }
+    let grid = match &farmer.grid {
+        Some(ticket) => Some(join(&board, &ready, &network, ticket, owned.as_deref()).await?),
+        None => None,
+    };
+    if let (Some(owned), Some(machinery)) = (&owned, &mut machinery) {
+        let inventory = spaces::read_inventory().await;
+        let mut desk = None;
+        if let (Some(grid), Some(ticket), Some(rail)) = (grid, farmer.grid, rail) {
+            let others = spaces::Others {
+                grid,
+                ticket,
+                rail,
+                inventory: inventory.clone(),
+                version: version.to_owned(),
+            };
+            desk = spaces::open_desk(&board, &ready, &booted, owned, machinery, others).await;
+        }
+        spaces::bring_base(
+            ready,
+            board,
+            machinery.bases.clone(),
+            owned.clone(),
+            desk,
+            inventory,
+        )
+        .await;
+    }
+    std::future::pending().await
+}
+
+/// Joins with the node's own key; without a disk there is none, and one for this boot
+/// alone does: the node can be seen, and sells nothing.
+async fn join(
+    board: &Board,
+    ready: &Ready,
+    network: &net::NetWatch,
+    ticket: &GridTicket,
+    owned: Option<&disks::Owned>,
+) -> anyhow::Result<Arc<Grid>> {
+    let secret = match owned.map(|owned| owned.state.node_key()) {
+        Some(Ok(key)) => *key,
+        Some(Err(_)) | None => ::grid::fresh_secret().context("no random numbers")?,
+    };
+    let known = board.clone();
+    let now = move || {
+        let right = known.status().clock_is_right;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        right.then(|| UnixMillis(since.as_millis() as u64))
+    };
+    let check = desk::check(GridId(ticket.grid_id()), now);
+    Ok(grid::join(board, ready, network, ticket.clone(), secret, check).await)
+}
+
+/// The machine in one line: at once, and again when all drivers are there.
+async fn show_machine(board: Board) {
+    for wait in [false, true] {
+        let read = spawn_blocking(move || {
+            if wait {
+                let _ = host::module::wait_for_hardware(std::time::Duration::from_secs(60));
+            }
+            inventory::read(Path::new("/"))
+        });
+        if let Ok(inventory) = read.await {
+            board.update(|status| status.machine = facts::machine_line(&inventory));
+        }
+    }
+}
+
+/// A part failed: what, why, what to do.
+fn part_failed(board: &Board, part: &str, why: &str, cure: &str) {
+    board.event(format!("{part}: {why}"));
+    board.update(|status| {
+        status.failures.retain(|failure| failure.part != part);
+        status.failures.push(Failure {
+            part: part.into(),
+            why: why.into(),
+            cure: Some(cure.into()),
+        });
+    });
+}
+
+/// An error with all its causes, once, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,177 @@
+//! The disks: claimed, told about, and the node's state on them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use provision::claim::{DiskState, Holding};
+use provision::state::{self, State};
+use storage::Storage;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::medium::Booted;
+use super::ready::Ready;
+use super::verdict::Part;
+use crate::console::{self, Board};
+
+/// The drivers of power-on are waited for; a disk of a slow bus may come later still.
+const HARDWARE: Duration = Duration::from_secs(30);
+/// The journal is copied to the other disks so often.
+const COPY_EVERY: Duration = Duration::from_secs(20);
+
+/// What is ours.
+pub(super) struct Owned {
+    pub storage: Storage,
+    pub state: Arc<State>,
+}
+
+/// Claims what may be claimed and opens the state. Nothing where there is no disk of ours;
+/// why not is on the board then.
+pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Option<Owned> {
+    let lines = booted.reading.farmer.erase.clone();
+    let medium = vec![booted.medium.disk.clone()];
+    let started = spawn_blocking(move || {
+        if !matches!(host::module::wait_for_hardware(HARDWARE), Ok(true)) {
+            tracing::warn!("not all drivers are loaded yet; disks that come later are not used");
+        }
+        let disks = inventory::read(Path::new("/")).disks.unwrap_or_default();
+        let storage = Storage::start().map_err(|error| super::chain(&error))?;
+        let started = state::start(&storage, &disks, &lines, &medium);
+        started
+            .map(|started| (storage, started))
+            .map_err(|error| super::chain(&error))
+    })
+    .await;
+    let (storage, started) = match started {
+        Ok(Ok(started)) => started,
+        Ok(Err(why)) => return failed(board, ready, &why),
+        Err(error) => return failed(board, ready, &super::chain(&error)),
+    };
+    for wrong in &started.wrong_lines {
+        board.event(format!("farmer.toml erase: {}", super::chain(wrong)));
+    }
+    show(board, &started.disks);
+    let claimed: Vec<String> = started.disks.iter().filter_map(claimed_words).collect();
+    if claimed.is_empty() {
+        let why = match started.disks.len() {
+            0 => "no disk",
+            _ => "no disk is free to use",
+        };
+        board.event(format!("no disk claimed: {} found", started.disks.len()));
+        ready.set(|ready| ready.disks = Part::Bad(why.into()));
+        return None;
+    }
+    board.event(format!("disks claimed: {}", claimed.join(", ")));
+    ready.set(|ready| ready.disks = Part::Good);
+    let state = match started.state {
+        Ok(state) => state,
+        Err(error) => {
+            let why = super::chain(&error);
+            super::part_failed(
+                board,
+                "state",
+                &why,
+                "switch off and on; if it stays, look at the disk",
+            );
+            ready.set(|ready| ready.state = Part::Bad(format!("state: {why}")));
+            return None;
+        }
+    };
+    board.update(|status| status.node = Some(state.node().short()));
+    for group in state.missing() {
+        let why = format!("the disk with {group} is missing: its spaces cannot be opened");
+        super::part_failed(board, "disk", &why, "put the disk back, then switch off and on");
+    }
+    let state = Arc::new(state);
+    if state.groups().len() > 1 {
+        tokio::spawn(copy_journal(state.clone()));
+    }
+    Some(Owned { storage, state })
+}
+
+fn failed(board: &Board, ready: &Ready, why: &str) -> Option<Owned> {
+    super::part_failed(
+        board,
+        "disks",
+        why,
+        "switch off and on; if it stays, report this line",
+    );
+    ready.set(|ready| ready.disks = Part::Bad("the disks cannot be read".into()));
+    None
+}
+
+fn claimed_words(disk: &DiskState) -> Option<String> {
+    match &disk.state {
+        Holding::Claimed { .. } => Some(format!("{} {}", disk.name, disk.size.human())),
+        Holding::NotTouched { .. } => None,
+    }
+}
+
+/// The disks on the board; a line for each that is not used, as it can be copied.
+fn show(board: &Board, disks: &[DiskState]) {
+    board.update(|status| status.disks = Some(disks.iter().map(line).collect()));
+    for disk in disks {
+        if let Holding::NotTouched {
+            erase_line: Some(_), ..
+        } = &disk.state
+        {
+            board.event(disk.words());
+        }
+    }
+}
+
+fn line(disk: &DiskState) -> console::Disk {
+    let (state, erase) = match &disk.state {
+        Holding::Claimed { free, .. } => (format!("claimed, {} free", free.human()), None),
+        Holding::NotTouched {
+            why,
+            what,
+            erase_line,
+        } => {
+            let erase = erase_line.as_ref().map(|line| format!("erase = [\"{line}\"]"));
+            let state = match &erase {
+                Some(_) => format!("not touched: {what}"),
+                None => format!("not touched: {why} ({what})"),
+            };
+            (state, erase)
+        }
+    };
+    console::Disk {
+        name: disk.name.clone(),
+        size: disk.size.human(),
+        state,
+        erase,
+    }
+}
+
+/// Keeps the copies on the other disks fresh. What came after the last copy is lost only
+/// where the leading disk is.
+async fn copy_journal(state: Arc<State>) {
+    loop {
+        sleep(COPY_EVERY).await;
+        let copied = spawn_blocking({
+            let state = state.clone();
+            move || state.replicate()
+        });
+        match copied.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = super::chain(&error), "the journal was not copied"),
+            Err(error) => tracing::warn!(%error, "the journal was not copied"),
+        }
+    }
+}
+
+/// Bytes that no volume has, a group.
+pub(super) async fn free(storage: &Storage, groups: &[String]) -> Result<Vec<(String, u64)>, String> {
+    let (storage, wanted) = (storage.clone(), groups.to_vec());
+    let all = spawn_blocking(move || storage.lvm().vgs()).await;
+    let all = all
+        .map_err(|error| super::chain(&error))?
+        .map_err(|error| super::chain(&error))?;
+    Ok(all
+        .into_iter()
+        .filter(|group| wanted.contains(&group.name))
+        .map(|group| (group.name, group.free_bytes))
+        .collect())
+}

@@ -1,0 +1,296 @@
+//! The machinery of spaces: recovered first, walls around it, the base below it, and
+//! then the desk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::grid::{Grid, GridTicket};
+use ed25519_dalek::SigningKey;
+use escrow::{Asset, Rail};
+use inventory::Inventory;
+use market::id::{Digest, GridId, GroupId};
+use market::quantity::Bytes;
+use provision::base::Bases;
+use provision::firewall::{InterfaceName, Openings, Uplink};
+use provision::network::address::Prefix;
+use provision::space::{Outcome, Provisioner, Recovered};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::disks::{self, Owned};
+use super::medium::Booted;
+use super::ready::Ready;
+use super::verdict::Part;
+use crate::console::Board;
+use crate::desk::{self, Desk};
+use crate::facts::{self, Image};
+use crate::net::{NetState, NetWatch};
+
+/// A base that could not be copied (the stick was pulled out) is copied again after this.
+const BASE_AGAIN: Duration = Duration::from_secs(10);
+/// Firewall rules that could not be set are set again after this.
+const WALLS_AGAIN: Duration = Duration::from_secs(5);
+
+/// What stands before anything is sold.
+pub(super) struct Machinery {
+    pub provisioner: Provisioner,
+    pub bases: Bases,
+    pub recovered: Vec<Recovered>,
+}
+
+/// Brings machine and journal together, and starts to copy the base.
+pub(super) async fn start(
+    board: &Board,
+    ready: &Ready,
+    image: &Image,
+    booted: &Booted,
+    owned: &Owned,
+) -> Option<Machinery> {
+    match recover(board, image, booted, owned).await {
+        Ok(machinery) => {
+            ready.set(|ready| ready.state = Part::Good);
+            Some(machinery)
+        }
+        Err(why) => {
+            super::part_failed(
+                board,
+                "spaces",
+                &why,
+                "switch off and on; if it stays, report this line",
+            );
+            ready.set(|ready| ready.state = Part::Bad(why));
+            None
+        }
+    }
+}
+
+async fn recover(board: &Board, image: &Image, booted: &Booted, owned: &Owned) -> Result<Machinery, String> {
+    let journal = owned
+        .state
+        .journal()
+        .map_err(|error| super::chain(error))?
+        .clone();
+    let provisioner = Provisioner::new(journal, owned.storage.clone(), image.seccomp.clone())
+        .map_err(|error| super::chain(&error))?;
+    let recovered = provisioner
+        .recover()
+        .await
+        .map_err(|error| super::chain(&error))?;
+    for space in &recovered {
+        let name = space.spec.sale.name();
+        match &space.outcome {
+            Outcome::Running { .. } => board.event(format!("{name} goes on")),
+            Outcome::Undone => board.event(format!("{name} was half built: undone")),
+            Outcome::Quarantined { causes } => board.event(format!("{name} quarantined: {causes}")),
+            // The sale says these by itself.
+            Outcome::Locked | Outcome::Ended => {}
+        }
+    }
+    let digest = Digest(image.base_digest);
+    let bases = Bases::new(
+        owned.storage.clone(),
+        booted.medium.base.clone(),
+        digest,
+        image.base_bytes,
+    );
+    Ok(Machinery {
+        provisioner,
+        bases,
+        recovered,
+    })
+}
+
+/// Copies the base to every disk of ours, until it is there; then counts the room anew.
+pub(super) async fn bring_base(
+    ready: Ready,
+    board: Board,
+    bases: Bases,
+    owned: Arc<Owned>,
+    desk: Option<Desk>,
+    inventory: Arc<Inventory>,
+) {
+    let digest = bases.digest();
+    for group in owned.state.groups() {
+        while let Err(error) = bases.ensure(group, &digest).await {
+            let why = super::chain(&error);
+            ready.set(|ready| ready.base = Part::Absent(format!("base: {why}")));
+            super::part_failed(&board, "base", &why, "put the stick back");
+            sleep(BASE_AGAIN).await;
+        }
+    }
+    board.update(|status| status.failures.retain(|failure| failure.part != "base"));
+    if let Some(desk) = &desk {
+        match capacity(&owned, &inventory, 0).await {
+            Ok(capacity) => desk.set_capacity(capacity),
+            Err(why) => tracing::warn!(why, "the free room was not counted anew"),
+        }
+    }
+    ready.set(|ready| ready.base = Part::Good);
+}
+
+/// What there is to sell, less `keep` bytes on each disk.
+async fn capacity(owned: &Owned, inventory: &Inventory, keep: u64) -> Result<market::book::Capacity, String> {
+    let free = disks::free(&owned.storage, owned.state.groups()).await?;
+    let groups: Vec<(GroupId, Bytes)> = free
+        .into_iter()
+        .map(|(group, free)| (GroupId(group), Bytes(free.saturating_sub(keep))))
+        .collect();
+    let cores = inventory.cpu.threads.or(inventory.cpu.cores).unwrap_or(1);
+    let memory = Bytes(inventory.memory_bytes.unwrap_or(0));
+    Ok(desk::capacity(cores, memory, &groups))
+}
+
+/// Everything that the desk needs of the others.
+pub(super) struct Others {
+    pub grid: Arc<Grid>,
+    pub ticket: GridTicket,
+    pub rail: Arc<dyn Rail>,
+    pub inventory: Arc<Inventory>,
+    pub version: String,
+}
+
+/// Opens the desk: sales out of the journal go on, new ones are made while the node sells.
+pub(super) async fn open_desk(
+    board: &Board,
+    ready: &Ready,
+    booted: &Booted,
+    owned: &Owned,
+    machinery: &mut Machinery,
+    others: Others,
+) -> Option<Desk> {
+    let opened = async {
+        let node_key = owned.state.node_key().map_err(|error| super::chain(&error))?;
+        let give_back_key = owned
+            .state
+            .give_back_key()
+            .map_err(|error| super::chain(&error))?;
+        let journal = owned
+            .state
+            .journal()
+            .map_err(|error| super::chain(error))?
+            .clone();
+        // Until the base is there, its room counts as taken.
+        let capacity = capacity(owned, &others.inventory, machinery.bases.extents()).await?;
+        let farmer = booted.reading.farmer.clone();
+        let facts = facts::of(&others.inventory, &farmer, &others.version);
+        let asset: Asset = ledger::ASSET.parse().map_err(|error| super::chain(&error))?;
+        desk::start(desk::Parts {
+            grid: others.grid,
+            grid_id: GridId(others.ticket.grid_id()),
+            node_key: SigningKey::from_bytes(&node_key),
+            give_back_key: SigningKey::from_bytes(&give_back_key),
+            rail: others.rail,
+            asset,
+            farmer,
+            facts,
+            image_version: others.version,
+            boot: boot_id()?,
+            journal,
+            spaces: Arc::new(machinery.provisioner.clone()),
+            recovered: std::mem::take(&mut machinery.recovered),
+            board: board.clone(),
+            base: machinery.bases.digest(),
+            capacity,
+            selling: ready.selling(),
+        })
+        .await
+        .map_err(|error| super::chain(&error))
+    };
+    match opened.await {
+        Ok(desk) => {
+            ready.set(|ready| ready.desk = Part::Good);
+            Some(desk)
+        }
+        Err(why) => {
+            super::part_failed(
+                board,
+                "desk",
+                &why,
+                "switch off and on; if it stays, report this line",
+            );
+            ready.set(|ready| ready.desk = Part::Bad(format!("desk: {why}")));
+            None
+        }
+    }
+}
+
+/// A number that is new at every power-on, as the kernel makes one.
+fn boot_id() -> Result<[u8; 16], String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = std::fs::read_to_string(path).map_err(|error| super::chain(&error))?;
+    let hex: String = text.trim().chars().filter(|c| *c != '-').collect();
+    let bytes = data_encoding::HEXLOWER
+        .decode(hex.as_bytes())
+        .map_err(|error| super::chain(&error))?;
+    bytes
+        .try_into()
+        .map_err(|_| "the kernel's boot id has no 16 bytes".to_owned())
+}
+
+/// Tells the walls of every change of the uplinks, for ever.
+pub(super) async fn follow_uplinks(board: Board, provisioner: Provisioner, mut network: NetWatch) {
+    let mut known: Option<Vec<Uplink>> = None;
+    loop {
+        let uplinks = uplinks(&network.borrow_and_update());
+        while known.as_ref() != Some(&uplinks) {
+            match provisioner
+                .set_uplinks(uplinks.clone(), Openings::default())
+                .await
+            {
+                Ok(()) => {
+                    board.update(|status| status.failures.retain(|failure| failure.part != "firewall"));
+                    known = Some(uplinks.clone());
+                }
+                Err(error) => {
+                    let why = super::chain(&error);
+                    super::part_failed(
+                        &board,
+                        "firewall",
+                        &why,
+                        "it is tried again; if it stays, report this line",
+                    );
+                    sleep(WALLS_AGAIN).await;
+                }
+            }
+        }
+        if network.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn uplinks(state: &NetState) -> Vec<Uplink> {
+    state
+        .links
+        .iter()
+        .filter_map(|link| {
+            Some(Uplink {
+                interface: InterfaceName::try_from(link.name.clone()).ok()?,
+                prefixes: link
+                    .addresses
+                    .iter()
+                    .map(|(address, length)| Prefix {
+                        address: *address,
+                        length: *length,
+                    })
+                    .collect(),
+                resolvers: link
+                    .lease
+                    .iter()
+                    .flat_map(|lease| &lease.resolvers)
+                    .map(|resolver| (*resolver).into())
+                    .collect(),
+            })
+        })
+        .collect()
+}
+
+/// This machine, read off the runtime.
+pub(super) async fn read_inventory() -> Arc<Inventory> {
+    let read = spawn_blocking(|| inventory::read(Path::new("/")));
+    match read.await {
+        Ok(inventory) => Arc::new(inventory),
+        Err(_) => Arc::new(inventory::read(Path::new("/nowhere"))),
+    }
+}

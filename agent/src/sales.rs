@@ -1,0 +1,28 @@
+//! The sales that run: one keeper each, and what they share.
+//!
+//! ```text
+//!  direct streams ─► Order ─► Keeper (one task a sale) ─► market::sale::step ─► Record in the journal ─► effects
+//!                                ▲                                                                        │
+//!                                └──── Done: lock seen, built, torn down, redeemed, given back ◄──────────┘
+//! ```
+//!
+//! Invariants: a sale's state changes in its keeper alone, and is durable before anything is done about it; what takes
+//! long (the rail, a build) runs beside the keeper and comes back as an order, so that a status is always answered;
+//! at most one call to the rail is under way for one sale. A seal key, a host key's private half and an unlock key are
+//! in the keeper's memory alone.
+
+mod clock;
+mod effects;
+mod keeper;
+mod keys;
+mod record;
+mod shared;
+mod show;
+mod spaces;
+
+pub use clock::{RailClock, boot_ms};
+pub use keeper::{Keeper, No, Order};
+pub use record::{PORTS, Record, RecordError, request_of};
+pub use shared::{Given, Shared};
+pub(crate) use spaces::chain;
+pub use spaces::{Bytes, Failed, Spaces};

@@ -1,0 +1,283 @@
+//! What a keeper does about a step: the rail, the machine, the grant, the receipt.
+//!
+//! What takes long is spawned and comes back as [`Done`]. Each effect may be asked for again by the next tick: one
+//! that is under way is not begun twice.
+
+use std::future::Future;
+use std::time::Duration;
+
+use ed25519_dalek::Signer;
+use escrow::{LockState, LockView, RailError, Refusal, Sure};
+use market::message::{KeyGrant, RefusalCode, SaleState};
+use market::sale::{Effect, Event, step};
+use tokio::time::timeout;
+
+use super::keeper::{Done, No, Order, Task, answer, no};
+use super::{PORTS, boot_ms};
+
+/// How long one call to the rail may take.
+const RAIL_PATIENCE: Duration = Duration::from_secs(15);
+
+impl Task {
+    /// Does one effect; events that follow at once are returned.
+    pub(super) async fn perform(&mut self, effect: Effect) -> Option<Event> {
+        let (sale, spaces) = (self.record.id(), self.shared.spaces.clone());
+        match effect {
+            Effect::CheckLock => {
+                let (rail, terms) = (self.shared.rail.clone(), self.terms.clone());
+                self.ask_rail(async move { rail.view(&terms, Sure::Final).await }, Done::Looked);
+            }
+            Effect::Redeem(voucher) => {
+                let (rail, terms, sum) = (self.shared.rail.clone(), self.terms.clone(), voucher.cumulative);
+                let redeem = async move { rail.redeem(&terms, &voucher).await };
+                self.ask_rail(redeem, move |result| Done::Redeemed(sum, result));
+            }
+            Effect::GiveBack { paid } => {
+                let (rail, terms) = (self.shared.rail.clone(), self.terms.clone());
+                let signature = self
+                    .shared
+                    .give_back_key
+                    .sign(&rail.give_back_bytes(&terms, paid))
+                    .to_bytes();
+                let give_back = async move { rail.give_back(&terms, paid, &signature).await };
+                self.ask_rail(give_back, Done::GaveBack);
+            }
+            Effect::SendGrant { epoch } => {
+                let grant = self.grant(epoch).await;
+                answer(&mut self.waiting.grant, &grant);
+            }
+            Effect::BuildSpace | Effect::UnlockSpace => {
+                let new_volume = effect == Effect::BuildSpace;
+                let Some(access) = self.keys.take_access(new_volume) else {
+                    let why = "the key is gone from memory".to_owned();
+                    return Some(Event::BuildFailed {
+                        why,
+                        quarantine: None,
+                    });
+                };
+                let (spec, began) = (self.record.spec.clone(), boot_ms());
+                self.beside(async move {
+                    let built = match new_volume {
+                        true => spaces.build(spec, access).await,
+                        false => spaces.unlock(spec, access).await,
+                    };
+                    Done::Built(built, began)
+                });
+            }
+            Effect::TearDown => {
+                self.keys.forget();
+                self.beside(async move { Done::TornDown(spaces.end(sale).await) });
+            }
+            Effect::UndoBuild => {
+                self.keys.forget();
+                self.record.host_key = None;
+                self.beside(async move {
+                    let undone = spaces.end(sale).await;
+                    if let Some(causes) = undone.quarantine {
+                        tracing::error!(%causes, "what was half built could not be undone");
+                    }
+                    Done::Undone
+                });
+            }
+            Effect::Release => {
+                self.shared.book().release(sale);
+                let given_back = self
+                    .shared
+                    .journal
+                    .write(move |entry| entry.taken(PORTS).give_back(sale.as_bytes()));
+                if let Err(error) = given_back.await {
+                    tracing::error!(%error, "a port was not given back");
+                }
+            }
+            Effect::Withhold => {
+                let name = &self.record.spec.name;
+                self.shared.board.event(format!(
+                    "{name}: not all could be undone; its capacity is withheld"
+                ));
+            }
+            Effect::SignReceipt => {} // `state_changed` signs it for every end
+            Effect::Say(say) => self.say(say),
+        }
+        None
+    }
+
+    /// Runs something beside the keeper; its outcome comes back as an order.
+    fn beside(&self, work: impl Future<Output = Done> + Send + 'static) {
+        let orders = self.orders.clone();
+        tokio::spawn(async move {
+            let done = work.await;
+            let _ = orders.send(Order::Done(done)).await;
+        });
+    }
+
+    /// One call to the rail at a time: the next tick asks again for what is not begun now.
+    fn ask_rail(
+        &mut self,
+        call: impl Future<Output = Result<LockView, RailError>> + Send + 'static,
+        done: impl FnOnce(Result<LockView, RailError>) -> Done + Send + 'static,
+    ) {
+        if std::mem::replace(&mut self.rail_busy, true) {
+            return;
+        }
+        self.beside(async move {
+            let silent = |_| Err(RailError::Unknown("no answer in time".to_owned()));
+            done(timeout(RAIL_PATIENCE, call).await.unwrap_or_else(silent))
+        });
+    }
+
+    /// Something that ran beside is done.
+    pub(super) async fn done(&mut self, done: Done) {
+        match done {
+            Done::Looked(result) => self.looked(result).await,
+            Done::Redeemed(sum, result) => self.redeemed(sum, result).await,
+            Done::GaveBack(result) => self.gave_back(result).await,
+            Done::Built(Ok(()), began) => {
+                self.began_ms = began;
+                let _ = self.happen(Event::Built).await;
+            }
+            Done::Built(Err(failed), _) => {
+                let (name, why) = (&self.record.spec.name, &failed.why);
+                self.shared
+                    .board
+                    .event(format!("{name}: the space could not be built: {why}"));
+                let event = Event::BuildFailed {
+                    why: failed.why,
+                    quarantine: failed.quarantine,
+                };
+                let _ = self.happen(event).await;
+            }
+            Done::TornDown(torn_down) => drop(self.happen(Event::TornDown(torn_down)).await),
+            Done::Undone => {}
+        }
+        self.show();
+    }
+
+    async fn looked(&mut self, result: Result<LockView, RailError>) {
+        self.rail_busy = false;
+        let view = match result {
+            Ok(view) => view,
+            Err(error) => {
+                let refusal = Err(no(
+                    RefusalCode::RailSilent,
+                    format!("the rail does not answer: {error}"),
+                ));
+                return answer(&mut self.waiting.grant, &refusal);
+            }
+        };
+        let was_agreed = self.record.sale.state == SaleState::Agreed;
+        let admitted = !was_agreed || self.admit(view);
+        let mut outcome = self.happen(Event::LockSeen { view, admitted }).await;
+        if was_agreed && self.record.sale.state == SaleState::Funded {
+            self.say_sold();
+        }
+        if outcome.is_ok() && !self.waiting.grant.is_empty() {
+            outcome = match self.record.sale.state {
+                // the grant answers all who wait
+                SaleState::Funded | SaleState::Keyed | SaleState::Locked => {
+                    self.happen(Event::FundedHint).await
+                }
+                _ => Err(no(RefusalCode::NotFunded, self.record.sale.words())),
+            };
+        }
+        if let Err(refusal) = outcome {
+            answer(&mut self.waiting.grant, &Err(refusal));
+        }
+    }
+
+    /// Whether the book takes it; asked only where the lock itself is as agreed.
+    fn admit(&self, view: LockView) -> bool {
+        let good = step(
+            &self.record.sale,
+            Event::LockSeen { view, admitted: true },
+            self.now(),
+        )
+        .is_ok();
+        let held = matches!(view.state, LockState::Locked | LockState::Active);
+        if !good || !held {
+            return true; // the machine refuses it for its own reason
+        }
+        self.shared.book().fund(self.record.id(), boot_ms()).is_ok()
+    }
+
+    async fn redeemed(&mut self, sum: escrow::Amount, result: Result<LockView, RailError>) {
+        self.rail_busy = false;
+        let refusal = match result {
+            Ok(view) => {
+                let _ = self.happen(Event::Redeemed(view)).await;
+                None
+            }
+            Err(RailError::Refused(Refusal::NotYet(from))) => {
+                Some(format!("the voucher is void until {from}"))
+            }
+            Err(RailError::Refused(why)) => {
+                let words = format!("the rail refuses the voucher: {why}");
+                let _ = self.happen(Event::RedeemRefused { cumulative: sum, why }).await;
+                Some(words)
+            }
+            Err(RailError::Unknown(_)) => None, // it is asked again by the next tick
+            Err(error @ (RailError::NoKey | RailError::Invalid(_))) => Some(error.to_string()),
+        };
+        let with = match refusal {
+            Some(words) => Err(no(RefusalCode::Voucher, words)),
+            None => self.status([0; 16]),
+        };
+        answer(&mut self.waiting.voucher, &with);
+    }
+
+    async fn gave_back(&mut self, result: Result<LockView, RailError>) {
+        self.rail_busy = false;
+        match result {
+            Ok(view) => drop(self.happen(Event::GaveBack(view)).await),
+            // what was paid is not what we know: look, then give back what is right
+            Err(RailError::Refused(_)) => drop(self.perform(Effect::CheckLock).await),
+            Err(error) => tracing::warn!(%error, "the rail did not take the give-back; again soon"),
+        }
+    }
+
+    /// A grant: a new seal key, and the host key to pin.
+    async fn grant(&mut self, epoch: u64) -> Result<Vec<u8>, No> {
+        let busy = |error: super::keys::KeyError| no(RefusalCode::Busy, error.to_string());
+        // once there is a volume, its host key stays; before, it is whatever the seed in memory says
+        let host_key = match (self.record.host_key, self.record.sale.ready_at) {
+            (Some(host_key), Some(_)) => host_key,
+            (Some(_), None) | (None, _) => self.keys.host_key().map_err(busy)?,
+        };
+        let seal_key = self.keys.new_grant(epoch).map_err(busy)?;
+        if self.record.host_key != Some(host_key) {
+            self.record.host_key = Some(host_key);
+            if let Err(error) = self.keep().await {
+                return Err(self.not_kept(&error));
+            }
+        }
+        let (boot, image_version) = (self.shared.boot, self.shared.image_version.clone());
+        self.sign(KeyGrant {
+            sale: self.record.id(),
+            epoch,
+            boot,
+            image_version,
+            seal_key,
+            host_key,
+        })
+    }
+
+    /// A new state: the screen, and at an end the receipt.
+    pub(super) async fn state_changed(&mut self) {
+        if self.record.sale.state.is_final() {
+            if let Some(receipt) = self.record.sale.receipt() {
+                match self.sign(receipt) {
+                    Ok(bytes) => self.record.receipt = Some(bytes),
+                    Err(refusal) => tracing::error!(words = refusal.words, "no receipt"),
+                }
+            }
+            if let Err(error) = self.keep().await {
+                let _ = self.not_kept(&error);
+            }
+            if let Some(receipt) = self.record.receipt.clone() {
+                answer(&mut self.waiting.receipt, &Ok(receipt));
+            }
+        } else {
+            self.record.receipt = None;
+        }
+        self.show();
+    }
+}

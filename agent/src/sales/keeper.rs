@@ -1,0 +1,377 @@
+//! The keeper of one sale: takes orders, steps the machine, keeps the record, has the effects done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use escrow::{Amount, LockView, RailError, Terms, Voucher};
+use market::envelope::{Signed, sign};
+use market::id::{SaleId, UserId};
+use market::message::{Amend, Amended, Message, RefusalCode, SaleState, SealedKey, Status, VoucherMessage};
+use market::sale::{Deal, Event, Now, Rejection, TornDown, Why, step};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::keys::{KeyError, Keys};
+use super::{Failed, Record, RecordError, Shared, boot_ms};
+
+/// The machine is told of time so often.
+const TICK: Duration = Duration::from_millis(500);
+/// Time in service is written at least so often; what a crash loses is the farmer's.
+const KEEP_SERVED_MS: u64 = 10_000;
+/// Orders that may wait.
+const MOST_ORDERS: usize = 64;
+/// Answers that may wait for one thing.
+const MOST_WAITING: usize = 32;
+
+/// A refusal: why, and in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct No {
+    /// Why.
+    pub code: RefusalCode,
+    /// In words.
+    pub words: String,
+}
+
+/// Where an answer goes: the bytes of a signed message, or a refusal.
+pub type Reply = oneshot::Sender<Result<Vec<u8>, No>>;
+
+/// What a keeper is asked to do.
+pub enum Order {
+    /// The user says that the money is locked: answered by a grant.
+    Funded(Reply),
+    /// The sealed unlock key: answered by a status.
+    Sealed(SealedKey, Reply),
+    /// How it stands.
+    Query([u8; 16], Reply),
+    /// Vouchers: answered by a status, once the rail has answered.
+    Vouchers(VoucherMessage, Reply),
+    /// The user or the farmer ends it: answered by the receipt.
+    End(Why, Reply),
+    /// Longer: answered by the node's signature over it.
+    Amend(Box<Signed<Amend>>, Reply),
+    /// Something that ran beside the keeper is done.
+    Done(Done),
+}
+
+/// What ran beside the keeper.
+#[derive(Debug)]
+pub enum Done {
+    /// The rail's answer to a look.
+    Looked(Result<LockView, RailError>),
+    /// The space is built or open again, or why not.
+    Built(Result<(), Failed>, u64),
+    /// Everything is undone, or as much as could be.
+    TornDown(TornDown),
+    /// What was half built is undone.
+    Undone,
+    /// The rail redeemed, or not.
+    Redeemed(Amount, Result<LockView, RailError>),
+    /// The rail gave back, or not.
+    GaveBack(Result<LockView, RailError>),
+}
+
+/// A handle to a sale's keeper.
+#[derive(Clone)]
+pub struct Keeper {
+    sale: SaleId,
+    user: UserId,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Keeper {
+    /// Starts the keeper of a sale. `restarted`: the sale comes out of the journal, and whether its space runs.
+    pub fn start(shared: Arc<Shared>, record: Record, restarted: Option<bool>) -> Keeper {
+        let (orders, queue) = mpsc::channel(MOST_ORDERS);
+        let sale = record.id();
+        let user = record.signed.message.body().user;
+        let keeper = Keeper {
+            sale,
+            user,
+            orders: orders.clone(),
+        };
+        shared.add_keeper(sale, keeper.clone());
+        let terms = record.signed.message.body().terms();
+        let task = Task {
+            shared,
+            record,
+            terms,
+            orders,
+            keys: Keys::default(),
+            rail_busy: false,
+            waiting: Waiting::default(),
+            kept_ms: boot_ms(),
+            began_ms: boot_ms(),
+        };
+        tokio::spawn(task.run(queue, restarted));
+        keeper
+    }
+
+    /// Which sale.
+    pub fn sale(&self) -> SaleId {
+        self.sale
+    }
+
+    /// Whose it is.
+    pub fn user(&self) -> UserId {
+        self.user
+    }
+
+    /// Gives an order and waits for its answer.
+    pub async fn ask(&self, order: impl FnOnce(Reply) -> Order) -> Result<Vec<u8>, No> {
+        let (reply, answer) = oneshot::channel();
+        let busy = || no(RefusalCode::Busy, "the node cannot answer now");
+        self.orders.try_send(order(reply)).map_err(|_| busy())?;
+        answer.await.map_err(|_| busy())?
+    }
+}
+
+pub(super) fn no(code: RefusalCode, words: impl Into<String>) -> No {
+    No {
+        code,
+        words: words.into(),
+    }
+}
+
+/// Who waits for what.
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub(super) grant: Vec<Reply>,
+    pub(super) voucher: Vec<Reply>,
+    pub(super) receipt: Vec<Reply>,
+}
+
+/// The keeper's own state.
+pub(super) struct Task {
+    pub(super) shared: Arc<Shared>,
+    pub(super) record: Record,
+    pub(super) terms: Terms,
+    pub(super) orders: mpsc::Sender<Order>,
+    pub(super) keys: Keys,
+    pub(super) rail_busy: bool,
+    pub(super) waiting: Waiting,
+    /// When the record was last written.
+    kept_ms: u64,
+    /// When the lock was seen: what "ready in" counts from.
+    pub(super) began_ms: u64,
+}
+
+impl Task {
+    async fn run(mut self, mut queue: mpsc::Receiver<Order>, restarted: Option<bool>) {
+        if let Some(space_runs) = restarted {
+            let _ = self.happen(Event::Restarted { space_runs }).await;
+        }
+        self.show();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                order = queue.recv() => match order {
+                    Some(order) => self.take(order).await,
+                    None => return,
+                },
+                _ = ticks.tick(), if !self.record.sale.state.is_final() => {
+                    let _ = self.happen(Event::Tick).await;
+                }
+            }
+        }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.shared.clock.now(self.record.sale.since)
+    }
+
+    /// One event: step, keep, act. The record is durable before anything is done.
+    pub(super) async fn happen(&mut self, event: Event) -> Result<(), No> {
+        let mut next = vec![event];
+        let mut outcome = Ok(());
+        while let Some(event) = next.pop() {
+            let stepped = step(&self.record.sale, event, self.now());
+            let (sale, effects) = match stepped {
+                Ok(stepped) => stepped,
+                Err(rejection) => {
+                    outcome = Err(no(rejection.code(), rejection.to_string()));
+                    continue;
+                }
+            };
+            let before = std::mem::replace(&mut self.record.sale, sale);
+            if self.is_worth_keeping(&before)
+                && let Err(error) = self.keep().await
+            {
+                self.record.sale = before;
+                return Err(self.not_kept(&error));
+            }
+            for effect in effects {
+                next.extend(self.perform(effect).await);
+            }
+            if self.record.sale.state != before.state {
+                self.state_changed().await;
+            }
+        }
+        outcome
+    }
+
+    /// All but the time in service is; that is, now and then.
+    fn is_worth_keeping(&self, before: &market::sale::Sale) -> bool {
+        let now = &self.record.sale;
+        let quiet = market::sale::Sale {
+            served_ms: now.served_ms,
+            last_boot_ms: now.last_boot_ms,
+            looked_boot_ms: now.looked_boot_ms,
+            ..before.clone()
+        };
+        quiet != *now || (*now != *before && boot_ms().saturating_sub(self.kept_ms) >= KEEP_SERVED_MS)
+    }
+
+    pub(super) async fn keep(&mut self) -> Result<(), RecordError> {
+        self.record.write(&self.shared.journal).await?;
+        self.kept_ms = boot_ms();
+        Ok(())
+    }
+
+    pub(super) fn not_kept(&self, error: &RecordError) -> No {
+        let why = super::chain(error);
+        self.shared.board.event(format!(
+            "{}: the journal does not take it: {why}",
+            self.record.spec.name
+        ));
+        no(RefusalCode::Busy, "the node's journal does not take it now")
+    }
+
+    async fn take(&mut self, order: Order) {
+        match order {
+            Order::Funded(reply) => self.funded(reply).await,
+            Order::Sealed(sealed, reply) => {
+                let answer = self.sealed(sealed).await;
+                let _ = reply.send(answer.and_then(|()| self.status([0; 16])));
+            }
+            Order::Query(nonce, reply) => {
+                let _ = reply.send(self.status(nonce));
+            }
+            Order::Vouchers(vouchers, reply) => self.vouchers(vouchers, reply).await,
+            Order::End(why, reply) => self.end(why, reply).await,
+            Order::Amend(amend, reply) => {
+                let _ = reply.send(self.amend(*amend).await);
+            }
+            Order::Done(done) => self.done(done).await,
+        }
+    }
+
+    async fn funded(&mut self, reply: Reply) {
+        if self.waiting.grant.len() >= MOST_WAITING {
+            let _ = reply.send(Err(no(RefusalCode::Busy, "asked too often")));
+            return;
+        }
+        self.waiting.grant.push(reply);
+        if let Err(refusal) = self.happen(Event::FundedHint).await {
+            answer(&mut self.waiting.grant, &Err(refusal));
+        }
+    }
+
+    async fn sealed(&mut self, sealed: SealedKey) -> Result<(), No> {
+        let newest = self.record.sale.epoch;
+        if sealed.epoch != newest {
+            let rejection = Rejection::Epoch {
+                got: sealed.epoch,
+                newest,
+            };
+            return Err(no(rejection.code(), rejection.to_string()));
+        }
+        self.keys.open(&sealed).map_err(|error| match error {
+            KeyError::NoGrant => no(RefusalCode::Epoch, error.to_string()),
+            KeyError::Random | KeyError::Seal(_) => no(RefusalCode::Key, error.to_string()),
+        })?;
+        self.happen(Event::KeyOpened { epoch: sealed.epoch }).await
+    }
+
+    async fn vouchers(&mut self, message: VoucherMessage, reply: Reply) {
+        let vouchers = match self.read_vouchers(&message) {
+            Ok(vouchers) => vouchers,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        if let Err(refusal) = self.happen(Event::Vouchers(vouchers)).await {
+            return drop(reply.send(Err(refusal)));
+        }
+        if self.rail_busy && self.waiting.voucher.len() < MOST_WAITING {
+            self.waiting.voucher.push(reply);
+        } else {
+            let _ = reply.send(self.status([0; 16]));
+        }
+    }
+
+    fn read_vouchers(&self, message: &VoucherMessage) -> Result<Vec<Voucher>, No> {
+        let bad = |why: String| no(RefusalCode::Voucher, why);
+        let read = |bytes: &Vec<u8>| {
+            let voucher = Voucher::from_bytes(bytes).map_err(|error| bad(error.to_string()))?;
+            self.shared
+                .rail
+                .check(&self.terms, &voucher)
+                .map_err(|error| bad(error.to_string()))?;
+            Ok(voucher)
+        };
+        message.vouchers.iter().map(read).collect()
+    }
+
+    async fn end(&mut self, why: Why, reply: Reply) {
+        if let Err(refusal) = self.happen(Event::End(why)).await {
+            return drop(reply.send(Err(refusal)));
+        }
+        match &self.record.receipt {
+            Some(receipt) if self.record.sale.state.is_final() => {
+                let _ = reply.send(Ok(receipt.clone()));
+            }
+            _ if self.waiting.receipt.len() < MOST_WAITING => self.waiting.receipt.push(reply),
+            _ => drop(reply.send(Err(no(RefusalCode::Busy, "asked too often")))),
+        }
+    }
+
+    async fn amend(&mut self, amend: Signed<Amend>) -> Result<Vec<u8>, No> {
+        let asked = &amend.message;
+        if asked.gives.is_some() {
+            return Err(no(
+                RefusalCode::NoCapacity,
+                "this node does not resize a space yet",
+            ));
+        }
+        let deal = Deal {
+            periods: asked.periods,
+            price: asked.price,
+            ..self.record.sale.deal.clone()
+        };
+        self.happen(Event::Amended(deal)).await?;
+        self.sign(Amended { amend })
+    }
+
+    pub(super) fn sign<M: Message>(&self, message: M) -> Result<Vec<u8>, No> {
+        let signed = sign(&self.shared.node_key, self.shared.grid_id, message);
+        signed
+            .map(|signed| signed.bytes)
+            .map_err(|error| no(RefusalCode::Busy, error.to_string()))
+    }
+
+    /// How it stands, signed.
+    pub(super) fn status(&self, nonce: [u8; 16]) -> Result<Vec<u8>, No> {
+        let sale = &self.record.sale;
+        let (words, now) = (sale.words(), self.now());
+        let reachable = matches!(sale.state, SaleState::Ready | SaleState::Active);
+        self.sign(Status {
+            sale: sale.deal.id,
+            nonce,
+            state: sale.state,
+            since: sale.since.into(),
+            why: (!words.is_empty()).then_some(words),
+            candidates: if reachable { self.candidates() } else { Vec::new() },
+            address: self.shared.grid.address().to_bytes(),
+            boot: self.shared.boot,
+            epoch: sale.epoch,
+            periods_paid: sale.periods_paid(),
+            paid: sale.lock.paid,
+            paid_until: sale.paid_until(now),
+            receipt: self.record.receipt.clone(),
+        })
+    }
+}
+
+/// Answers all who wait for the same thing.
+pub(super) fn answer(waiting: &mut Vec<Reply>, with: &Result<Vec<u8>, No>) {
+    waiting.drain(..).for_each(|reply| drop(reply.send(with.clone())));
+}

@@ -1,0 +1,157 @@
+//! A sale as the journal keeps it: written before anything is done about it, read at start.
+//!
+//! One row a sale: the Sale as both signed it, the machine's state as JSON, what is to be built as JSON, the public
+//! half of the host key, the number of grants. Beside it, in rooms of their own, the request and offer that the sale
+//! is about, and at the end the signed receipt.
+
+use ed25519_dalek::SigningKey;
+use market::envelope::{EnvelopeError, Signed, open};
+use market::id::{GridId, SaleId};
+use market::message::{self, CapacityRequest};
+use market::sale::Sale;
+use provision::journal::{Journal, JournalError, SaleRow};
+use provision::space::SpaceSpec;
+
+/// The journal's numbers of the public ports: a sale has its own until it is over.
+pub const PORTS: &str = "public-port";
+const REQUESTS: &str = "sale-request";
+const OFFERS: &str = "sale-offer";
+const RECEIPTS: &str = "sale-receipt";
+
+/// Why a sale was not kept or not found again.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The journal.
+    #[error("the journal")]
+    Journal(#[from] JournalError),
+    /// A row is not what this program wrote.
+    #[error("the journal's row of sale {} cannot be read", sale.short())]
+    Json {
+        /// Which.
+        sale: SaleId,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A signed message in it is not valid any more.
+    #[error("the journal's row of sale {} holds no valid message", sale.short())]
+    Message {
+        /// Which.
+        sale: SaleId,
+        /// Why.
+        #[source]
+        source: EnvelopeError,
+    },
+}
+
+/// Everything that outlives a restart.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// What both signed.
+    pub signed: Signed<message::Sale>,
+    /// The machine.
+    pub sale: Sale,
+    /// What is to be built.
+    pub spec: SpaceSpec,
+    /// The public half of the SSH host key, once there was one.
+    pub host_key: Option<[u8; 32]>,
+    /// The signed receipt, once there is one.
+    pub receipt: Option<Vec<u8>>,
+}
+
+impl Record {
+    /// The sale's id.
+    pub fn id(&self) -> SaleId {
+        self.sale.deal.id
+    }
+
+    fn row(&self) -> Result<SaleRow, RecordError> {
+        let sale = self.id();
+        let json = |source| RecordError::Json { sale, source };
+        Ok(SaleRow {
+            sale,
+            signed: self.signed.bytes.clone(),
+            state: serde_json::to_string(&self.sale).map_err(json)?,
+            spec: serde_json::to_string(&self.spec).map_err(json)?,
+            host_key: self.host_key,
+            epoch: self.sale.epoch,
+        })
+    }
+
+    /// Writes it; durable when this returns.
+    pub async fn write(&self, journal: &Journal) -> Result<(), RecordError> {
+        let (row, receipt) = (self.row()?, self.receipt.clone());
+        let written = journal.write(move |entry| {
+            entry.put_sale(&row)?;
+            receipt.map_or(Ok(()), |receipt| {
+                entry.put_row(RECEIPTS, row.sale.as_bytes(), &receipt)
+            })
+        });
+        Ok(written.await?)
+    }
+
+    /// Writes a new one, with the request and offer it is about.
+    pub async fn write_new(
+        &self,
+        journal: &Journal,
+        request: Vec<u8>,
+        offer: Vec<u8>,
+    ) -> Result<(), RecordError> {
+        let row = self.row()?;
+        let written = journal.write(move |entry| {
+            entry.put_sale(&row)?;
+            entry.put_row(REQUESTS, row.sale.as_bytes(), &request)?;
+            entry.put_row(OFFERS, row.sale.as_bytes(), &offer)
+        });
+        Ok(written.await?)
+    }
+
+    /// All that there are. A row that cannot be read is reported beside, and stops nothing else.
+    pub async fn read_all(
+        journal: &Journal,
+        grid: GridId,
+    ) -> Result<(Vec<Record>, Vec<RecordError>), RecordError> {
+        let rows = journal
+            .write(|entry| Ok((entry.sales()?, entry.rows(RECEIPTS)?)))
+            .await?;
+        let (sales, receipts) = rows;
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for row in sales {
+            let receipt = receipts
+                .iter()
+                .find(|(key, _)| key.as_slice() == row.sale.as_bytes());
+            match Record::from_row(row, receipt.map(|(_, bytes)| bytes.clone()), grid) {
+                Ok(record) => good.push(record),
+                Err(error) => bad.push(error),
+            }
+        }
+        Ok((good, bad))
+    }
+
+    fn from_row(row: SaleRow, receipt: Option<Vec<u8>>, grid: GridId) -> Result<Record, RecordError> {
+        let sale = row.sale;
+        let json = |source| RecordError::Json { sale, source };
+        let signed = open::<message::Sale>(&row.signed, Some(grid));
+        Ok(Record {
+            signed: signed.map_err(|source| RecordError::Message { sale, source })?,
+            sale: serde_json::from_str(&row.state).map_err(json)?,
+            spec: serde_json::from_str(&row.spec).map_err(json)?,
+            host_key: row.host_key,
+            receipt,
+        })
+    }
+}
+
+/// Who asked for this sale, as the journal has it; for the holds of an agreement after a restart.
+pub async fn request_of(journal: &Journal, sale: SaleId, grid: GridId) -> Option<Signed<CapacityRequest>> {
+    let bytes = journal
+        .write(move |entry| entry.row(REQUESTS, sale.as_bytes()))
+        .await
+        .ok()??;
+    open(&bytes, Some(grid)).ok()
+}
+
+/// The public half of a key that signs.
+pub fn public(key: &SigningKey) -> [u8; 32] {
+    key.verifying_key().to_bytes()
+}

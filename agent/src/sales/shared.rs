@@ -1,0 +1,163 @@
+//! What all keepers, the desk and the direct streams share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ed25519_dalek::SigningKey;
+use escrow::{Amount, Asset, LEDGER_DECIMALS, Rail};
+use grid::Grid;
+use market::book::Book;
+use market::id::{GridId, SaleId};
+use provision::journal::Journal;
+
+use super::{Keeper, RailClock, Spaces};
+use crate::console::Board;
+
+/// One node's shop.
+pub struct Shared {
+    /// The grid, joined with the node's key.
+    pub grid: Arc<Grid>,
+    /// Its id.
+    pub grid_id: GridId,
+    /// Signs for the node.
+    pub node_key: SigningKey,
+    /// Gives money back on the rail.
+    pub give_back_key: SigningKey,
+    /// The rail.
+    pub rail: Arc<dyn Rail>,
+    /// The money.
+    pub asset: Asset,
+    /// The rail's time.
+    pub clock: RailClock,
+    /// The journal.
+    pub journal: Journal,
+    /// The machine.
+    pub spaces: Arc<dyn Spaces>,
+    /// The consoles.
+    pub board: Board,
+    /// This boot.
+    pub boot: [u8; 16],
+    /// The image that runs.
+    pub image_version: String,
+    /// How the node is reached from the internet, as declared.
+    pub public_address: Option<String>,
+    book: Mutex<Book>,
+    keepers: Mutex<HashMap<SaleId, Keeper>>,
+    earned: Mutex<BTreeMap<SaleId, Amount>>,
+}
+
+/// The parts of a shop that are given.
+pub struct Given {
+    /// As in [`Shared`].
+    pub grid: Arc<Grid>,
+    /// As in [`Shared`].
+    pub grid_id: GridId,
+    /// As in [`Shared`].
+    pub node_key: SigningKey,
+    /// As in [`Shared`].
+    pub give_back_key: SigningKey,
+    /// As in [`Shared`].
+    pub rail: Arc<dyn Rail>,
+    /// As in [`Shared`].
+    pub asset: Asset,
+    /// As in [`Shared`].
+    pub journal: Journal,
+    /// As in [`Shared`].
+    pub spaces: Arc<dyn Spaces>,
+    /// As in [`Shared`].
+    pub board: Board,
+    /// As in [`Shared`].
+    pub boot: [u8; 16],
+    /// As in [`Shared`].
+    pub image_version: String,
+    /// As in [`Shared`].
+    pub public_address: Option<String>,
+}
+
+impl Shared {
+    /// A shop with this book and no keeper yet. The rail's clock is followed from here on.
+    pub fn new(given: Given, book: Book) -> Shared {
+        let clock = RailClock::follow(given.rail.clone());
+        let Given {
+            grid,
+            grid_id,
+            node_key,
+            give_back_key,
+            rail,
+            asset,
+            ..
+        } = given;
+        let Given {
+            journal,
+            spaces,
+            board,
+            boot,
+            image_version,
+            public_address,
+            ..
+        } = given;
+        Shared {
+            grid,
+            grid_id,
+            node_key,
+            give_back_key,
+            rail,
+            asset,
+            clock,
+            journal,
+            spaces,
+            board,
+            boot,
+            image_version,
+            public_address,
+            book: Mutex::new(book),
+            keepers: Mutex::default(),
+            earned: Mutex::default(),
+        }
+    }
+
+    /// The book. Held for one question at a time, never across an await.
+    pub fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keeper of a sale.
+    pub fn keeper(&self, sale: SaleId) -> Option<Keeper> {
+        self.keepers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&sale)
+            .cloned()
+    }
+
+    /// All keepers.
+    pub fn keepers(&self) -> Vec<Keeper> {
+        self.keepers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn add_keeper(&self, sale: SaleId, keeper: Keeper) {
+        self.keepers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(sale, keeper);
+    }
+
+    /// What a sale has paid in all; returns what all sales have paid.
+    pub(super) fn earned(&self, sale: SaleId, paid: Amount) -> Amount {
+        let mut earned = self.earned.lock().unwrap_or_else(PoisonError::into_inner);
+        earned.insert(sale, paid);
+        earned
+            .values()
+            .fold(Amount::ZERO, |sum, paid| sum.checked_add(*paid).unwrap_or(sum))
+    }
+
+    /// An amount as people read it.
+    pub fn decimal(&self, amount: Amount) -> String {
+        amount.to_decimal(self.rail.decimals(&self.asset).unwrap_or(LEDGER_DECIMALS))
+    }
+}

@@ -1,0 +1,93 @@
+//! What the farmer sees of a sale: one line a space, one line an event.
+
+use market::message::{Candidate, SaleState};
+use market::price;
+use market::quantity::Seconds;
+use market::sale::Say;
+
+use super::boot_ms;
+use super::keeper::Task;
+use crate::console;
+
+impl Task {
+    /// Ways into the space, the best first.
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
+        let straight = match (&self.shared.public_address, self.record.spec.public_port) {
+            (Some(host), Some(port)) => Some(Candidate::Tcp {
+                host: host.clone(),
+                port,
+            }),
+            _ => None,
+        };
+        straight.into_iter().chain([Candidate::Grid]).collect()
+    }
+
+    pub(super) fn say_sold(&self) {
+        let deal = &self.record.sale.deal;
+        let whole = Seconds(deal.period.0.saturating_mul(u64::from(deal.periods)));
+        let hour = price::per_hour(deal.price, deal.period).unwrap_or(deal.price);
+        let (name, hour) = (&self.record.spec.name, self.shared.decimal(hour));
+        self.shared
+            .board
+            .event(format!("sold {name}: {} at {hour} an hour", whole.human()));
+    }
+
+    pub(super) fn say(&self, say: Say) {
+        let name = &self.record.spec.name;
+        let text = match say {
+            Say::Ready => {
+                let took_ms = boot_ms().saturating_sub(self.began_ms);
+                format!("{name} ready in {}.{} s", took_ms / 1000, took_ms % 1000 / 100)
+            }
+            Say::Active => format!("{name} active"),
+            Say::Locked => format!("{name} locked: waits for its user's key"),
+            Say::Ended => format!("{name} ended: {}", self.record.sale.words()),
+        };
+        self.shared.board.event(text);
+    }
+
+    /// The lines of the screen that this sale touches.
+    pub(super) fn show(&self) {
+        let sale = &self.record.sale;
+        let spec = &self.record.spec;
+        let all = self.shared.earned(sale.deal.id, sale.lock.paid);
+        let earned = (!all.is_zero()).then(|| format!("{} in all", self.shared.decimal(all)));
+        let line = console::Space {
+            name: spec.name.clone(),
+            size: format!(
+                "{}  {}  {}",
+                spec.cpu.human(),
+                spec.memory.human(),
+                spec.disk.human()
+            ),
+            state: self.state_words(),
+        };
+        let gone =
+            sale.state.is_final() && sale.state != SaleState::Quarantined || sale.state == SaleState::Agreed;
+        self.shared.board.update(|status| {
+            status.earned = earned;
+            status.spaces.retain(|space| space.name != line.name);
+            if !gone {
+                status.spaces.push(line);
+                status.spaces.sort_by(|one, other| one.name.cmp(&other.name));
+            }
+        });
+    }
+
+    fn state_words(&self) -> String {
+        let sale = &self.record.sale;
+        match (sale.state, sale.paid_until(self.now())) {
+            (SaleState::Active, Some(until)) => {
+                let (seconds, day) = (until.0 / 1000, 86_400);
+                format!(
+                    "active, paid until {:02}:{:02} UTC",
+                    seconds % day / 3600,
+                    seconds % 3600 / 60
+                )
+            }
+            (SaleState::Locked, _) => "locked, waits for its user's key".to_owned(),
+            (SaleState::Quarantined, _) => "quarantined: see the events".to_owned(),
+            (state, _) => state.word().to_owned(),
+        }
+    }
+}

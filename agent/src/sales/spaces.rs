@@ -1,0 +1,107 @@
+//! What a sale needs of the machine: build, open again, end, connect.
+//!
+//! The one for this machine is the provisioner. The tests of the sales put another in its place, for what they look
+//! at is money and messages; the provisioner itself is tested on the real kernel, in the guest.
+
+use async_trait::async_trait;
+use market::id::SaleId;
+use market::sale::TornDown;
+use provision::space::{Access, BuildError, EndError, Provisioner, SpaceSpec};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A byte stream into a space.
+pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
+/// Why a space is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Failed {
+    /// All causes, in one line.
+    pub why: String,
+    /// Where something could not be undone: what.
+    pub quarantine: Option<String>,
+}
+
+/// What a sale needs of the machine.
+#[async_trait]
+pub trait Spaces: Send + Sync {
+    /// Builds a space; what fails is undone.
+    async fn build(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed>;
+    /// Opens a space again after a reboot; what fails is undone down to the volume.
+    async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed>;
+    /// Undoes everything, whatever state it is in. Repeating it is fine.
+    async fn end(&self, sale: SaleId) -> TornDown;
+    /// Whether the space's process lives.
+    fn runs(&self, sale: SaleId) -> bool;
+    /// Connects to a port inside.
+    async fn connect(&self, sale: SaleId, port: u16) -> Result<Box<dyn Bytes>, Failed>;
+}
+
+#[async_trait]
+impl Spaces for Provisioner {
+    async fn build(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed> {
+        Provisioner::build(self, spec, access)
+            .await
+            .map(drop)
+            .map_err(|error| failed(&error))
+    }
+
+    async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed> {
+        Provisioner::unlock(self, spec.sale, access)
+            .await
+            .map(drop)
+            .map_err(|error| failed(&error))
+    }
+
+    async fn end(&self, sale: SaleId) -> TornDown {
+        match Provisioner::end(self, sale).await {
+            Ok(_) => TornDown::CLEAN,
+            Err(error) => torn(&error),
+        }
+    }
+
+    fn runs(&self, sale: SaleId) -> bool {
+        self.space_pid(&sale).is_some()
+    }
+
+    async fn connect(&self, sale: SaleId, port: u16) -> Result<Box<dyn Bytes>, Failed> {
+        let stream = Provisioner::connect(self, &sale, port).await;
+        let stream = stream.map_err(|error| Failed {
+            why: chain(&error),
+            quarantine: None,
+        })?;
+        Ok(Box::new(stream))
+    }
+}
+
+fn failed(error: &BuildError) -> Failed {
+    let why = chain(error);
+    Failed {
+        quarantine: error.is_quarantined().then(|| why.clone()),
+        why,
+    }
+}
+
+fn torn(error: &EndError) -> TornDown {
+    TornDown {
+        key_slot: false,
+        volume: false,
+        quarantine: Some(chain(error)),
+    }
+}
+
+/// An error with all its causes, once, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text.chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .take(600)
+        .collect()
+}
