@@ -35,6 +35,7 @@ pub use disk::{Bus, Disk};
 pub use gpu::Gpu;
 pub use machine::{Firmware, FirmwareKind, Product, Tpm};
 pub use nic::Nic;
+pub use text::binary;
 use tree::Tree;
 
 /// Everything that is known about a machine. `None` means: the tree does not say.

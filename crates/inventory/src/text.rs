@@ -71,7 +71,7 @@ impl Inventory {
 
 /// A size in the binary unit that keeps it between 1 and 1023: `20 GiB`, `1.9 GiB`.
 #[must_use]
-pub(crate) fn binary(bytes: u64) -> String {
+pub fn binary(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
