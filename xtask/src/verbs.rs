@@ -16,6 +16,7 @@ use crate::{build, demo, stick_image, test, tester};
 pub fn demo(mut options: Options) -> Result<ExitCode> {
     let tree = Tree::here();
     let store = store(&tree, &mut options)?;
+    let build = !options.flag("no-build");
     let wanted = demo::Options {
         once: options.flag("once"),
         nodes: usize::try_from(options.number("nodes")?.unwrap_or(1))?,
@@ -27,7 +28,7 @@ pub fn demo(mut options: Options) -> Result<ExitCode> {
         dir: tree.artefact("demo"),
     };
     options.done()?;
-    let artefacts = built(&tree, &store)?;
+    let artefacts = built(&tree, &store, build)?;
     demo::run(&wanted, artefacts)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -36,6 +37,7 @@ pub fn demo(mut options: Options) -> Result<ExitCode> {
 pub fn qemu(mut options: Options) -> Result<ExitCode> {
     let tree = Tree::here();
     let store = store(&tree, &mut options)?;
+    let build = !options.flag("no-build");
     let wanted = tester::Options {
         fresh: options.flag("fresh"),
         nodes: usize::try_from(options.number("nodes")?.unwrap_or(1))?,
@@ -48,7 +50,7 @@ pub fn qemu(mut options: Options) -> Result<ExitCode> {
         dir: tree.artefact("qemu"),
     };
     options.done()?;
-    let artefacts = built(&tree, &store)?;
+    let artefacts = built(&tree, &store, build)?;
     tester::run(&wanted, artefacts)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -57,10 +59,11 @@ pub fn qemu(mut options: Options) -> Result<ExitCode> {
 pub fn test(mut options: Options) -> Result<ExitCode> {
     let tree = Tree::here();
     let store = store(&tree, &mut options)?;
+    let build = !options.flag("no-build");
     let wanted = test::options(options.rest())?;
     let makers = test::Makers {
         all: &|| {
-            let artefacts = built(&tree, &store)?;
+            let artefacts = built(&tree, &store, build)?;
             let guest_initramfs = tree.artefact("image/guest-tests.cpio");
             let program = build::program(&tree, "guest-tests")?;
             artefacts::assemble_initramfs(&tree, &store, &program, &[], &guest_initramfs)?;
@@ -108,8 +111,11 @@ fn from_tree(tree: &Tree, name: &str) -> Result<Command> {
     Ok(Command::new(build::program(tree, name)?))
 }
 
-fn built(tree: &Tree, store: &packages::Store) -> Result<Artefacts> {
-    artefacts::ensure_programs(tree, store)?;
+/// What runs, compiled anew unless `--no-build` takes what is there.
+fn built(tree: &Tree, store: &packages::Store, build: bool) -> Result<Artefacts> {
+    if build {
+        artefacts::ensure_programs(tree, store)?;
+    }
     let boot = artefacts::ensure_boot(tree, store)?;
     Ok(Artefacts {
         kernel: boot.vmlinux,
