@@ -65,7 +65,7 @@ fn last_capability() -> io::Result<u8> {
         // SAFETY: prctl with integers.
         let known = unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(number), 0, 0, 0) };
         if known < 0 {
-            return number.checked_sub(1).ok_or_else(|| io::Error::last_os_error());
+            return number.checked_sub(1).ok_or_else(io::Error::last_os_error);
         }
     }
     Ok(63)

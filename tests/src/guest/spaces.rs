@@ -6,27 +6,23 @@
 //! What runs inside writes its findings to `/root/found` and ends; the trial then reads the file
 //! through the unmapped volume, as provision would.
 
+mod bench;
+
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use host::command::{Program, Run};
 use host::isolate::{self, SpaceStart};
 use host::process::Pidfd;
 use host::{cgroup, mount, names, netns};
 use libtest_mimic::Trial;
-use nix::mount::MsFlags;
 
+use self::bench::{Bench, DIGEST, DISK, START, expect, value};
 use crate::trial;
-
-const DISK: &str = "/dev/vdc";
-const BASE: &str = "/dev/vdd2";
-const DIGEST: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
-const START: Duration = Duration::from_secs(60);
 
 /// The trials of this room.
 pub fn trials() -> Vec<Trial> {
@@ -39,145 +35,12 @@ pub fn trials() -> Vec<Trial> {
         trial("spaces::links_of_the_user_lead_nowhere", links),
         trial("spaces::a_second_start_finds_the_files", second_start),
         trial(
-            "host::a_start_that_fails_names_its_step_and_leaves_nothing",
+            "spaces::a_start_that_fails_names_its_step_and_leaves_nothing",
             refused,
         ),
         trial("spaces::sshd_answers_in_its_namespace", sshd),
         trial("spaces::the_first_of_two_spaces_ends_and_lets_go", first_of_two),
     ]
-}
-
-/// A volume, a namespace and a cgroup for one space; gone when dropped.
-struct Bench {
-    number: u32,
-    id: [u8; 32],
-}
-
-impl Bench {
-    /// Volume `number` (1 or 2) is made anew.
-    fn new(number: u32) -> Result<Self> {
-        let disk = host::block::Device::open(Path::new(DISK))?;
-        disk.add_partition(number, u64::from(number - 1) * (450 << 20) + (1 << 20), 400 << 20)?;
-        let mut id = [0u8; 32];
-        id[..2].copy_from_slice(&[0xe0, number as u8]);
-        let bench = Self { number, id };
-        bench.remove();
-        Run::new(Program::MkfsExt4)
-            .args(["-q", "-F"])
-            .path(&bench.device())
-            .run()?;
-        mount::ensure_mounted(&bench.device(), &bench.volume(), "ext4", MsFlags::MS_NODEV, "")?;
-        netns::create_owned(&names::space_netns(&id), bench.first_id())?;
-        fs::create_dir_all(bench.cgroup())?;
-        Ok(bench)
-    }
-
-    fn device(&self) -> PathBuf {
-        host::block::partition_path(Path::new(DISK), self.number)
-    }
-
-    fn volume(&self) -> PathBuf {
-        names::volume_mount(&self.id)
-    }
-
-    fn cgroup(&self) -> PathBuf {
-        names::cgroup(&self.id)
-    }
-
-    fn netns(&self) -> PathBuf {
-        names::netns_path(&names::space_netns(&self.id))
-    }
-
-    fn first_id(&self) -> u32 {
-        100_000 + 65_536 * self.number
-    }
-
-    fn space(&self, argv: &[&str]) -> SpaceStart {
-        SpaceStart {
-            base: BASE.into(),
-            base_digest: DIGEST.into(),
-            volume: self.volume(),
-            first_id: self.first_id(),
-            netns: self.netns(),
-            cgroup: self.cgroup(),
-            hostname: format!("space-{}", self.number),
-            argv: argv.iter().map(|s| (*s).to_owned()).collect(),
-            seccomp: None,
-        }
-    }
-
-    /// Starts `script` as the child of catatonit, waits for its end, and gives what it found.
-    fn run(&self, script: &str) -> Result<String> {
-        let script = format!("exec >/root/found 2>&1; {script}");
-        let pid = isolate::start(
-            &self.space(&["/usr/bin/catatonit", "--", "/bin/sh", "-c", &script]),
-            START,
-        )?;
-        // It may have ended by now: that its number is gone is then its end.
-        if let Ok(process) = Pidfd::open(pid)
-            && !process.wait_ended(Duration::from_secs(120))?
-        {
-            bail!(
-                "the script did not end; so far: {}",
-                self.found().unwrap_or_default()
-            );
-        }
-        cgroup::wait_empty(&self.cgroup(), Duration::from_secs(10))?;
-        self.found()
-    }
-
-    fn found(&self) -> Result<String> {
-        let path = self.volume().join("upper/root/found");
-        fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
-    }
-
-    /// Ends all of it, as `provision` does.
-    fn end(&self) -> Result<()> {
-        cgroup::ensure_absent(&self.cgroup(), Duration::from_secs(10))?;
-        netns::delete(&names::space_netns(&self.id))?;
-        mount::ensure_unmounted(&self.volume())?;
-        Ok(())
-    }
-
-    fn remove(&self) {
-        let _ = self.end();
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.remove();
-        let blank = || -> Result<()> {
-            let mut device = fs::OpenOptions::new().write(true).open(self.device())?;
-            device.write_all(&vec![0; 2 << 20])?;
-            device.sync_all()?;
-            drop(device);
-            let disk = host::block::Device::open(Path::new(DISK))?;
-            host::block::Device::open_writable(&self.device())?.discard(0, 400 << 20)?;
-            disk.forget_partition(self.number)?;
-            Ok(())
-        };
-        if let Err(error) = blank() {
-            println!("{DISK} is not blank again: {error:#}");
-        }
-    }
-}
-
-/// The value after `key=` in what a script wrote.
-fn value<'a>(found: &'a str, key: &str) -> Result<&'a str> {
-    found
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
-        .with_context(|| format!("no {key}= in:\n{found}"))
-}
-
-fn expect(found: &str, key: &str, wanted: &str) -> Result<()> {
-    let is = value(found, key)?;
-    ensure!(
-        is == wanted,
-        "{key} is {is:?}, wanted {wanted:?}; all of it:\n{found}"
-    );
-    Ok(())
 }
 
 fn partitions() -> Result<()> {
@@ -471,7 +334,7 @@ fn keys(bench: &Bench) -> Result<()> {
 }
 
 /// A key for this trial alone, made by ssh-keygen.
-const HOST_KEY: &str = include_str!("spaces_host_key");
+const HOST_KEY: &str = include_str!("spaces/host_key");
 
 fn banner(bench: &Bench) -> Result<String> {
     let end = Instant::now() + Duration::from_secs(60);
