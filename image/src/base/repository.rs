@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 use packages::Fetched;
 use packages::program::{command, text};
+use packages::store::sha256;
 use std::path::Path;
 
 /// Lays packages and index below `folder`.
@@ -22,6 +23,16 @@ pub fn make(fetched: &Fetched, folder: &Path) -> Result<()> {
             package.sha256
         ));
     }
-    std::fs::write(folder.join("Packages"), index)?;
+    let packages = folder.join("Packages");
+    std::fs::write(&packages, &index)?;
+    // Later versions of mmdebstrap take the essential packages from the suite of this name alone.
+    let suite = packages::apt::SUITE;
+    let release = format!(
+        "Origin: Steading\nSuite: {suite}\nCodename: {suite}\nArchitectures: amd64\nDate: Thu, 01 Jan 2026 00:00:00 UTC\n\
+         SHA256:\n {} {} Packages\n",
+        sha256(&packages)?,
+        index.len()
+    );
+    std::fs::write(folder.join("Release"), release)?;
     Ok(())
 }
