@@ -1,0 +1,167 @@
+//! The end of a sale: the node tears down and gives the rest back, or the client closes alone.
+
+use std::time::Duration;
+
+use escrow::lock::Windows;
+use escrow::{Amount, LockState, LockView, Rail, RailError, Refusal, Wallet};
+use market::envelope::Signed;
+use market::message::{Cancel, Receipt};
+
+use super::Walk;
+use crate::client::now_ms;
+use crate::exit::{Code, Failure, Outcome};
+use crate::show::steps::Steps;
+use crate::show::text::{moment, money};
+use crate::ssh;
+use crate::store::record::Step;
+
+/// How long a node may tear down.
+const TEAR_DOWN_WITHIN: Duration = Duration::from_secs(90);
+
+/// How a sale ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The lock as the ledger shows it.
+    pub view: LockView,
+    /// The node's signed receipt.
+    pub receipt: Option<Signed<Receipt>>,
+    /// When the rest returns, where the node did not give it back: unix milliseconds.
+    pub refund_from_ms: Option<u64>,
+}
+
+impl Ended {
+    /// What came back.
+    pub fn returned(&self) -> Amount {
+        match self.view.state {
+            LockState::Closed => self.view.funded.saturating_sub(self.view.paid),
+            LockState::None | LockState::Locked | LockState::Active => Amount::ZERO,
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// Ends the sale: asks the node first; if it is silent, closes the lock alone.
+    pub async fn end(&mut self, why: Option<String>, steps: &mut Steps) -> Outcome<Ended> {
+        self.reach(Step::Ending, "cancelled")?;
+        steps.begin("ending", "the node tears down");
+        let receipt = self.ask_receipt(why, steps).await?;
+        steps.begin("refund", "asking the ledger");
+        let view = self.settle(receipt.is_some()).await?;
+        let is_over = matches!(view.state, LockState::None | LockState::Closed);
+        let ended = Ended {
+            view,
+            receipt,
+            refund_from_ms: view.refund_from(Windows::from(&self.terms())).map(|time| time.0),
+        };
+        if is_over {
+            self.record.times.entry("refunded".to_owned()).or_insert(now_ms());
+            steps.done(
+                "refund",
+                format!(
+                    "{} came back · {} was paid",
+                    money(ended.returned()),
+                    money(view.paid)
+                ),
+            );
+        } else {
+            let from = ended.refund_from_ms.map(moment).unwrap_or_default();
+            steps.done("refund", format!("{} comes back from {from}", money(view.held())));
+        }
+        self.check_receipt(&ended, steps)?;
+        if is_over {
+            self.reach(Step::Ended, "ended")?;
+        } else {
+            self.keep()?;
+        }
+        ssh::write_files(&self.client.store, &self.client.seed)?;
+        Ok(ended)
+    }
+
+    async fn ask_receipt(
+        &mut self,
+        why: Option<String>,
+        steps: &mut Steps,
+    ) -> Outcome<Option<Signed<Receipt>>> {
+        if let Some(known) = self.files.message::<Receipt>("receipt")? {
+            return Ok(Some(known));
+        }
+        let why = why.map(|why| {
+            why.chars()
+                .filter(|letter| !letter.is_control())
+                .take(200)
+                .collect()
+        });
+        let cancel = Cancel {
+            sale: self.files.id,
+            why,
+        };
+        match self.talk.ask::<_, Receipt>(cancel, TEAR_DOWN_WITHIN).await {
+            Ok((_, receipt)) if receipt.message.sale == self.files.id => {
+                self.files.keep("receipt", &receipt.bytes)?;
+                let gone = match (
+                    receipt.message.key_slot_destroyed,
+                    receipt.message.volume_destroyed,
+                ) {
+                    (true, true) => "key slot and volume destroyed",
+                    (true, false) => "key slot destroyed, the volume is withheld",
+                    (false, _) => "the node could not destroy the key slot",
+                };
+                steps.done("ended", gone);
+                Ok(Some(receipt))
+            }
+            Ok(_) => {
+                steps.failed("ended", "the node's receipt is for another sale".to_owned());
+                Ok(None)
+            }
+            Err(error) => {
+                steps.failed("ended", format!("{error}: closing the lock without it"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// The rail's own word on the money; where the node did not give back, the payer closes, and
+    /// refunds once it may.
+    async fn settle(&self, node_ended: bool) -> Outcome<LockView> {
+        let terms = self.terms();
+        let of_rail = |error: RailError| Failure::of_rail("the money is not settled yet", &error);
+        let view = self.view().await?;
+        match view.state {
+            LockState::None | LockState::Closed => return Ok(view),
+            LockState::Locked | LockState::Active => {}
+        }
+        if node_ended {
+            tracing::warn!("the node ended the sale but did not give the rest back");
+        }
+        let view = self.wallet.close(&terms).await.map_err(of_rail)?;
+        match self.wallet.refund(&terms).await {
+            Ok(view) => Ok(view),
+            Err(RailError::Refused(Refusal::RefundFrom(_))) => Ok(view),
+            Err(error) => Err(of_rail(error)),
+        }
+    }
+
+    /// A receipt that says something else than the ledger is shown as what it is.
+    fn check_receipt(&mut self, ended: &Ended, steps: &mut Steps) -> Outcome {
+        let Some(receipt) = &ended.receipt else {
+            return Ok(());
+        };
+        self.record.times.entry("receipt".to_owned()).or_insert(now_ms());
+        self.keep()?;
+        if receipt.message.paid == ended.view.paid {
+            return Ok(());
+        }
+        steps.failed(
+            "receipt",
+            format!(
+                "says {} was paid, the ledger says {}",
+                money(receipt.message.paid),
+                money(ended.view.paid)
+            ),
+        );
+        Err(
+            Failure::new(Code::NodeRefuses, "the node's receipt and the ledger differ")
+                .next("the ledger is right; keep the receipt as evidence"),
+        )
+    }
+}

@@ -1,0 +1,281 @@
+//! The proof, and the money that it unlocks.
+
+use std::time::Duration;
+
+use escrow::{Rail, RailError, RailTime, Sure, Voucher, Wallet};
+use market::message::{Amend, Amended, Status, VoucherMessage};
+use market::quantity::Seconds;
+use tokio::time::Instant;
+
+use super::{ANSWER_WITHIN, Walk};
+use crate::client::now_ms;
+use crate::exit::{Code, Failure, Outcome};
+use crate::proof::{self, ProofError, Sold};
+use crate::show::steps::Steps;
+use crate::show::text::money;
+use crate::store::record::{Record, Step};
+use crate::store::write_whole;
+
+/// Between two tries of a login that the space is not ready for.
+const REPEAT: Duration = Duration::from_millis(700);
+/// How long the ledger may take to show a payment that the node has acknowledged.
+const PAID_WITHIN: Duration = Duration::from_secs(20);
+
+impl Walk<'_> {
+    /// Logs in with the pinned host key and checks from inside that it is what was sold. One check
+    /// that fails: nothing is signed, the money is asked back, exit 12.
+    pub async fn prove(&mut self, deadline: Instant, steps: &mut Steps) -> Outcome {
+        steps.begin("proven", "logging in");
+        let sold = Sold {
+            gives: *self.gives(),
+            base: self.body.base,
+        };
+        let failed = loop {
+            match proof::prove(self.client, &self.record.name, &sold).await {
+                Ok(inside) => {
+                    self.record.inside = Some(inside);
+                    self.proof_is_due = false;
+                    if self.record.step < Step::Active {
+                        self.reach(Step::Proven, "logged_in")?;
+                    } else {
+                        self.keep()?;
+                    }
+                    steps.done("proven", self.proven_words());
+                    return Ok(());
+                }
+                Err(ProofError::NotIn(why)) => {
+                    steps.doing(format!("logging in: {why}"));
+                    if Instant::now() + REPEAT >= deadline {
+                        return Err(self.still_going(&format!("no login yet: {why}")));
+                    }
+                    tokio::time::sleep(REPEAT).await;
+                }
+                Err(ProofError::Failed(check)) => break check,
+                Err(ProofError::Broken(failure)) => return Err(failure),
+            }
+        };
+        steps.failed("proven", format!("FAILED: {failed}"));
+        let node = self.body.node.short();
+        if self.record.step >= Step::Active {
+            // Ending it would destroy the user's files: that is for the user to say.
+            let name = &self.record.name;
+            return Err(Failure::new(
+                Code::ProofFailed,
+                format!("{name} is not what it was; nothing more was signed"),
+            )
+            .because(failed)
+            .next(format!(
+                "`steading unlock {name}` looks again, `steading cancel {name}` ends it"
+            )));
+        }
+        let back = self.end(Some(format!("proof failed: {failed}")), steps).await;
+        let mut failure = Failure::new(
+            Code::ProofFailed,
+            format!("the node {node} did not give what it sold; nothing was paid"),
+        )
+        .because(failed);
+        if let Err(error) = back {
+            failure = failure.because(error.what).next(format!(
+                "`steading cancel {}` asks for the money again",
+                self.record.name
+            ));
+        }
+        Err(failure)
+    }
+
+    fn proven_words(&self) -> String {
+        let Some(inside) = &self.record.inside else {
+            return String::new();
+        };
+        let gives = self.gives();
+        format!(
+            "root inside is {} outside · {} · {} · {}",
+            inside.outside_uid,
+            market::quantity::Bytes(inside.volume_bytes).human(),
+            gives.cpu.human(),
+            gives.memory.human()
+        )
+    }
+
+    /// Signs the vouchers that are due and hands them over; the first one makes the sale active.
+    pub async fn pay(&mut self, steps: &mut Steps) -> Outcome {
+        let is_first = self.record.step < Step::Active;
+        if is_first {
+            steps.begin("paid", "signing the first voucher");
+        }
+        if self.top_up().await? == 0 && !is_first {
+            return Ok(());
+        }
+        if is_first {
+            self.wait_until_paid().await?;
+            self.reach(Step::Active, "unlocked")?;
+            let (price, period) = (money(self.body.price), self.body.period);
+            steps.done(
+                "paid",
+                format!("{price} for the first {}", period_words(period.0)),
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether, by this machine's clock, vouchers are due: cheap, asks nobody.
+    pub fn is_due(&self) -> bool {
+        is_due(&self.record, self.body.period)
+    }
+
+    /// Signs what is due, keeps it, and hands it to the node. Returns how many were new.
+    pub async fn top_up(&mut self) -> Outcome<u32> {
+        let now = self
+            .wallet
+            .now()
+            .await
+            .map_err(|error| Failure::of_rail("the ledger does not say what time it is", &error))?;
+        let due = vouchers_due(&self.record, self.body.period, now);
+        let known = self.record.vouchers_signed;
+        if due <= known && self.record.active_since_ms.is_some() {
+            return Ok(0);
+        }
+        let since = self.record.active_since_ms.unwrap_or(now.0);
+        let mut vouchers = Vec::new();
+        // The newest known one goes along: it may have been lost on the way.
+        for number in known.max(1)..=due {
+            vouchers.push(self.voucher(number, since)?);
+        }
+        self.record.active_since_ms = Some(since);
+        self.record.vouchers_signed = due.max(known);
+        let json = serde_json::to_vec_pretty(&vouchers).map_err(anyhow::Error::from)?;
+        write_whole(&self.files.path("vouchers.json"), &json)?;
+        self.keep()?;
+        for part in vouchers.chunks(32) {
+            let message = VoucherMessage {
+                sale: self.files.id,
+                vouchers: part.iter().map(Voucher::to_bytes).collect(),
+            };
+            let answer = self.talk.ask::<_, Status>(message, ANSWER_WITHIN).await;
+            let (_, status) =
+                answer.map_err(|error| error.failure("the vouchers were signed, but not accepted"))?;
+            self.heard(&status.message);
+        }
+        self.keep()?;
+        Ok(due.saturating_sub(known))
+    }
+
+    /// Voucher n is n times the price, void until its period may begin.
+    fn voucher(&self, number: u32, since_ms: u64) -> Outcome<Voucher> {
+        let before = u64::from(number.saturating_sub(1));
+        let not_before = match before {
+            0 => RailTime(0),
+            _ => RailTime(since_ms).plus_ms(self.body.period.as_ms().saturating_mul(before)),
+        };
+        self.wallet
+            .voucher(&self.terms(), self.body.owed_after(number), not_before)
+            .map_err(|error| Failure::of_rail("the voucher cannot be signed", &error))
+    }
+
+    /// The ledger itself says that the first period is paid; the node's word is not enough.
+    async fn wait_until_paid(&self) -> Outcome {
+        let deadline = Instant::now() + PAID_WITHIN;
+        loop {
+            let view = self.wallet.view(&self.terms(), Sure::Final).await;
+            match &view {
+                Ok(view) if !view.paid.is_zero() => return Ok(()),
+                Ok(_) | Err(RailError::Unknown(_)) => {}
+                Err(error) => return Err(Failure::of_rail("the ledger does not show the payment", error)),
+            }
+            if Instant::now() + REPEAT >= deadline {
+                return Err(Failure::new(
+                    Code::StillGoing,
+                    "the first voucher is signed, but the node has not redeemed it yet",
+                )
+                .next(format!("`steading spaces` shows how {} stands", self.record.name)));
+            }
+            tokio::time::sleep(REPEAT).await;
+        }
+    }
+
+    /// Adds periods: both sign the change, then the lock is topped up.
+    pub async fn extend(&mut self, periods: u32, steps: &mut Steps) -> Outcome {
+        let all = self
+            .record
+            .periods
+            .checked_add(periods)
+            .ok_or_else(|| Failure::new(Code::Usage, "so many periods cannot be counted"))?;
+        steps.begin("extended", "signing");
+        let amend = Amend {
+            sale: self.files.id,
+            number: self.record.amendments + 1,
+            periods: all,
+            gives: None,
+            price: self.body.price,
+        };
+        let answer = self.talk.ask::<_, Amended>(amend, ANSWER_WITHIN).await;
+        let (own, amended) =
+            answer.map_err(|error| error.failure("the node does not extend the sale; nothing changed"))?;
+        if amended.message.amend.bytes != own.bytes {
+            return Err(Failure::new(
+                Code::NodeRefuses,
+                "the node signed another change than this one",
+            ));
+        }
+        self.record.amendments += 1;
+        self.record.periods = all;
+        self.files
+            .keep(&format!("amended-{}", self.record.amendments), &amended.bytes)?;
+        self.keep()?;
+        steps.done("extended", format!("{all} periods in all, signed by both"));
+        steps.begin("locked", "asking the ledger");
+        self.fund().await?;
+        steps.done("locked", format!("{} in all", money(self.total())));
+        self.pay(steps).await
+    }
+}
+
+/// How many vouchers should be signed by now: those of periods that are over, and `ahead` from the
+/// one that runs.
+fn vouchers_due(record: &Record, period: Seconds, now: RailTime) -> u32 {
+    let since = record.active_since_ms.unwrap_or(now.0);
+    let over = now.0.saturating_sub(since) / period.as_ms().max(1);
+    let due = over.saturating_add(u64::from(record.ahead.max(1)));
+    u32::try_from(due).unwrap_or(u32::MAX).min(record.periods)
+}
+
+/// Whether, by this machine's clock, a proven space's vouchers are due.
+pub fn is_due(record: &Record, period: Seconds) -> bool {
+    let now = RailTime(now_ms());
+    record.step == Step::Active && vouchers_due(record, period, now) > record.vouchers_signed
+}
+
+fn period_words(seconds: u64) -> String {
+    match seconds {
+        3600 => "hour".to_owned(),
+        86400 => "day".to_owned(),
+        60 => "minute".to_owned(),
+        other => market::quantity::Seconds(other).human(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vouchers_run_ahead_by_what_was_said_and_end_with_the_sale() {
+        let mut record = crate::store::record::tests::record("calm-otter");
+        (record.periods, record.ahead, record.active_since_ms) = (10, 3, Some(1_000_000));
+        let hour = Seconds(3600);
+        let at = |hours: u64, extra_ms: u64| RailTime(1_000_000 + hours * 3_600_000 + extra_ms);
+        for (now, due) in [
+            (at(0, 0), 3),
+            (at(0, 3_599_999), 3),
+            (at(1, 0), 4),
+            (at(5, 1), 8),
+            (at(50, 0), 10),
+        ] {
+            assert_eq!(vouchers_due(&record, hour, now), due, "{now:?}");
+        }
+        record.active_since_ms = None;
+        assert_eq!(vouchers_due(&record, hour, at(9, 0)), 3, "before the first one");
+        record.periods = 2;
+        assert_eq!(vouchers_due(&record, hour, at(9, 0)), 2);
+    }
+}

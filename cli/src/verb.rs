@@ -1,0 +1,84 @@
+//! The verbs, one file each. A verb reads flags, calls the client, and shows what came of it; none
+//! speaks to the network or the rail by itself.
+
+mod buy;
+mod cancel;
+mod connect;
+mod extend;
+mod grid;
+mod ledger;
+mod nodes;
+mod offers;
+mod request;
+mod spaces;
+mod ssh;
+mod unlock;
+mod verify;
+mod wallet;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::exit::Failure;
+use crate::settings::Settings;
+use crate::show::Screen;
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Your keys and your money: new, show, address, balance, backup, restore.
+    #[command(subcommand)]
+    Wallet(wallet::Verb),
+    /// Ask all nodes for capacity and show their offers.
+    Request(request::Arguments),
+    /// Show the last offers again.
+    Offers,
+    /// Take an offer: sign, lock the money, wait for the space, prove it, pay the first period.
+    Buy(buy::Arguments),
+    /// Your spaces and how they stand.
+    Spaces(spaces::Arguments),
+    /// Log in to a space, or run a command there.
+    Ssh(ssh::Arguments),
+    /// Carry bytes to a space's SSH server: what OpenSSH starts as ProxyCommand.
+    Connect(connect::Arguments),
+    /// Hand the unlock key over again (after a node's power cut), or go on with a purchase.
+    Unlock(unlock::Arguments),
+    /// Add time to a space.
+    Extend(extend::Arguments),
+    /// End a space: what was not used comes back, the node signs a receipt.
+    Cancel(cancel::Arguments),
+    /// Who is there: all nodes, what they offer or why not.
+    Nodes(nodes::Arguments),
+    /// Check a signed message and say who signed what.
+    Verify(verify::Arguments),
+    /// Run the escrow ledger, or issue play money as its operator.
+    #[command(subcommand)]
+    Ledger(ledger::Verb),
+    /// Run the bootstrap and relay that all meet through.
+    #[command(subcommand)]
+    Grid(grid::Verb),
+}
+
+impl Verb {
+    /// Does it.
+    pub async fn run(self, settings: Settings, screen: Screen) -> Result<ExitCode, Failure> {
+        match self {
+            Verb::Wallet(verb) => verb.run(settings, screen).await?,
+            Verb::Request(arguments) => request::run(arguments, settings, screen).await?,
+            Verb::Offers => offers::run(settings, screen)?,
+            Verb::Buy(arguments) => buy::run(arguments, settings, screen).await?,
+            Verb::Spaces(arguments) => spaces::run(arguments, settings, screen).await?,
+            Verb::Ssh(arguments) => return ssh::run(arguments, settings).await,
+            Verb::Connect(arguments) => connect::run(arguments, settings).await?,
+            Verb::Unlock(arguments) => unlock::run(arguments, settings, screen).await?,
+            Verb::Extend(arguments) => extend::run(arguments, settings, screen).await?,
+            Verb::Cancel(arguments) => return cancel::run(arguments, settings, screen).await,
+            Verb::Nodes(arguments) => nodes::run(arguments, settings, screen).await?,
+            Verb::Verify(arguments) => verify::run(arguments, screen)?,
+            Verb::Ledger(verb) => verb.run(settings, screen).await?,
+            Verb::Grid(verb) => verb.run(screen).await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

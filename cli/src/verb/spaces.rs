@@ -1,0 +1,186 @@
+//! `steading spaces`: what you have, and how it stands.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::client::selling::Walk;
+use crate::exit::Outcome;
+use crate::settings::Settings;
+use crate::show::Screen;
+use crate::show::steps::Steps;
+use crate::show::tables::{self, SpaceRow};
+use crate::show::text::moment;
+use crate::store::SaleFiles;
+use crate::store::record::{Record, Step};
+
+/// How long one node may take to say how a space stands.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+
+/// Flags of `spaces`.
+#[derive(Clone, Debug, Args)]
+pub struct Arguments {
+    /// Show those that are over, too.
+    #[arg(long)]
+    all: bool,
+    /// Show what was noted last, without asking the nodes.
+    #[arg(long)]
+    offline: bool,
+}
+
+/// One space, for table and JSON.
+struct Space {
+    files: SaleFiles,
+    record: Record,
+    offer: Option<market::envelope::Signed<market::message::Offer>>,
+    /// Why the node could not be asked.
+    silent: Option<String>,
+}
+
+/// Asks each node, and shows.
+pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Outcome {
+    let mut client = Client::open(settings)?;
+    let sales = client.store.sales()?;
+    let mut spaces = Vec::new();
+    let mut steps = Steps::new();
+    for (files, record) in sales {
+        if record.is_over() && !arguments.all {
+            continue;
+        }
+        let offer = files.message("offer")?;
+        let mut space = Space {
+            files,
+            record,
+            offer,
+            silent: None,
+        };
+        if !arguments.offline && space.record.step > Step::Agreeing && !space.record.is_over() {
+            steps.begin("asking", format!("how {} stands", space.record.name));
+            ask(&mut client, &mut space).await;
+        }
+        spaces.push(space);
+    }
+    steps.quiet();
+    drop(steps);
+    client.leave().await;
+    let json: Vec<Value> = spaces.iter().map(space_json).collect();
+    screen.result(&json!({"spaces": json}), &text(&spaces))
+}
+
+async fn ask(client: &mut Client, space: &mut Space) {
+    let walk = Walk::resume(client, space.files.clone(), space.record.clone()).await;
+    let mut walk = match walk {
+        Ok(walk) => walk,
+        Err(failure) => {
+            space.silent = Some(failure.what);
+            return;
+        }
+    };
+    match walk.status(ANSWER_WITHIN).await {
+        Ok(_) => {
+            // A later verb begins with what is known now; what is due is paid on the way.
+            if walk.is_due()
+                && walk.record.step == Step::Active
+                && let Err(failure) = walk.top_up().await
+            {
+                tracing::warn!(%failure, "vouchers were not topped up");
+            }
+            if let Err(failure) = walk.keep() {
+                tracing::warn!(%failure, "the record was not written");
+            }
+        }
+        Err(error) => space.silent = Some(error.to_string()),
+    }
+    space.record = walk.record;
+}
+
+fn state(space: &Space) -> String {
+    let words = space.record.state_words();
+    match (&space.silent, &space.record.heard) {
+        (None, _) => words,
+        (Some(_), _) => format!("{words} (node silent)"),
+    }
+}
+
+fn space_json(space: &Space) -> Value {
+    let (record, heard) = (&space.record, space.record.heard.as_ref());
+    let gives = space.offer.as_ref().map(|offer| offer.message.gives);
+    json!({
+        "name": record.name,
+        "sale": space.files.id,
+        "state": record.state_words(),
+        "silent": space.silent,
+        "why": heard.and_then(|heard| heard.why.clone()),
+        "proven": record.is_proven(),
+        "paid_until": heard.and_then(|heard| heard.paid_until_ms),
+        "paid": heard.map(|heard| heard.paid),
+        "periods": record.periods,
+        "periods_paid": heard.map(|heard| heard.periods_paid),
+        "node": space.offer.as_ref().map(|offer| market::id::NodeId(offer.signer)),
+        "cpu_milli": gives.map(|gives| gives.cpu.0),
+        "memory_bytes": gives.map(|gives| gives.memory.0),
+        "disk_bytes": gives.map(|gives| gives.disk.0),
+        "folder": space.files.folder,
+    })
+}
+
+fn text(spaces: &[Space]) -> String {
+    if spaces.is_empty() {
+        return "you have no spaces; `steading request` asks for offers".to_owned();
+    }
+    let rows: Vec<SpaceRow> = spaces
+        .iter()
+        .map(|space| {
+            let until = space.record.heard.as_ref().and_then(|heard| heard.paid_until_ms);
+            let gives = space.offer.as_ref().map(|offer| offer.message.gives);
+            SpaceRow {
+                name: space.record.name.clone(),
+                state: state(space),
+                paid_until: until.map_or("–".to_owned(), moment),
+                size: gives.map_or("–".to_owned(), |gives| {
+                    format!(
+                        "{} · {} · {}",
+                        gives.cpu.human(),
+                        gives.memory.human(),
+                        gives.disk.human()
+                    )
+                }),
+                node: space
+                    .offer
+                    .as_ref()
+                    .map_or_else(String::new, |offer| market::id::NodeId(offer.signer).to_string()),
+            }
+        })
+        .collect();
+    let mut text = tables::spaces(&rows);
+    for space in spaces {
+        let why = space.record.heard.as_ref().and_then(|heard| heard.why.as_ref());
+        if let Some(why) = why {
+            text.push_str(&format!(" {}: {why}\n", space.record.name));
+        }
+        if let Some(hint) = hint(&space.record) {
+            text.push_str(&format!(" {}: {hint}\n", space.record.name));
+        }
+    }
+    text
+}
+
+fn hint(record: &Record) -> Option<String> {
+    let name = &record.name;
+    let heard = record.heard.as_ref().map(|heard| heard.state.as_str());
+    match (record.step, heard) {
+        (Step::Ended, _) => None,
+        (_, Some("locked")) => Some(format!(
+            "the node was off; `steading unlock {name}` hands the key over again"
+        )),
+        (_, Some("ended" | "refunded" | "lapsed" | "quarantined")) | (Step::Ending, _) => {
+            Some(format!("`steading cancel {name}` settles the money"))
+        }
+        (Step::Active, _) => None,
+        (Step::Agreeing | Step::Agreed | Step::Funded | Step::Keyed | Step::Ready | Step::Proven, _) => Some(
+            format!("`steading ssh {name}` or `steading unlock {name}` goes on from here"),
+        ),
+    }
+}
