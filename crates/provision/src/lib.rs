@@ -17,6 +17,7 @@
 
 pub mod base;
 pub mod claim;
+pub mod close;
 pub mod files;
 pub mod journal;
 pub mod state;

@@ -108,7 +108,6 @@ pub struct Started {
 
 /// The node's state, mounted.
 pub struct State {
-    storage: Storage,
     node: NodeId,
     /// The leading group first.
     groups: Vec<String>,
@@ -246,7 +245,6 @@ impl State {
         let known: BTreeSet<String> = found.known.iter().chain(&groups).cloned().collect();
         identity::write_generation(&leader, generation + 1, &known)?;
         let state = Self {
-            storage: storage.clone(),
             node: identity.node(),
             groups,
             generation,
@@ -313,7 +311,7 @@ impl State {
         copied.into_iter().collect()
     }
 
-    /// Closes the journal and the state volumes, for halt.
+    /// Closes the journal and unmounts the state volumes. The groups stay active: spaces may run on.
     ///
     /// # Errors
     /// The first that could not be unmounted; the others are tried all the same.
@@ -321,11 +319,7 @@ impl State {
         if let Ok(journal) = self.journal {
             journal.close();
         }
-        let closed: Vec<_> = self
-            .groups
-            .iter()
-            .map(|group| volumes::close(&self.storage, group))
-            .collect();
+        let closed: Vec<_> = self.groups.iter().map(|group| volumes::unmount(group)).collect();
         closed.into_iter().collect()
     }
 }

@@ -101,6 +101,19 @@ pub fn extents_for(disk: u64) -> Option<u64> {
         .checked_next_multiple_of(EXTENT_BYTES)
 }
 
+/// The journal of a space's ext4: a thirty-second of it, 4 to 16 MiB.
+pub fn journal_bytes(disk: u64) -> u64 {
+    (disk / 32).clamp(4 << 20, 16 << 20)
+}
+
+/// What a space of `disk` bytes shows as the size of its file system, at least: an inode of 256
+/// bytes for each 16 KiB is 1.6 %, tables and bitmaps less than half of one; then the journal, and
+/// 8 MiB for the tables that let it grow.
+pub fn least_bytes(disk: u64) -> u64 {
+    disk.saturating_sub(disk / 50)
+        .saturating_sub(journal_bytes(disk) + (8 << 20))
+}
+
 /// Where the volume of a sale is mounted.
 pub fn mount_point(sale: &SaleId) -> PathBuf {
     names::volume_mount(sale.as_bytes())
@@ -162,13 +175,19 @@ async fn blocking<C: VolumeContext + ?Sized>(
 }
 
 /// Grows a space's volume to hold `disk` bytes, its mapping and its file system with it, while it
-/// is in use.
+/// is in use. The user's client sends the key once more for it.
 ///
 /// # Errors
 /// When any of the three cannot be grown; what was grown stays, and it can be repeated.
-pub async fn grow(storage: &Storage, sale: &SaleId, group: &str, disk: u64) -> Result<(), VolumeError> {
+pub async fn grow(
+    storage: &Storage,
+    sale: &SaleId,
+    group: &str,
+    disk: u64,
+    key: UnlockKey,
+) -> Result<(), VolumeError> {
     let place = make::Place::new(storage.clone(), *sale, group);
-    tokio::task::spawn_blocking(move || place.ensure_grown(disk))
+    tokio::task::spawn_blocking(move || place.ensure_grown(disk, &key))
         .await
         .map_err(|_| VolumeError::Cut)?
 }

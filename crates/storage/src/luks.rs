@@ -136,18 +136,14 @@ impl Luks {
         self.storage.run(move |_| is_open(&mapping))?
     }
 
-    /// Grows an open mapping to the size that its device has now.
+    /// Grows an open mapping to the size that its device has now. The volume key is in the kernel
+    /// and is not read back from there, so the unlock key is needed once more.
     ///
     /// # Errors
-    /// When libcryptsetup fails.
-    pub fn resize(&self, mapping: &str) -> Result<(), LuksError> {
-        let mapping = mapping.to_owned();
-        self.storage.run(move |_| {
-            let mut device = by_name(&mapping)?;
-            call("growing", &mapping, || {
-                device.context_handle().resize(&mapping, 0)
-            })
-        })?
+    /// As [`Luks::open`].
+    pub fn resize(&self, device: &Path, mapping: &str, key: &UnlockKey) -> Result<(), LuksError> {
+        let (device, mapping, key) = (device.to_owned(), mapping.to_owned(), key.another_handle());
+        self.storage.run(move |_| resize(&device, &mapping, &key))?
     }
 
     /// Closes a mapping, so that its volume key leaves the kernel. Absent already: done.
@@ -255,6 +251,22 @@ fn opens(path: &Path, key: &UnlockKey) -> Result<bool, LuksError> {
         Err(LuksError::WrongKey { .. }) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+fn resize(path: &Path, mapping: &str, key: &UnlockKey) -> Result<(), LuksError> {
+    let name = path.to_string_lossy();
+    check_mapping(mapping, path)?;
+    let mut device = load(path)?;
+    check_header(&mut device, &name)?;
+    // Puts the volume key into this thread's keyring, from where the kernel takes it again.
+    let flags = CryptActivate::KEYRING_KEY;
+    let unlocked = call_raw(|| {
+        device
+            .activate_handle()
+            .activate_by_passphrase(None, Some(0), key.bytes(), flags)
+    });
+    wrong_key(&name, unlocked)?;
+    call("growing", mapping, || device.context_handle().resize(mapping, 0))
 }
 
 fn is_open(mapping: &str) -> Result<bool, LuksError> {

@@ -163,7 +163,7 @@ impl Lvm {
     /// When LVM fails, there is too little room, or the volume exists.
     pub fn lv_create(&self, group: &str, name: &str, bytes: u64, tags: &[&str]) -> Result<(), LvmError> {
         let mut line = words::fixed(&["lvcreate", "--yes", "--type", "linear", "-Wn", "-Zn", "-L"]);
-        line.push(Word::bytes(bytes));
+        line.push(Word::bytes(bytes)?);
         words::add_tags(&mut line, tags)?;
         line.extend(words::fixed(&["-n"]));
         line.push(Word::name("logical volume", name)?);
@@ -177,7 +177,7 @@ impl Lvm {
     /// When LVM fails, there is too little room, or it already has that size or a larger one.
     pub fn lv_extend(&self, group: &str, name: &str, bytes: u64) -> Result<(), LvmError> {
         let mut line = words::fixed(&["lvextend", "--yes", "-L"]);
-        line.push(Word::bytes(bytes));
+        line.push(Word::bytes(bytes)?);
         line.push(Word::volume(group, name)?);
         self.run(line).map(drop)
     }

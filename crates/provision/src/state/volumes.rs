@@ -74,7 +74,7 @@ pub(super) fn find(storage: &Storage) -> Result<Found, StateError> {
             continue;
         }
         if !alone {
-            mount_of(&group).and_then(|()| mount_volume(&group))?;
+            unmount(&group).and_then(|()| mount_volume(&group))?;
         }
         found.generations.push((group.clone(), disk.generation));
         let leads = found
@@ -186,7 +186,7 @@ fn mounted(group: &str, flags: MsFlags, data: &str) -> Result<(), StateError> {
 }
 
 /// Unmounts the state of a group.
-fn mount_of(group: &str) -> Result<(), StateError> {
+pub(super) fn unmount(group: &str) -> Result<(), StateError> {
     mount::ensure_unmounted(&names::state_mount(group)).map_err(|source| StateError::Mount {
         group: group.to_owned(),
         source,
@@ -195,7 +195,7 @@ fn mount_of(group: &str) -> Result<(), StateError> {
 
 /// Unmounts the state of a group and deactivates the group.
 pub(super) fn close(storage: &Storage, group: &str) -> Result<(), StateError> {
-    mount_of(group)?;
+    unmount(group)?;
     Ok(storage.lvm().vg_activate(group, false)?)
 }
 

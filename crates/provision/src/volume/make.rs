@@ -11,7 +11,7 @@ use storage::luks::UnlockKey;
 use storage::lvm::LogicalVolume;
 use storage::probe::{Content, probe};
 
-use super::{VolumeError, extents_for};
+use super::{VolumeError, extents_for, journal_bytes};
 
 /// Where the volume of one sale lies.
 pub(super) struct Place {
@@ -103,7 +103,7 @@ impl Place {
         }
         let mapping = luks.open(&device, &self.mapping(), key)?;
         if !self.has_our_file_system(&mapping)? {
-            self.make_file_system(&mapping)?;
+            self.make_file_system(&mapping, disk)?;
         }
         Ok(())
     }
@@ -131,9 +131,11 @@ impl Place {
     }
 
     /// ext4, lazy: inode tables and journal are zeroed by the kernel later. No blocks are kept for
-    /// root (`-m 0`): all of it was sold. No discard: it would not pass the encryption.
-    fn make_file_system(&self, mapping: &std::path::Path) -> Result<(), VolumeError> {
+    /// root (`-m 0`): all of it was sold. The journal's size is ours to choose, so that what a volume loses
+    /// to it can be told ([`least_bytes`](super::least_bytes)). No discard: it would not pass the encryption.
+    fn make_file_system(&self, mapping: &std::path::Path, disk: u64) -> Result<(), VolumeError> {
         let uuid = self.uuid();
+        let journal = format!("size={}", journal_bytes(disk) >> 20);
         let arguments = [
             "-q",
             "-F",
@@ -143,6 +145,8 @@ impl Place {
             "256",
             "-m",
             "0",
+            "-J",
+            &journal,
             "-U",
             &uuid,
             "-E",
@@ -194,7 +198,7 @@ impl Place {
     }
 
     /// Grows LV, mapping and file system, each where it is smaller.
-    pub(super) fn ensure_grown(&self, disk: u64) -> Result<(), VolumeError> {
+    pub(super) fn ensure_grown(&self, disk: u64, key: &UnlockKey) -> Result<(), VolumeError> {
         let volume = self.find_active()?;
         let volume = volume.ok_or_else(|| VolumeError::Absent {
             sale: self.sale,
@@ -204,7 +208,7 @@ impl Place {
         if volume.size_bytes < bytes {
             self.storage.lvm().lv_extend(&self.group, &self.name(), bytes)?;
         }
-        self.storage.luks().resize(&self.mapping())?;
+        self.storage.luks().resize(&self.device(), &self.mapping(), key)?;
         Run::new(Program::Resize2fs)
             .path(&names::mapping_device(&self.mapping()))
             .run()?;

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::LvmError;
+use super::{EXTENT_BYTES, LvmError};
 
 /// The longest name that LVM takes.
 const MAX_NAME: usize = 127;
@@ -51,9 +51,12 @@ impl Word {
         }
     }
 
-    /// A size in bytes.
-    pub(super) fn bytes(bytes: u64) -> Self {
-        Self(format!("{bytes}b"))
+    /// A size in bytes, rounded up to whole extents: LVM takes none that is not in whole sectors.
+    pub(super) fn bytes(bytes: u64) -> Result<Self, LvmError> {
+        let whole = bytes.checked_next_multiple_of(EXTENT_BYTES);
+        whole
+            .map(|bytes| Self(format!("{bytes}b")))
+            .ok_or_else(|| wrong("size", &bytes.to_string()))
     }
 
     fn tag(tag: &str) -> Result<Self, LvmError> {
@@ -127,9 +130,10 @@ mod tests {
     #[test]
     fn a_line_is_its_words() {
         let mut words = fixed(&["lvcreate", "-L"]);
-        words.push(Word::bytes(4096));
+        words.push(Word::bytes(4096).unwrap());
+        assert!(Word::bytes(u64::MAX).is_err());
         add_tags(&mut words, &["sale-ab"]).unwrap();
         words.push(Word::volume("g", "v").unwrap());
-        assert_eq!(line(&words), "lvcreate -L 4096b --addtag sale-ab g/v");
+        assert_eq!(line(&words), "lvcreate -L 4194304b --addtag sale-ab g/v");
     }
 }
