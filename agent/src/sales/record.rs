@@ -4,7 +4,6 @@
 //! half of the host key, the number of grants. Beside it, in rooms of their own, the request and offer that the sale
 //! is about, and at the end the signed receipt.
 
-use ed25519_dalek::SigningKey;
 use market::envelope::{EnvelopeError, Signed, open};
 use market::id::{GridId, SaleId};
 use market::message::{self, CapacityRequest};
@@ -149,9 +148,4 @@ pub async fn request_of(journal: &Journal, sale: SaleId, grid: GridId) -> Option
         .await
         .ok()??;
     open(&bytes, Some(grid)).ok()
-}
-
-/// The public half of a key that signs.
-pub fn public(key: &SigningKey) -> [u8; 32] {
-    key.verifying_key().to_bytes()
 }

@@ -1,0 +1,97 @@
+//! The golden bytes: they freeze every encoding. `STEADING_WRITE_GOLDEN=1` writes them anew; then the change is
+//! incompatible, and the version in the content type must rise.
+
+mod samples;
+
+use std::path::PathBuf;
+
+use market::envelope::{inspect, open};
+use market::message::{CapacityRequest, Kind};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden")
+}
+
+fn file(kind: Kind) -> PathBuf {
+    folder().join(format!("{}.cbor", kind.name()))
+}
+
+fn stored(kind: Kind) -> Vec<u8> {
+    std::fs::read(file(kind)).unwrap()
+}
+
+#[test]
+fn every_kind_is_written_as_the_golden_bytes() {
+    let rewrite = std::env::var_os("STEADING_WRITE_GOLDEN").is_some();
+    let samples = samples::all();
+    assert_eq!(
+        samples.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
+        Kind::ALL
+    );
+    for (kind, bytes) in samples {
+        if rewrite {
+            std::fs::write(file(kind), &bytes).unwrap();
+        }
+        assert_eq!(stored(kind), bytes, "{}", kind.name());
+    }
+}
+
+#[test]
+fn every_golden_file_verifies_with_nothing_but_itself() {
+    for kind in Kind::ALL {
+        let inspection = inspect(&stored(kind)).unwrap();
+        assert_eq!(
+            (inspection.kind, inspection.version, inspection.grid),
+            (kind, 1, samples::grid())
+        );
+    }
+}
+
+#[test]
+fn the_keys_are_the_ones_that_the_folder_names() {
+    let text = std::fs::read_to_string(folder().join("keys.txt")).unwrap();
+    for (name, seed) in samples::SEEDS {
+        let line = format!("{name:<10} {}", data_encoding::HEXLOWER.encode(&[seed; 32]));
+        assert!(text.lines().any(|found| found == line), "keys.txt lacks: {line}");
+    }
+}
+
+#[test]
+fn any_one_bit_changed_is_refused() {
+    for kind in Kind::ALL {
+        let mut bytes = stored(kind);
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(
+                inspect(&bytes).is_err(),
+                "{}: bit {bit} was changed and it verifies",
+                kind.name()
+            );
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert!(inspect(&bytes).is_ok(), "{} is whole again", kind.name());
+    }
+}
+
+#[test]
+fn cut_or_lengthened_is_refused() {
+    for kind in Kind::ALL {
+        let bytes = stored(kind);
+        for end in 0..bytes.len() {
+            assert!(inspect(&bytes[..end]).is_err());
+        }
+        assert!(inspect(&[&bytes[..], &[0]].concat()).is_err());
+    }
+}
+
+#[test]
+fn another_grid_or_kind_is_refused_by_name() {
+    let other = market::id::GridId([0xaa; 32]);
+    let error = open::<CapacityRequest>(&stored(Kind::Request), Some(other)).unwrap_err();
+    assert!(error.to_string().contains(&other.short()), "{error}");
+    let error = open::<CapacityRequest>(&stored(Kind::Offer), None).unwrap_err();
+    assert!(
+        error.to_string().contains("\"offer\" where a \"request\""),
+        "{error}"
+    );
+}
