@@ -62,7 +62,7 @@ Examples:
 Exit codes: 0 done, 2 usage, 12 failed proof; docs/exit-codes.md has the table.";
 
 fn main() -> ExitCode {
-    let log = std::env::var("STEADING_LOG").unwrap_or_else(|_| "error".to_owned());
+    let log = std::env::var("STEADING_LOG").unwrap_or_else(|_| "off".to_owned());
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(log))
         .with_writer(std::io::stderr)

@@ -28,6 +28,15 @@ impl Screen {
         }
     }
 
+    /// The same, and with `--json` the text goes to standard error too: what a person watches
+    /// while a program reads.
+    pub fn result_and_told(self, json: &serde_json::Value, text: &str) -> Outcome {
+        if self.json {
+            eprintln!("{}", text.trim_end());
+        }
+        self.result(json, text)
+    }
+
     fn print(self, text: &str) -> Outcome {
         use std::io::Write;
         let mut out = std::io::stdout().lock();

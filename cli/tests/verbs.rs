@@ -1,5 +1,6 @@
 //! The binary as a person runs it: exit codes, JSON, wallets, the ledger's and the grid's verbs.
 //! No node is needed here; whole sales are told in the scenarios.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops loudly
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;

@@ -13,18 +13,19 @@ pub mod starting;
 
 use std::time::Duration;
 
-use escrow::{LockView, Rail, Sure, Terms};
+use escrow::{Amount, LockState, LockView, Rail, Sure, Terms};
 use grid::{EndpointAddress, GridTicket};
 use ledger::{LedgerWallet, RailAddress};
-use market::envelope::Signed;
+use market::envelope::{self, Signed};
 use market::id::{GridId, NodeId};
-use market::message::{Gives, Offer, Sale, SaleBody, SaleState, Status, StatusQuery};
+use market::message::{Gives, Offer, Receipt, Sale, SaleBody, Status, StatusQuery};
 use market::quantity::UnixMillis;
 
 use super::talk::{Talk, TalkError};
 use super::{Client, now_ms, random};
 use crate::exit::{Code, Failure, Outcome};
 use crate::show::steps::Steps;
+use crate::show::text::money;
 use crate::store::SaleFiles;
 use crate::store::record::{Heard, Record, Step};
 
@@ -198,18 +199,47 @@ impl<'c> Walk<'c> {
     }
 
     /// A node that says the sale is over: what that means for the money is looked up, not believed.
-    fn over(&self, state: SaleState, why: Option<&str>) -> Failure {
-        let name = &self.record.name;
+    async fn over(&mut self, status: &Status) -> Failure {
+        let name = self.record.name.clone();
         let mut failure = Failure::new(
             Code::NodeRefuses,
-            format!("the node ended the sale of {name} ({state})"),
+            format!("the node ended the sale of {name} ({})", status.state),
         );
-        if let Some(why) = why {
+        if let Some(why) = &status.why {
             failure = failure.because(why);
         }
-        failure.next(format!(
-            "`steading cancel {name}` settles the money and keeps the receipt"
-        ))
+        let settled = self.is_settled(status).await;
+        match settled {
+            Ok(Some(back)) => failure
+                .because(format!("{} is back in your wallet", money(back)))
+                .next(format!(
+                    "nothing is left to do; `steading request` finds another node for {name}"
+                )),
+            Ok(None) | Err(_) => failure.next(format!(
+                "`steading cancel {name}` settles the money and keeps the receipt"
+            )),
+        }
+    }
+
+    /// Whether the rail says that nothing is held any more; then the sale is over here too. What
+    /// came back.
+    async fn is_settled(&mut self, status: &Status) -> Outcome<Option<Amount>> {
+        if let Some(bytes) = &status.receipt
+            && let Ok(receipt) = envelope::open::<Receipt>(bytes, Some(self.body.grid))
+            && receipt.signer == self.body.node.0
+            && receipt.message.sale == self.files.id
+        {
+            self.files.keep("receipt", bytes)?;
+        }
+        let view = self.view().await?;
+        let back = match view.state {
+            LockState::None => Amount::ZERO,
+            LockState::Closed => view.funded.saturating_sub(view.paid),
+            LockState::Locked | LockState::Active => return Ok(None),
+        };
+        self.reach(Step::Ended, "ended")?;
+        crate::ssh::write_files(&self.client.store, &self.client.seed)?;
+        Ok(Some(back))
     }
 
     /// Goes on as far as a space that can be used: whatever is missing is done.

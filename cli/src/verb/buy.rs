@@ -129,7 +129,7 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Ou
     let bought = buy(&mut client, &arguments, choice, screen).await;
     client.leave().await;
     let (json, text) = bought?;
-    screen.result(&json, &text)
+    screen.result_and_told(&json, &text)
 }
 
 async fn buy(

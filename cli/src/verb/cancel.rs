@@ -36,7 +36,7 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Re
     let done = cancel(&mut client, arguments).await;
     client.leave().await;
     let (json, text, is_over) = done?;
-    screen.result(&json, &text)?;
+    screen.result_and_told(&json, &text)?;
     Ok(if is_over {
         ExitCode::SUCCESS
     } else {

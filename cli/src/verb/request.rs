@@ -178,7 +178,7 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Ou
         return Err(no_offers(&answers, &wanted, screen));
     }
     client.store.keep_asked(&answers.asked)?;
-    screen.result(&answers_json(&answers), &answers_text(&answers))
+    screen.result_and_told(&answers_json(&answers), &answers_text(&answers))
 }
 
 /// Nobody offers: why, grouped, and what to try.

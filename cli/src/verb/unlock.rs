@@ -39,7 +39,7 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Ou
     let done = unlock(&mut client, files, record, timeout).await;
     client.leave().await;
     let (json, text) = done?;
-    screen.result(&json, &text)
+    screen.result_and_told(&json, &text)
 }
 
 async fn unlock(

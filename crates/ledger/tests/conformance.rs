@@ -1,5 +1,6 @@
 //! The ledger passes the suite of every rail, over real HTTP, and again with the ledger stopped
 //! and started before every single act.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops loudly
 
 mod setting;
 

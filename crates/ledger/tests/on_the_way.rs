@@ -1,4 +1,5 @@
 //! A box between client and ledger that changes or repeats answers is noticed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops loudly
 
 mod setting;
 

@@ -1,4 +1,5 @@
 //! The whole life of locks over real HTTP, the ledger stopped and started in between.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops loudly
 
 mod setting;
 

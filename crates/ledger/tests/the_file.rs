@@ -1,4 +1,5 @@
 //! The file: append-only, audited at every start, one process at a time, kills included.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops loudly
 
 mod setting;
 

@@ -298,7 +298,7 @@ impl<'c> Walk<'c> {
                     | SaleState::Lapsed
                     | SaleState::Refunded => {
                         self.keep()?;
-                        return Err(self.over(status.state, status.why.as_deref()));
+                        return Err(self.over(&status).await);
                     }
                 },
                 Err(error @ TalkError::Refused(..)) => match error.refusal().map(|refusal| refusal.code) {
