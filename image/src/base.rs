@@ -1,7 +1,8 @@
 //! The base: a small Debian on which every space stands, read-only, as one erofs file.
 //!
 //! mmdebstrap installs the pinned packages out of a folder made for it, as root or in a user namespace; owners come
-//! from its archive, never from the builder. mkfs.erofs is itself a pinned package, so any builder makes the same file.
+//! from its archive, never from the builder. mkfs.erofs is itself a pinned package. The same builder makes the same bytes
+//! each time; releases of mmdebstrap and apt differ in the order of a few lines that they write.
 //!
 //! Invariant: a base is named by its content; one that was made from the same packages and files is not made again.
 

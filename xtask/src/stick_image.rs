@@ -29,6 +29,9 @@ pub fn verb(mut options: Options) -> Result<ExitCode> {
         artefacts::ensure_programs(&tree, &store)?;
     }
     make(&tree, &store, &text, &out)?;
+    if !store.is_as_locked() {
+        say("not the locked image: the archive no longer had all pinned packages");
+    }
     let bytes = out.metadata()?.len();
     say(&format!(
         "{}: {:.0} MB; write it to a stick with: cp {0} /dev/sdX",

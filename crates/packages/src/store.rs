@@ -156,6 +156,11 @@ impl Store {
         Ok(self.on_disk(now, false))
     }
 
+    /// Whether nothing of this lock file had to be replaced so far.
+    pub fn is_as_locked(&self) -> bool {
+        self.options.locked || self.replaced().is_none()
+    }
+
     /// Where it is kept what was replaced, for this very lock file.
     fn replaced_path(&self) -> Result<PathBuf> {
         let of = sha256(&self.lock_path)?;
