@@ -7,7 +7,11 @@
 //!
 //! Trials share one boot, so each leaves the machine as it found it, or says so in its name.
 
+mod disks;
+mod limits;
 mod machine;
+mod network;
+mod provisioner;
 mod spaces;
 mod storage;
 
@@ -26,13 +30,25 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("close") {
         return ExitCode::SUCCESS;
     }
+    if let Some(code) = limits::child() {
+        return code;
+    }
     println!("guest tests: started");
     // Trials speak of disks: init loads their modules beside us.
     if let Err(error) = host::module::wait_for_hardware(Duration::from_secs(60)) {
         println!("guest tests: the hardware is not ready: {error}");
     }
     let arguments = Arguments { filter: filter(), test_threads: Some(1), ..Arguments::default() };
-    let trials = [machine::trials(), spaces::trials(), storage::trials()].into_iter().flatten().collect();
+    let rooms = [
+        machine::trials(),
+        limits::trials(),
+        network::trials(),
+        spaces::trials(),
+        storage::trials(),
+        disks::trials(),
+        provisioner::trials(),
+    ];
+    let trials = rooms.into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     println!("guest tests: {} passed, {} failed", conclusion.num_passed, conclusion.num_failed);
     if let Err(error) = host::power::request_power_off() {

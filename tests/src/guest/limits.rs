@@ -1,0 +1,235 @@
+//! Each limit of a space, proven by exceeding it.
+//!
+//! Whoever exceeds it is this program itself, started anew as a child that waits until it has been put into the cgroup.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use host::names;
+use libtest_mimic::Trial;
+use market::quantity::{Bytes, MilliCpus};
+use provision::limits::{self, Device, Limits};
+
+use crate::trial;
+
+const FIRST_ID: u32 = 1_000_000;
+const MIB: u64 = 1 << 20;
+
+/// The trials of this room.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("limits::they_read_back_and_are_delegated", read_back),
+        trial("limits::memory_beyond_the_limit_is_death", memory),
+        trial("limits::processes_beyond_the_limit_are_refused", processes),
+        trial("limits::cpu_beyond_the_limit_is_waited_for", cpu),
+        trial("limits::an_end_leaves_nothing_of_a_tree", tree),
+    ]
+}
+
+/// What this program does as a child: `agent exceed memory|pids|cpu`. `None`: it is no such child.
+pub fn child() -> Option<ExitCode> {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() != Some("exceed") {
+        return None;
+    }
+    // Until the parent has put us into the cgroup.
+    std::io::stdin().read_exact(&mut [0]).ok()?;
+    match words.next().as_deref() {
+        Some("memory") => {
+            let mut held: Vec<Vec<u8>> = Vec::new();
+            for _ in 0..256 {
+                held.push(vec![1; MIB as usize]);
+            }
+            println!("{}", held.len());
+        }
+        Some("pids") => {
+            let threads =
+                (0..100).map_while(|_| std::thread::Builder::new().spawn(|| std::thread::park()).ok());
+            println!("{}", threads.count());
+        }
+        _ => {
+            let start = Instant::now();
+            let mut turns = 0u64;
+            while start.elapsed() < Duration::from_secs(2) {
+                turns = std::hint::black_box(turns + 1);
+            }
+            println!("{turns}");
+        }
+    }
+    // Threads that are parked end with the process.
+    std::process::exit(0)
+}
+
+fn cgroup(number: u8) -> PathBuf {
+    names::cgroup(&[number; 32])
+}
+
+fn small() -> Limits {
+    Limits {
+        cpu: MilliCpus(200),
+        memory: Bytes(64 * MIB),
+        pids: 20,
+        disk: None,
+    }
+}
+
+/// Runs a child in a cgroup with these limits.
+fn exceed(path: &std::path::Path, what: &str) -> Result<(ExitStatus, String)> {
+    let mut child = Command::new("/proc/self/exe")
+        .args(["exceed", what])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting the child")?;
+    let moved = move_into(&child, path);
+    if moved.is_err() {
+        child.kill()?;
+    }
+    moved?;
+    child.stdin.take().context("the child's input")?.write_all(b"!")?;
+    let output = child.wait_with_output()?;
+    Ok((
+        output.status,
+        String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    ))
+}
+
+fn move_into(child: &Child, path: &std::path::Path) -> Result<()> {
+    std::fs::write(path.join("cgroup.procs"), child.id().to_string()).context("moving the child")
+}
+
+fn read_back() -> Result<()> {
+    let path = cgroup(0xc0);
+    let disk = Device::of(std::path::Path::new("/dev/vdb"))?;
+    let limits = Limits {
+        disk: Some(disk),
+        ..small()
+    };
+    limits::ensure(&path, &limits, FIRST_ID)?;
+    let read = |file: &str| std::fs::read_to_string(path.join(file)).map(|text| text.trim().to_owned());
+    ensure!(
+        read("cpu.max")? == "20000 100000",
+        "cpu.max is {}",
+        read("cpu.max")?
+    );
+    ensure!(
+        read("memory.max")? == (64 * MIB).to_string(),
+        "memory.max is {}",
+        read("memory.max")?
+    );
+    ensure!(
+        read("memory.swap.max")? == "0",
+        "memory.swap.max is {}",
+        read("memory.swap.max")?
+    );
+    ensure!(read("pids.max")? == "20", "pids.max is {}", read("pids.max")?);
+    ensure!(
+        read("io.max")?.starts_with(&format!("{}:{} rbps=", disk.major, disk.minor)),
+        "io.max {}",
+        read("io.max")?
+    );
+    for (file, owner) in [
+        (".", FIRST_ID),
+        ("cgroup.procs", FIRST_ID),
+        ("memory.max", 0),
+        ("pids.max", 0),
+        ("cpu.max", 0),
+    ] {
+        let uid = std::fs::metadata(path.join(file))?.uid();
+        ensure!(uid == owner, "{file} belongs to {uid}");
+    }
+    // Again, with another figure: what stands is replaced.
+    limits::ensure(&path, &Limits { pids: 21, ..limits }, FIRST_ID)?;
+    ensure!(read("pids.max")? == "21", "pids.max is {}", read("pids.max")?);
+    limits::ensure_absent(&path)?;
+    Ok(ensure!(!path.exists(), "{} is still there", path.display()))
+}
+
+fn memory() -> Result<()> {
+    let path = cgroup(0xc1);
+    limits::ensure(&path, &small(), FIRST_ID)?;
+    let (status, said) = exceed(&path, "memory")?;
+    ensure!(
+        status.signal() == Some(9),
+        "it was not killed: {status}, it held {said} MiB"
+    );
+    let seen = limits::observe(&path)?;
+    ensure!(
+        seen.oom_kills >= 1 && seen.memory_peak <= Bytes(64 * MIB),
+        "{seen:?}"
+    );
+    // The control: with four times as much it comes through.
+    limits::ensure(
+        &path,
+        &Limits {
+            memory: Bytes(512 * MIB),
+            ..small()
+        },
+        FIRST_ID,
+    )?;
+    let (status, said) = exceed(&path, "memory")?;
+    ensure!(
+        status.success() && said == "256",
+        "{status}, it held {said} MiB of 256"
+    );
+    Ok(limits::ensure_absent(&path)?)
+}
+
+fn processes() -> Result<()> {
+    let path = cgroup(0xc2);
+    limits::ensure(&path, &small(), FIRST_ID)?;
+    let (_, said) = exceed(&path, "pids")?;
+    ensure!(
+        said == "19",
+        "with room for 20 it made {said} threads beside its first"
+    );
+    limits::ensure(&path, &Limits { pids: 200, ..small() }, FIRST_ID)?;
+    let (_, said) = exceed(&path, "pids")?;
+    ensure!(said == "100", "with room for 200 it made {said} threads of 100");
+    Ok(limits::ensure_absent(&path)?)
+}
+
+fn cpu() -> Result<()> {
+    let path = cgroup(0xc3);
+    limits::ensure(&path, &small(), FIRST_ID)?;
+    exceed(&path, "cpu")?;
+    let held = limits::observe(&path)?;
+    // 200 thousandths of 2 s are 400 ms, and one period more at each end.
+    ensure!(held.cpu_us < 700_000 && held.throttled_us > 500_000, "{held:?}");
+    limits::ensure(
+        &path,
+        &Limits {
+            cpu: MilliCpus(2000),
+            ..small()
+        },
+        FIRST_ID,
+    )?;
+    exceed(&path, "cpu")?;
+    let free = limits::observe(&path)?;
+    ensure!(free.cpu_us > 1_000_000, "without the limit: {free:?}");
+    Ok(limits::ensure_absent(&path)?)
+}
+
+fn tree() -> Result<()> {
+    let path = cgroup(0xc4);
+    limits::ensure(&path, &small(), FIRST_ID)?;
+    // As systemd inside would: controllers on for children, and a process far below.
+    let below = path.join("inside").join("deeper");
+    std::fs::create_dir_all(&below)?;
+    let mut child = Command::new("/proc/self/exe")
+        .args(["exceed", "cpu"])
+        .stdin(Stdio::piped())
+        .spawn()?;
+    std::fs::write(below.join("cgroup.procs"), child.id().to_string())?;
+    std::fs::write(path.join("cgroup.subtree_control"), "+memory +pids")?;
+    ensure!(limits::observe(&path)?.populated, "the child is not in it");
+    limits::ensure_absent(&path)?;
+    ensure!(!path.exists(), "{} is still there", path.display());
+    ensure!(child.wait()?.signal() == Some(9), "the child was not killed");
+    Ok(limits::ensure_absent(&path).context("the second time")?)
+}

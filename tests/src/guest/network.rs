@@ -1,0 +1,278 @@
+//! Walls, ways and rates of spaces, tried with packets against the rules that the kernel has.
+
+pub mod town;
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use host::names;
+use libtest_mimic::Trial;
+use market::id::{SaleId, UserId};
+use market::quantity::BitsPerSecond;
+use provision::firewall::{self, InterfaceName, Openings, Plan, SpacePlan, UserPlan};
+use provision::network::address::{SpaceIndex, UserIndex};
+use provision::network::{self, SpaceLink, UserLink, inside, link};
+
+use crate::trial;
+use town::{CARRIER, INTERNET, METADATA, NODE, PRINTER, ROUTER, Town, ask, knock, listen, send_as, speed};
+
+/// The trials of this room.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("network::walls_hold_and_ways_are_open", || run(walls())),
+        trial("network::a_rate_is_kept_both_ways", || run(rates())),
+        trial("network::nothing_is_left", || run(nothing_left())),
+    ]
+}
+
+fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
+/// Takes our table away.
+const NO_RULES: &str = "table inet steading\ndelete table inet steading\n";
+const FAST: BitsPerSecond = BitsPerSecond(1_000_000_000);
+
+/// Two users; the first has two spaces, the second one.
+struct Spaces {
+    all: Vec<SpaceLink>,
+}
+
+impl Spaces {
+    async fn build(town: &Town, openings: Openings, rate: BitsPerSecond) -> Result<Self> {
+        let place = |sale: u8, user: u8, space: u8| -> Result<SpaceLink> {
+            Ok(SpaceLink {
+                sale: SaleId([sale; 32]),
+                user: UserId([user; 32]),
+                user_index: UserIndex::try_from(u16::from(user))?,
+                space_index: SpaceIndex::try_from(space)?,
+                first_id: 100_000 + u32::from(sale) * 65_536,
+                rate,
+            })
+        };
+        let all = vec![place(1, 1, 0)?, place(2, 1, 1)?, place(3, 2, 0)?];
+        for space in &all {
+            network::ensure_user(&UserLink {
+                user: space.user,
+                index: space.user_index,
+            })
+            .await?;
+        }
+        let plan = plan(&all, town, openings)?;
+        firewall::apply(None, firewall::node_rules(&plan)).await?;
+        for (user, space) in plan.users.iter().zip([&all[0], &all[2]]) {
+            let path = names::netns_path(&names::user_netns(space.user.as_bytes()));
+            firewall::apply(Some(&path), firewall::user_rules(&plan, user)).await?;
+        }
+        for space in &all {
+            network::ensure_space(space).await?;
+            // Again: nothing is made twice, and nothing fails.
+            network::ensure_space(space).await.context("the second time")?;
+            listen(Some(&path(space)), 22).await?;
+        }
+        Ok(Self { all })
+    }
+
+    async fn remove(self) -> Result<()> {
+        for space in &self.all {
+            network::ensure_space_absent(&space.sale, &space.user).await?;
+        }
+        for space in &self.all {
+            network::ensure_user_absent(&space.user).await?;
+            network::ensure_space_absent(&space.sale, &space.user)
+                .await
+                .context("the second time")?;
+        }
+        firewall::apply(None, NO_RULES.to_owned()).await?;
+        Ok(())
+    }
+}
+
+fn plan(spaces: &[SpaceLink], town: &Town, openings: Openings) -> Result<Plan> {
+    let mut plan = Plan {
+        uplinks: vec![town.uplink()?],
+        openings,
+        users: Vec::new(),
+    };
+    for space in spaces {
+        let entry = SpacePlan {
+            index: space.space_index,
+            link: InterfaceName::try_from(names::space_interface(space.sale.as_bytes()))?,
+            public_port: (space.sale == SaleId([1; 32])).then_some(2201),
+        };
+        match plan.users.iter_mut().find(|user| user.index == space.user_index) {
+            Some(user) => user.spaces.push(entry),
+            None => plan.users.push(UserPlan {
+                index: space.user_index,
+                link_of_node: InterfaceName::try_from(names::user_interface(space.user.as_bytes()))?,
+                link_of_user: InterfaceName::try_from(network::LINK_OF_USER.to_owned())?,
+                spaces: vec![entry],
+            }),
+        }
+    }
+    Ok(plan)
+}
+
+fn path(space: &SpaceLink) -> PathBuf {
+    names::netns_path(&names::space_netns(space.sale.as_bytes()))
+}
+
+fn address(space: &SpaceLink) -> Ipv4Addr {
+    space.user_index.space(space.space_index)
+}
+
+async fn walls() -> Result<()> {
+    let town = Town::build().await?;
+    let spaces = Spaces::build(&town, Openings::default(), FAST).await?;
+    let [first, second, other] = &spaces.all[..] else {
+        bail!("three spaces")
+    };
+    let inside_first = path(first);
+
+    // The ways that are open.
+    let seen = knock(&inside_first, INTERNET, 80).await.context("the internet")?;
+    ensure!(seen == NODE.to_string(), "the internet sees {seen}, not the node");
+    knock(&inside_first, first.user_index.gateway(), 53)
+        .await
+        .context("the gateway answers DNS (stream)")?;
+    ask(&inside_first, first.user_index.gateway(), 53)
+        .await
+        .context("the gateway answers DNS (datagram)")?;
+    knock(&inside_first, address(second), 22)
+        .await
+        .context("the user's own other space")?;
+    let seen = knock(town.path(), NODE, 2201)
+        .await
+        .context("the declared port from outside")?;
+    ensure!(seen == ROUTER.to_string(), "the space sees {seen}, not who came");
+
+    // The walls.
+    let walled = [
+        (ROUTER, 80, "on-link at the uplink"),
+        (NODE, 80, "the node's address"),
+        (
+            first.user_index.link_of_node(),
+            80,
+            "the node's end of the user's link",
+        ),
+        (first.user_index.gateway(), 80, "the gateway, but for DNS"),
+        (PRINTER, 80, "the farmer's LAN"),
+        (METADATA, 80, "link-local"),
+        (CARRIER, 80, "the carrier"),
+        (address(other), 22, "another user's space"),
+        (other.user_index.link_of_user(), 22, "another user's namespace"),
+        (INTERNET, 25, "mail"),
+        (INTERNET, 465, "mail"),
+        (INTERNET, 587, "mail"),
+        (NODE, 2201, "the declared port, from inside"),
+    ];
+    for (to, port, what) in walled {
+        if let Ok(seen) = knock(&inside_first, to, port).await {
+            bail!("{what}: {to}:{port} was reached, and saw {seen}");
+        }
+    }
+
+    // Another's address does not pass, though root inside may take it.
+    for from in false_addresses(second) {
+        let take = move |handle| async move { link::ensure_address(&handle, "eth0", from, 32).await };
+        inside::netlink(Some(&inside_first), take).await??;
+        send_as(&inside_first, from).await?;
+        ensure!(town.hears().is_none(), "a datagram from {from} passed");
+    }
+    send_as(&inside_first, address(first)).await?;
+    ensure!(
+        town.hears() == Some(NODE.into()),
+        "one from its own address did not"
+    );
+
+    // The control: without the rules, what was walled is reached.
+    let of_user = names::netns_path(&names::user_netns(first.user.as_bytes()));
+    for namespace in [None, Some(of_user.as_path())] {
+        firewall::apply(namespace, NO_RULES.to_owned()).await?;
+    }
+    for (to, port, what) in walled
+        .into_iter()
+        .filter(|(to, _, _)| *to != first.user_index.gateway())
+    {
+        let node_or_beyond =
+            [ROUTER, NODE, PRINTER, METADATA, CARRIER, INTERNET].contains(&to) && port != 2201;
+        if node_or_beyond {
+            knock(&inside_first, to, port)
+                .await
+                .with_context(|| format!("without rules, {what} should be reached"))?;
+        }
+    }
+    for from in false_addresses(second) {
+        send_as(&inside_first, from).await?;
+        ensure!(
+            town.hears() == Some(from.into()),
+            "without rules, a datagram from {from} should pass"
+        );
+    }
+    spaces.remove().await?;
+    town.remove().await
+}
+
+/// Addresses that are not the first space's: its neighbour's, and nobody's.
+fn false_addresses(neighbour: &SpaceLink) -> [Ipv4Addr; 2] {
+    [address(neighbour), Ipv4Addr::new(192, 0, 2, 77)]
+}
+
+async fn rates() -> Result<()> {
+    const RATE: BitsPerSecond = BitsPerSecond(8_000_000);
+    const BYTES: usize = 3_000_000;
+    let town = Town::build().await?;
+    let spaces = Spaces::build(&town, Openings::default(), RATE).await?;
+    let first = path(&spaces.all[0]);
+    for (send, way) in [(true, "towards the space"), (false, "from the space")] {
+        let speed = speed(&first, INTERNET, send, BYTES).await? * 8.0;
+        println!("{way}: {:.2} Mbit/s of {:.2}", speed / 1e6, RATE.0 as f64 / 1e6);
+        ensure!(
+            speed < RATE.0 as f64 * 1.1,
+            "{way}: {speed} bit/s is more than was sold"
+        );
+        ensure!(
+            speed > RATE.0 as f64 * 0.5,
+            "{way}: {speed} bit/s is much less than was sold"
+        );
+    }
+    spaces.remove().await?;
+    town.remove().await
+}
+
+async fn nothing_left() -> Result<()> {
+    let links = || -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/sys/class/net")? {
+            found.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        // ifb makes two of its own when its module is loaded.
+        found.retain(|name| !name.starts_with("ifb"));
+        found.sort();
+        Ok(found)
+    };
+    let before = links()?;
+    let town = Town::build().await?;
+    let spaces = Spaces::build(&town, Openings::default(), FAST).await?;
+    spaces.remove().await?;
+    town.remove().await?;
+    ensure!(
+        links()? == before,
+        "links: {:?} before, {:?} after",
+        before,
+        links()?
+    );
+    let namespaces: Vec<_> = std::fs::read_dir(names::RUN_NETNS)?
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    ensure!(namespaces.is_empty(), "namespaces are left: {namespaces:?}");
+    let rules = String::from_utf8(host::command::nft_ruleset(None)?.stdout)?;
+    ensure!(!rules.contains("steading"), "rules are left: {rules}");
+    Ok(())
+}

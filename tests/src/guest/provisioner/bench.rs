@@ -1,0 +1,207 @@
+//! A machine for one trial: a volume group with the base in it, a journal, and the proof that nothing is left.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use host::names;
+use market::id::{Digest, GroupId, SaleId, UserId};
+use market::quantity::{BitsPerSecond, Bytes, MilliCpus};
+use provision::journal::Journal;
+use provision::space::{Access, Provisioner, SpaceSpec};
+use storage::Storage;
+use storage::luks::UnlockKey;
+use zeroize::Zeroizing;
+
+const DISK: &str = "/dev/vdb";
+const BASE: &str = "/dev/vdd2";
+const GROUP: &str = "steading-0badcafe-0badcafe";
+const DIGEST: Digest = Digest([0xba; 32]);
+const JOURNAL: &str = "/run/provisioner-trial";
+const LOGIN: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAJrgNR4BsboY4aZyk7ASEU06dHBpGti11RrqnIToQ/7 trial";
+const MIB: u64 = 1 << 20;
+
+pub struct Bench {
+    storage: Storage,
+    journal: Option<Journal>,
+    links: Vec<String>,
+}
+
+/// What a sale in these trials names.
+pub fn spec(sale: SaleId, user: u8) -> SpaceSpec {
+    SpaceSpec {
+        sale,
+        user: UserId([user; 32]),
+        name: "calm-otter".to_owned(),
+        cpu: MilliCpus(1000),
+        memory: Bytes(256 * MIB),
+        disk: Bytes(256 * MIB),
+        rate: BitsPerSecond(100_000_000),
+        pids: 200,
+        base: DIGEST,
+        group: GroupId(GROUP.to_owned()),
+        public_port: None,
+    }
+}
+
+/// The same key each time: what one build closed, the next opens.
+pub fn access() -> Access {
+    Access {
+        unlock_key: UnlockKey::take(&mut [0x42; 64]),
+        host_key_seed: Some(Zeroizing::new([7; 32])),
+        authorized_keys: vec![LOGIN.to_owned()],
+    }
+}
+
+impl Bench {
+    /// Runs a trial on a bench; the disk's ends are blank again after it.
+    pub fn with<F: Future<Output = Result<()>>>(test: impl FnOnce(Bench) -> F) -> Result<()> {
+        host::module::wait_for_hardware(std::time::Duration::from_secs(60))
+            .context("waiting for the disks")?;
+        let storage = Storage::start()?;
+        storage.lvm().pv_create(Path::new(DISK))?;
+        storage.lvm().vg_create(GROUP, Path::new(DISK), &["trial"])?;
+        let result = Self::prepare(&storage).and_then(|bench| {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()?;
+            runtime.block_on(test(bench))
+        });
+        let cleaned = storage
+            .lvm()
+            .vg_activate(GROUP, false)
+            .map_err(anyhow::Error::from)
+            .and_then(|()| blank_ends());
+        let _ = std::fs::remove_dir_all(JOURNAL);
+        result.and(cleaned.context("cleaning up"))
+    }
+
+    fn prepare(storage: &Storage) -> Result<Self> {
+        let mut base = File::open(BASE)?;
+        let bytes = base.seek(SeekFrom::End(0))?;
+        base.rewind()?;
+        let name = names::base_volume(DIGEST.as_bytes());
+        storage.lvm().lv_create(GROUP, &name, bytes, &[])?;
+        let mut volume = File::options()
+            .write(true)
+            .open(names::lvm_device(GROUP, &name))?;
+        std::io::copy(&mut base, &mut volume)?;
+        volume.flush()?;
+        volume.sync_all()?;
+        std::fs::create_dir_all(JOURNAL)?;
+        let journal = Journal::create(&path())?;
+        Ok(Self {
+            storage: storage.clone(),
+            journal: Some(journal),
+            links: links()?,
+        })
+    }
+
+    pub fn journal(&self) -> Result<Journal> {
+        self.journal.clone().context("the journal is closed")
+    }
+
+    /// Closes the journal and opens it again, as a new agent does. Nobody else may have it open.
+    pub fn journal_again(&mut self) -> Result<()> {
+        self.journal = None;
+        // The writer closes the file when its last handle is gone, on its own thread: it holds the lock until then.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            match Journal::open(&path()) {
+                Ok(journal) => {
+                    self.journal = Some(journal);
+                    return Ok(());
+                }
+                Err(error) if std::time::Instant::now() > deadline => return Err(error.into()),
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// A provisioner that has not looked at the machine yet.
+    pub fn unrecovered(&self) -> Result<Provisioner> {
+        Ok(Provisioner::new(self.journal()?, self.storage.clone(), None)?)
+    }
+
+    pub async fn provisioner(&self) -> Result<Provisioner> {
+        let provisioner = self.unrecovered()?;
+        provisioner.recover().await?;
+        Ok(provisioner)
+    }
+
+    /// No volume but the base, no mapping, no mount, no cgroup, no namespace, no link, no rule of any space.
+    pub async fn nothing_left(&self) -> Result<()> {
+        let volumes = self.storage.lvm().lvs(Some(GROUP))?;
+        let base = names::base_volume(DIGEST.as_bytes());
+        ensure!(
+            volumes.iter().all(|volume| volume.name == base),
+            "volumes are left: {volumes:?}"
+        );
+        let mappings = entries(Path::new("/dev/mapper"))?;
+        ensure!(
+            !mappings.iter().any(|name| name.starts_with("steading-a")),
+            "mappings are left: {mappings:?}"
+        );
+        let mounts = std::fs::read_to_string("/proc/mounts")?;
+        ensure!(!mounts.contains(names::RUN_VOLUME), "mounts are left: {mounts}");
+        for (folder, what) in [
+            (names::RUN_NETNS, "namespaces"),
+            (names::CGROUP_SPACES, "cgroups"),
+        ] {
+            let mut found = entries(Path::new(folder))?;
+            found.retain(|name| what == "namespaces" || Path::new(folder).join(name).is_dir());
+            ensure!(found.is_empty(), "{what} are left: {found:?}");
+        }
+        ensure!(
+            links()? == self.links,
+            "links: {:?} before, {:?} now",
+            self.links,
+            links()?
+        );
+        let rules = String::from_utf8(host::command::nft_ruleset(None)?.stdout)?;
+        let of_users = [1, 2].map(|user| names::user_interface(&[user; 32]));
+        ensure!(
+            !of_users.iter().any(|link| rules.contains(link)),
+            "rules of a user are left: {rules}"
+        );
+        ensure!(
+            !rules.contains("{\"dnat\":"),
+            "a declared port still leads somewhere: {rules}"
+        );
+        Ok(())
+    }
+}
+
+fn path() -> PathBuf {
+    Path::new(JOURNAL).join("journal.sqlite")
+}
+
+fn entries(folder: &Path) -> Result<Vec<String>> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Ok(Vec::new());
+    };
+    entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}
+
+fn links() -> Result<Vec<String>> {
+    let mut found = entries(Path::new("/sys/class/net"))?;
+    // ifb makes two of its own when its module is loaded.
+    found.retain(|name| !name.starts_with("ifb"));
+    found.sort();
+    Ok(found)
+}
+
+fn blank_ends() -> Result<()> {
+    let mut disk = File::options().write(true).open(DISK)?;
+    let size = disk.seek(SeekFrom::End(0))?;
+    let zeros = vec![0; 4 * MIB as usize];
+    for offset in [0, size - zeros.len() as u64] {
+        disk.write_all_at(&zeros, offset)?;
+    }
+    Ok(disk.sync_all()?)
+}
