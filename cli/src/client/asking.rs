@@ -267,7 +267,28 @@ fn check_offer(
     let dear = asked
         .max_price_per_hour
         .is_some_and(|most| per_hour.is_none_or(|price| price > most));
+    let (filters, facts) = (&asked.filters, &given.facts);
+    let has_features = filters
+        .features
+        .iter()
+        .all(|feature| facts.features.contains(feature));
     let rules = [
+        (
+            "it is by another node than asked for",
+            filters.node.is_none_or(|node| node.0 == offer.signer),
+        ),
+        (
+            "it pays another farmer",
+            filters
+                .farmer
+                .as_ref()
+                .is_none_or(|farmer| *farmer == given.payee),
+        ),
+        (
+            "it is in another country",
+            filters.country.is_none() || filters.country == facts.country,
+        ),
+        ("it lacks a feature that was asked for", has_features),
         (
             "it answers another request",
             given.request == request.request_hash(),

@@ -48,6 +48,9 @@ pub struct Walk<'c> {
     wallet: LedgerWallet,
     /// The key went out in this process: what answers now is looked at from inside.
     proof_is_due: bool,
+    /// Boot and epoch of the grant that this process answered: a node that still says "locked" in
+    /// them is opening the volume.
+    answered: Option<([u8; 16], u64)>,
 }
 
 /// The grid of a recorded sale.
@@ -126,6 +129,7 @@ impl<'c> Walk<'c> {
             talk,
             wallet,
             proof_is_due: false,
+            answered: None,
         };
         if walk.record.step > Step::Agreeing {
             let id = walk.files.id;

@@ -54,7 +54,7 @@ pub enum ServeError {
     Key(#[from] KeyError),
     /// No file, or one that does not add up.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(#[from] Box<OpenError>),
     /// Another process serves this folder.
     #[error("another ledger runs in {0}; stop it first")]
     Busy(PathBuf),
@@ -98,7 +98,7 @@ impl Ledger {
         let key = keys::read_or_create(dir, keys::LEDGER_KEY)?;
         let operator = keys::read_or_create(dir, keys::OPERATOR_KEY)?.verifying_key();
         let name = RailName::ledger(key.verifying_key().as_bytes());
-        let opened = store::open(&dir.join("ledger.sqlite"), name.as_str())?;
+        let opened = store::open(&dir.join("ledger.sqlite"), name.as_str()).map_err(Box::new)?;
         let audited = opened.audited;
         let clock = Arc::new(Clock::new(time.unwrap_or_else(wall_clock), audited.time_ms));
         let (free, freed) = oneshot::channel();

@@ -179,7 +179,10 @@ impl<'c> Walk<'c> {
     /// unlock key over, sealed.
     pub async fn hand_over_key(&mut self, deadline: Instant, steps: &mut Steps) -> Outcome {
         steps.begin("keys", "the node looks at the lock");
-        let grant = self.grant(deadline, steps).await?;
+        let Some(grant) = self.grant(deadline, steps).await? else {
+            // It has the key already, from an earlier command: its status says how far it is.
+            return Ok(());
+        };
         self.pin(&grant)?;
         self.files.keep("grant", &grant.bytes)?;
         self.record.epoch = grant.message.epoch;
@@ -205,9 +208,13 @@ impl<'c> Walk<'c> {
             authorized_keys,
         };
         let answer = self.talk.ask::<_, Status>(sealed, ANSWER_WITHIN).await;
-        let (_, status) = answer.map_err(|error| error.failure("the unlock key was not accepted"))?;
-        self.heard(&status.message);
+        match answer {
+            Ok((_, status)) => self.heard(&status.message),
+            Err(error) if is_already_done(&error) => {}
+            Err(error) => return Err(error.failure("the unlock key was not accepted")),
+        }
         self.proof_is_due = true;
+        self.answered = Some((grant.message.boot, epoch));
         if self.record.step < Step::Active {
             self.reach(Step::Keyed, "keyed")?;
         } else {
@@ -223,15 +230,16 @@ impl<'c> Walk<'c> {
         Ok(())
     }
 
-    async fn grant(&mut self, deadline: Instant, steps: &mut Steps) -> Outcome<Signed<KeyGrant>> {
+    async fn grant(&mut self, deadline: Instant, steps: &mut Steps) -> Outcome<Option<Signed<KeyGrant>>> {
         loop {
             let funded = Funded { sale: self.files.id };
             let error = match self.talk.ask::<_, KeyGrant>(funded, ANSWER_WITHIN).await {
-                Ok((_, grant)) if grant.message.sale == self.files.id => return Ok(grant),
+                Ok((_, grant)) if grant.message.sale == self.files.id => return Ok(Some(grant)),
                 Ok(_) => {
                     let words = "its grant is for another sale".to_owned();
                     TalkError::Nonsense(self.body.node, words)
                 }
+                Err(error) if is_already_done(&error) => return Ok(None),
                 Err(error) => error,
             };
             let again = match &error {
@@ -282,6 +290,15 @@ impl<'c> Walk<'c> {
             match self.status(ANSWER_WITHIN).await {
                 Ok(status) => match status.state {
                     SaleState::Ready | SaleState::Active => break,
+                    SaleState::Funded | SaleState::Agreed | SaleState::Locked
+                        if self.answered == Some((status.boot, status.epoch)) =>
+                    {
+                        let why = status.why.unwrap_or_else(|| "opening the volume".to_owned());
+                        if why.starts_with("not unlocked") {
+                            return Err(self.not_unlocked(why));
+                        }
+                        steps.doing(why);
+                    }
                     SaleState::Funded | SaleState::Agreed | SaleState::Locked => {
                         self.keep()?;
                         self.hand_over_key(deadline, steps).await?;
@@ -330,6 +347,16 @@ impl<'c> Walk<'c> {
         ssh::write_files(&self.client.store, &self.client.seed)
     }
 
+    /// The node had the key and could not open the volume.
+    fn not_unlocked(&self, why: String) -> Failure {
+        let name = &self.record.name;
+        Failure::new(Code::NodeRefuses, format!("{name} was not opened"))
+            .because(why)
+            .next(format!(
+                "`steading unlock {name}` tries again; `steading cancel {name}` ends it"
+            ))
+    }
+
     /// The time is up, and nothing has failed.
     pub(super) fn still_going(&self, what: &str) -> Failure {
         let name = &self.record.name;
@@ -339,4 +366,11 @@ impl<'c> Walk<'c> {
                 "`steading spaces` shows how it stands, `steading unlock {name}` goes on, `steading cancel {name}` undoes it"
             ))
     }
+}
+
+/// The node is past this step: an earlier try of it arrived.
+fn is_already_done(error: &TalkError) -> bool {
+    error
+        .refusal()
+        .is_some_and(|refusal| refusal.code == RefusalCode::State)
 }

@@ -1,0 +1,363 @@
+//! Sales with a node that lies, changes its mind, or falls silent: what the client does about it.
+//! Ledger, grid and client are the real programs; the node speaks the protocol but has no machine,
+//! and a small `ssh` of the test's own says what the space would.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops loudly
+
+mod stand_in;
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::Ordering;
+
+use market::message::SaleState;
+use serde_json::Value;
+use stand_in::{BASE, Node, PRICE};
+
+const MONEY: u128 = 10_000_000;
+
+/// Ledger, grid, a node, a user with money.
+struct Market {
+    node: Option<Node>,
+    _ledger: Service,
+    _grid: Service,
+    farmer: PathBuf,
+    user: PathBuf,
+    ledger_line: String,
+    grid_line: String,
+    dir: tempfile::TempDir,
+}
+
+struct Service(Child, String);
+
+impl Service {
+    fn start(arguments: &[&str]) -> Service {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_steading"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Service(child, line.trim().to_owned())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An ssh that answers the proof's script as a space would; `facts` is what it says of itself.
+fn write_ssh(dir: &Path, facts: &str) {
+    let bin = dir.join("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    let path = bin.join("ssh");
+    let script = format!(
+        "#!/bin/sh\nfor word in \"$@\"; do [ \"$word\" = exit7 ] && exit 7; done\n\
+         nonce=$(sed -n \"s/^printf %s '\\([0-9a-f]*\\)'.*/\\1/p\")\n\
+         cat <<EOF\n{facts}nonce $nonce\nend end\nEOF\n"
+    );
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn facts() -> String {
+    format!(
+        "uid 0\nuid_map 0 1000000 65536;\ncpu.max 50000 100000\nmemory.max 536870912\npids.max 512\n\
+         volume 4096 496000\nbase {BASE}\n"
+    )
+}
+
+impl Market {
+    async fn open() -> Market {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = |name: &str| dir.path().join(name).display().to_string();
+        let ledger = Service::start(&[
+            "ledger",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--dir",
+            &folder("ledger"),
+        ]);
+        let grid = Service::start(&[
+            "grid",
+            "serve",
+            "--name",
+            "test",
+            "--listen",
+            "127.0.0.1:0",
+            "--dir",
+            &folder("grid"),
+        ]);
+        let mut market = Market {
+            node: None,
+            ledger_line: ledger.1.clone(),
+            grid_line: grid.1.clone(),
+            _ledger: ledger,
+            _grid: grid,
+            farmer: dir.path().join("farmer"),
+            user: dir.path().join("user"),
+            dir,
+        };
+        write_ssh(market.dir.path(), &facts());
+        let farmer = market.json_of(&market.farmer, &["wallet", "new"]);
+        let user = market.json_of(&market.user, &["wallet", "new"]);
+        let ledger_dir = market.dir.path().join("ledger").display().to_string();
+        let (to, amount) = (user["address"].as_str().unwrap(), MONEY.to_string());
+        market.json(&[
+            "ledger",
+            "fund",
+            "--to",
+            to,
+            "--amount",
+            &amount,
+            "--dir",
+            &ledger_dir,
+        ]);
+        let payee = farmer["address"].as_str().unwrap();
+        market.node = Some(Node::start(&market.grid_line, &market.ledger_line, payee).await);
+        market
+    }
+
+    fn node(&self) -> &Node {
+        self.node.as_ref().unwrap()
+    }
+
+    fn run_as(&self, home: &Path, arguments: &[&str]) -> Output {
+        let path = std::env::var("PATH").unwrap();
+        Command::new(env!("CARGO_BIN_EXE_steading"))
+            .args(arguments)
+            .env(
+                "PATH",
+                format!("{}:{path}", self.dir.path().join("bin").display()),
+            )
+            .env("STEADING_HOME", home)
+            .env("STEADING_LEDGER", &self.ledger_line)
+            .env("STEADING_GRID", &self.grid_line)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    fn json_of(&self, home: &Path, arguments: &[&str]) -> Value {
+        let output = self.run_as(home, &[arguments, &["--json"]].concat());
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {err}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        self.json_of(&self.user, arguments)
+    }
+
+    fn code(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run_as(&self.user, arguments);
+        (
+            output.status.code().unwrap(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    /// Free money of user and farmer, and what lies in escrow.
+    fn balances(&self) -> (u128, u128, u128) {
+        let amount = |home: &Path, name: &str| {
+            let json = self.json_of(home, &["wallet", "balance"]);
+            json[name].as_str().unwrap().parse::<u128>().unwrap()
+        };
+        (
+            amount(&self.user, "balance"),
+            amount(&self.farmer, "balance"),
+            amount(&self.user, "escrow"),
+        )
+    }
+
+    fn state(&self) -> String {
+        let spaces = self.json(&["spaces"]);
+        spaces["spaces"][0]["state"].as_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sale_that_goes_well_is_paid_by_the_period_and_the_rest_comes_back() {
+    let market = Market::open().await;
+    let asked = market.json(&["request", "--duration", "3h", "--offers", "1"]);
+    assert_eq!(asked["offers"].as_array().unwrap().len(), 1);
+    assert_eq!(asked["offers"][0]["price_in_all"], (3 * PRICE).to_string());
+    let bought = market.json(&["buy", "1"]);
+    let name = bought["name"].as_str().unwrap().to_owned();
+    assert_eq!(bought["state"], "active");
+    assert_eq!(bought["inside"]["outside_uid"], 1_000_000);
+    assert_eq!(bought["inside"]["memory_max"], "536870912");
+    assert_eq!(bought["price_of_period"], PRICE.to_string());
+    let times = |json: &Value, names: &[&str]| -> Vec<u64> {
+        names
+            .iter()
+            .map(|name| json["times"][name].as_u64().unwrap_or_else(|| panic!("{name}")))
+            .collect()
+    };
+    let mut order = times(&asked, &["request_sent", "first_offer"]);
+    order.extend(times(
+        &bought,
+        &["agreed", "funded", "keyed", "ready", "logged_in", "unlocked"],
+    ));
+    assert_eq!(market.balances(), (MONEY - 3 * PRICE, PRICE, 2 * PRICE));
+    assert_eq!(
+        market.node().knobs.vouchers.load(Ordering::SeqCst),
+        3,
+        "three are signed ahead"
+    );
+    for kind in ["request", "offer", "sale", "grant"] {
+        let verified = market.json(&["verify", bought["sale"][kind].as_str().unwrap()]);
+        assert_eq!(verified["kind"], kind);
+    }
+    assert_eq!(
+        market.code(&["ssh", &name, "--", "exit7"]).0,
+        7,
+        "ssh's own exit code"
+    );
+    assert_eq!(market.state(), "active");
+    let cancelled = market.json(&["cancel", &name]);
+    order.extend(times(&cancelled, &["cancelled", "refunded", "receipt"]));
+    assert!(order.is_sorted(), "{order:?}");
+    assert_eq!(cancelled["periods_paid"], 1);
+    assert_eq!(cancelled["returned"], (2 * PRICE).to_string());
+    assert_eq!(market.balances(), (MONEY - PRICE, PRICE, 0));
+    let receipt = cancelled["receipt"].as_str().unwrap();
+    assert_eq!(market.json(&["verify", receipt])["kind"], "receipt");
+    assert_eq!(market.json(&["spaces"])["spaces"], Value::Array(Vec::new()));
+    assert_eq!(market.code(&["ssh", &name]).0, 7, "it is over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_space_that_is_not_what_was_sold_is_not_paid_and_ends_in_12() {
+    let market = Market::open().await;
+    write_ssh(
+        market.dir.path(),
+        &facts().replace("memory.max 536870912", "memory.max max"),
+    );
+    let (code, said) = market.code(&["buy", "--duration", "2h"]);
+    assert_eq!(code, 12, "{said}");
+    assert!(
+        said.contains("memory.max is \"max\", the sale says 512 MiB"),
+        "{said}"
+    );
+    assert_eq!(
+        market.node().knobs.vouchers.load(Ordering::SeqCst),
+        0,
+        "nothing was signed"
+    );
+    assert_eq!(market.balances(), (MONEY, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_host_key_after_the_proof_ends_in_12_and_gets_no_key() {
+    let market = Market::open().await;
+    let name = market.json(&["buy"])["name"].as_str().unwrap().to_owned();
+    let knobs = &market.node().knobs;
+    assert_eq!(knobs.keys.load(Ordering::SeqCst), 1);
+    // The node was off: with the same host key the same command brings the space back.
+    *knobs.state.lock().unwrap() = SaleState::Locked;
+    assert_eq!(market.state(), "locked");
+    market.json(&["unlock", &name]);
+    assert_eq!(knobs.keys.load(Ordering::SeqCst), 2);
+    assert_eq!(market.balances().1, PRICE, "dark time costs nothing");
+    *knobs.state.lock().unwrap() = SaleState::Locked;
+    knobs.host_key.store(2, Ordering::SeqCst);
+    let (code, said) = market.code(&["unlock", &name]);
+    assert_eq!(code, 12, "{said}");
+    assert!(said.contains("another host key"), "{said}");
+    assert_eq!(
+        knobs.keys.load(Ordering::SeqCst),
+        2,
+        "the unlock key was not handed over"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_waiting_the_proof_comes_first_at_the_next_login() {
+    let market = Market::open().await;
+    let bought = market.json(&["buy", "--no-wait"]);
+    let name = bought["name"].as_str().unwrap();
+    assert_eq!(bought["proven"], false);
+    assert_eq!(market.state(), "ready, not proven");
+    assert_eq!(market.balances(), (MONEY - PRICE, 0, PRICE), "locked, not paid");
+    assert_eq!(market.code(&["ssh", name, "--", "exit7"]).0, 7);
+    assert_eq!(market.state(), "active");
+    assert_eq!(market.balances(), (MONEY - PRICE, PRICE, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lapsed_offer_is_taken_again_if_it_is_no_worse_and_shown_if_it_is() {
+    let market = Market::open().await;
+    market.json(&["request", "--offers", "1"]);
+    let knobs = &market.node().knobs;
+    knobs.lapsed.store(true, Ordering::SeqCst);
+    let name = market.json(&["buy", "1"])["name"].as_str().unwrap().to_owned();
+    assert_eq!(knobs.agreed.load(Ordering::SeqCst), 2);
+    market.json(&["cancel", &name]);
+
+    market.json(&["request", "--offers", "1"]);
+    knobs.lapsed.store(true, Ordering::SeqCst);
+    knobs.dearer.store(100_000, Ordering::SeqCst);
+    let before = market.balances();
+    let (code, said) = market.code(&["buy", "1"]);
+    assert_eq!(code, 14, "{said}");
+    assert!(
+        said.contains("0.40") && said.contains("0.70"),
+        "both are shown: {said}"
+    );
+    assert_eq!(
+        knobs.agreed.load(Ordering::SeqCst),
+        3,
+        "the new one was not signed"
+    );
+    assert_eq!(market.balances(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_there_is_is_refused_before_anything_is_signed() {
+    let market = Market::open().await;
+    let (code, said) = market.code(&["buy", "--duration", "26h"]);
+    assert_eq!(code, 6, "{said}");
+    assert!(said.contains("10.40 is needed, 10.00 is free"), "{said}");
+    assert_eq!(market.node().knobs.agreed.load(Ordering::SeqCst), 0);
+    let (code, said) = market.code(&["buy", "--node", &"ab".repeat(32)]);
+    assert_eq!(code, 3, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_node_is_closed_without_it_and_the_user_hears_when_the_rest_returns() {
+    let mut market = Market::open().await;
+    let name = market.json(&["buy", "--duration", "2h"])["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let node = market.node.take().unwrap();
+    node.grid.close().await;
+    let output = market.run_as(&market.user, &["cancel", &name, "--json"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(11), "{said}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["receipt"], Value::Null);
+    assert_eq!(json["lock"], "active");
+    let asked = json["times"]["cancelled"].as_u64().unwrap();
+    let from = json["refund_from"].as_u64().unwrap();
+    assert!(
+        (86_400_000..86_500_000).contains(&(from - asked)),
+        "a day of notice: {}",
+        from - asked
+    );
+    assert_eq!(
+        market.balances(),
+        (MONEY - 2 * PRICE, PRICE, PRICE),
+        "not lost, not yet back"
+    );
+    assert!(said.contains("comes back from"), "{said}");
+}

@@ -1,0 +1,317 @@
+//! A node that speaks the whole protocol and has no machine behind it: what a client meets when a
+//! node lies, changes its mind, or falls silent. Grid, ledger and signatures are real.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ed25519_dalek::{Signer, SigningKey};
+use escrow::{Account, Amount, Rail, RailKey, Sure, Voucher};
+use grid::{DirectStream, EndpointAddress, Grid, GridTicket, JoinConfig, PeerId, Verdict};
+use ledger::{LedgerRail, RailAddress};
+use market::envelope::{self, Signed, peek_kind, sign};
+use market::id::{Digest, GridId, NodeId};
+use market::message::{
+    Agree, Candidate, CapacityRequest, Facts, Gives, KeyGrant, Kind, Message, Offer, Receipt, Refusal,
+    RefusalCode, Sale, SaleState, SealedKey, Status, StatusQuery, VoucherMessage,
+};
+use market::quantity::{BitsPerSecond, Seconds, UnixMillis};
+use market::seal::SealSecret;
+
+/// What the space's base is said to be.
+pub const BASE: Digest = Digest([0xba; 32]);
+/// The price of the first offer's period.
+pub const PRICE: u128 = 400_000;
+
+/// How the node behaves; a test turns the knobs while it runs.
+pub struct Knobs {
+    /// The state that it says; it moves on by itself as real nodes do.
+    pub state: Mutex<SaleState>,
+    /// Added to the price of each further offer.
+    pub dearer: AtomicU32,
+    /// The next Agree is refused as lapsed.
+    pub lapsed: AtomicBool,
+    /// The last byte of the host key.
+    pub host_key: AtomicU32,
+    /// Agree, sealed keys and vouchers that came.
+    pub agreed: AtomicU32,
+    pub keys: AtomicU32,
+    pub vouchers: AtomicU32,
+    offers: AtomicU32,
+}
+
+pub struct Node {
+    pub knobs: Arc<Knobs>,
+    pub grid: Grid,
+}
+
+struct Inner {
+    key: SigningKey,
+    give_back: SigningKey,
+    grid: Grid,
+    grid_id: GridId,
+    rail: LedgerRail,
+    payee: Account,
+    knobs: Arc<Knobs>,
+    offer: Mutex<Option<Signed<Offer>>>,
+    sale: Mutex<Option<Signed<Sale>>>,
+    seal: Mutex<Option<(u64, SealSecret)>>,
+}
+
+impl Node {
+    /// Joins and answers until it is dropped.
+    pub async fn start(ticket: &str, ledger: &str, payee: &str) -> Node {
+        let ticket: GridTicket = ticket.parse().unwrap();
+        let key = SigningKey::from_bytes(&grid::fresh_secret().unwrap());
+        let config = JoinConfig::new(ticket.clone(), key.to_bytes());
+        let check = |_: &[u8], _: PeerId| Verdict::Accept;
+        let grid = Grid::join(config, Arc::new(check)).await.unwrap();
+        grid.joined(Duration::from_secs(30)).await.unwrap();
+        let knobs = Arc::new(Knobs {
+            state: Mutex::new(SaleState::Offered),
+            dearer: AtomicU32::new(0),
+            lapsed: AtomicBool::new(false),
+            host_key: AtomicU32::new(1),
+            agreed: AtomicU32::new(0),
+            keys: AtomicU32::new(0),
+            vouchers: AtomicU32::new(0),
+            offers: AtomicU32::new(0),
+        });
+        let inner = Arc::new(Inner {
+            key,
+            give_back: SigningKey::from_bytes(&[77; 32]),
+            grid: grid.clone(),
+            grid_id: GridId(ticket.grid_id()),
+            rail: LedgerRail::new(ledger.parse::<RailAddress>().unwrap()).unwrap(),
+            payee: payee.parse().unwrap(),
+            knobs: knobs.clone(),
+            offer: Mutex::new(None),
+            sale: Mutex::new(None),
+            seal: Mutex::new(None),
+        });
+        let hearing = inner.clone();
+        let mut broadcasts = grid.broadcasts();
+        tokio::spawn(async move {
+            while let Some(heard) = broadcasts.next().await {
+                hearing.clone().offer(&heard.bytes).await;
+            }
+        });
+        tokio::spawn(async move {
+            while let Some((_, stream)) = inner.grid.accept().await {
+                tokio::spawn(inner.clone().serve(stream));
+            }
+        });
+        Node { knobs, grid }
+    }
+}
+
+impl Inner {
+    async fn offer(self: Arc<Inner>, bytes: &[u8]) {
+        let Ok(request) = envelope::open::<CapacityRequest>(bytes, Some(self.grid_id)) else {
+            return;
+        };
+        let asked = &request.message;
+        let earlier = self.knobs.offers.fetch_add(1, Ordering::SeqCst);
+        let dearer = self.knobs.dearer.load(Ordering::SeqCst) * earlier;
+        let now = self.rail.now().await.unwrap();
+        let offer = Offer {
+            request: request.request_hash(),
+            gives: Gives {
+                cpu: asked.needs.cpu,
+                memory: asked.needs.memory,
+                disk: asked.needs.disk,
+                rate: BitsPerSecond(10_000_000),
+                pids: 512,
+            },
+            price: Amount(PRICE + u128::from(dearer)),
+            period: asked.period,
+            accept_window: Seconds(1800),
+            notice: Seconds(86_400),
+            rail: self.rail.name(),
+            asset: ledger::ASSET.parse().unwrap(),
+            payee: self.payee.clone(),
+            give_back_key: RailKey::ed25519(self.give_back.verifying_key().as_bytes()),
+            base: BASE,
+            facts: Facts {
+                country: Some("BE".to_owned()),
+                ..Facts::default()
+            },
+            valid_until: UnixMillis::from(now).plus_ms(30_000),
+            held: true,
+            address: self.grid.address().to_bytes(),
+        };
+        let offer = sign(&self.key, self.grid_id, offer).unwrap();
+        *self.offer.lock().unwrap() = Some(offer.clone());
+        let to = EndpointAddress::from_bytes(&asked.answer_to).unwrap();
+        let mut stream = self.grid.dial(&to, Duration::from_secs(10)).await.unwrap();
+        stream.send(&offer.bytes).await.unwrap();
+        stream.finish().await;
+    }
+
+    async fn serve(self: Arc<Inner>, mut stream: DirectStream) {
+        while let Ok(frame) = stream.receive().await {
+            if let Some(answer) = self.answer(&frame).await
+                && stream.send(&answer).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn answer(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        match peek_kind(frame).unwrap() {
+            Kind::Delegate => None,
+            Kind::Agree => Some(self.agree(frame)),
+            Kind::Funded => Some(self.grant().await),
+            Kind::SealedKey => Some(self.take_key(frame)),
+            Kind::StatusQuery => {
+                let query = envelope::open::<StatusQuery>(frame, Some(self.grid_id)).unwrap();
+                Some(self.status(query.message.nonce))
+            }
+            Kind::Voucher => Some(self.redeem(frame).await),
+            Kind::Cancel => Some(self.end().await),
+            other => panic!("a {} came", other.name()),
+        }
+    }
+
+    fn sign<M: Message>(&self, message: M) -> Vec<u8> {
+        sign(&self.key, self.grid_id, message).unwrap().bytes
+    }
+
+    fn agree(&self, frame: &[u8]) -> Vec<u8> {
+        self.knobs.agreed.fetch_add(1, Ordering::SeqCst);
+        if self.knobs.lapsed.swap(false, Ordering::SeqCst) {
+            let (code, words) = (RefusalCode::OfferGone, "the hold lapsed".to_owned());
+            return self.sign(Refusal {
+                about: Digest::of(frame),
+                code,
+                words,
+            });
+        }
+        let agree = envelope::open::<Agree>(frame, Some(self.grid_id)).unwrap();
+        let offer = self.offer.lock().unwrap().clone().unwrap();
+        assert_eq!(
+            agree.message.body.offer,
+            offer.offer_hash(),
+            "the newest offer is taken"
+        );
+        let sale = sign(&self.key, self.grid_id, Sale { agree }).unwrap();
+        *self.sale.lock().unwrap() = Some(sale.clone());
+        *self.knobs.state.lock().unwrap() = SaleState::Agreed;
+        sale.bytes
+    }
+
+    fn sale(&self) -> Sale {
+        self.sale.lock().unwrap().clone().unwrap().message
+    }
+
+    async fn grant(&self) -> Vec<u8> {
+        let sale = self.sale();
+        let view = self.rail.view(&sale.body().terms(), Sure::Final).await.unwrap();
+        assert_eq!(
+            view.funded,
+            sale.body().total(),
+            "all periods are locked before Funded is said"
+        );
+        let secret = SealSecret::from_randomness([9; 32]);
+        let epoch = self
+            .seal
+            .lock()
+            .unwrap()
+            .as_ref()
+            .map_or(1, |(epoch, _)| epoch + 1);
+        let mut host_key = [5; 32];
+        host_key[31] = u8::try_from(self.knobs.host_key.load(Ordering::SeqCst)).unwrap();
+        let grant = KeyGrant {
+            sale: sale.id(),
+            epoch,
+            boot: [1; 16],
+            image_version: "0.1.0".to_owned(),
+            seal_key: secret.public(),
+            host_key,
+        };
+        *self.seal.lock().unwrap() = Some((epoch, secret));
+        self.sign(grant)
+    }
+
+    fn take_key(&self, frame: &[u8]) -> Vec<u8> {
+        let sealed = envelope::open::<SealedKey>(frame, Some(self.grid_id))
+            .unwrap()
+            .message;
+        let guard = self.seal.lock().unwrap();
+        let (epoch, secret) = guard.as_ref().unwrap();
+        let sale = self.sale().id();
+        let key = secret
+            .open(sale, *epoch, &sealed.encapsulated, &sealed.ciphertext)
+            .unwrap();
+        assert_ne!(*key, [0; 64]);
+        assert!(sealed.authorized_keys[0].starts_with("ssh-ed25519 "));
+        drop(guard);
+        self.knobs.keys.fetch_add(1, Ordering::SeqCst);
+        *self.knobs.state.lock().unwrap() = SaleState::Ready;
+        self.status([0; 16])
+    }
+
+    fn status(&self, nonce: [u8; 16]) -> Vec<u8> {
+        let state = *self.knobs.state.lock().unwrap();
+        let active = state == SaleState::Active;
+        self.sign(Status {
+            sale: self.sale().id(),
+            nonce,
+            state,
+            since: UnixMillis(1),
+            why: None,
+            candidates: vec![Candidate::Grid],
+            address: self.grid.address().to_bytes(),
+            boot: [1; 16],
+            epoch: 1,
+            periods_paid: u32::from(active),
+            paid: Amount(0),
+            paid_until: active.then_some(UnixMillis(4_000_000_000_000)),
+            receipt: None,
+        })
+    }
+
+    async fn redeem(&self, frame: &[u8]) -> Vec<u8> {
+        let message = envelope::open::<VoucherMessage>(frame, Some(self.grid_id))
+            .unwrap()
+            .message;
+        let terms = self.sale().body().terms();
+        for bytes in &message.vouchers {
+            let voucher = Voucher::from_bytes(bytes).unwrap();
+            self.rail.check(&terms, &voucher).unwrap();
+            // Those signed ahead are void until their time; the first one pays.
+            let _ = self.rail.redeem(&terms, &voucher).await;
+            self.knobs.vouchers.fetch_add(1, Ordering::SeqCst);
+        }
+        *self.knobs.state.lock().unwrap() = SaleState::Active;
+        self.status([0; 16])
+    }
+
+    async fn end(&self) -> Vec<u8> {
+        let sale = self.sale();
+        let terms = sale.body().terms();
+        let view = self.rail.view(&terms, Sure::Final).await.unwrap();
+        let signature = self.give_back.sign(&self.rail.give_back_bytes(&terms, view.paid));
+        let view = self
+            .rail
+            .give_back(&terms, view.paid, &signature.to_bytes())
+            .await
+            .unwrap();
+        *self.knobs.state.lock().unwrap() = SaleState::Ended;
+        assert_eq!(NodeId(self.key.verifying_key().to_bytes()), sale.body().node);
+        self.sign(Receipt {
+            sale: sale.id(),
+            state: SaleState::Ended,
+            why: "cancelled".to_owned(),
+            ready_at: Some(UnixMillis(1)),
+            ended_at: UnixMillis(2),
+            key_slot_destroyed: true,
+            volume_destroyed: true,
+            periods_served: 1,
+            paid: view.paid,
+            returned: view.funded.saturating_sub(view.paid),
+        })
+    }
+}
