@@ -110,7 +110,7 @@ impl Walk<'_> {
                 Ok(Some(receipt))
             }
             Ok(_) => {
-                steps.failed("ended", "the node's receipt is for another sale".to_owned());
+                steps.failed("ended", "the node's receipt is for another sale");
                 Ok(None)
             }
             Err(error) => {
