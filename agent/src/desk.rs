@@ -119,17 +119,13 @@ impl Counter {
 #[derive(Clone)]
 pub struct Desk {
     counter: Arc<Counter>,
-    /// What existing spaces hold on the disks, by which the free room was counted less.
-    held: Arc<Vec<(market::id::GroupId, market::quantity::Bytes)>>,
 }
 
 impl Desk {
     /// What there is to sell from now on; on the disks what is free, as in [`Parts::capacity`].
     pub fn set_capacity(&self, capacity: Capacity) {
-        self.counter
-            .shared
-            .book()
-            .set_capacity(with_held(capacity, &self.held));
+        let shared = &self.counter.shared;
+        shared.book().set_capacity(shared.with_volumes(capacity));
     }
 }
 
@@ -144,12 +140,6 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
             .board
             .event(format!("a sale is lost: {}", crate::sales::chain(&error)));
     }
-    let held: Vec<_> = records
-        .iter()
-        .filter(|record| has_volume(record.id(), &parts.recovered))
-        .map(|record| (record.spec.group.clone(), record.spec.disk))
-        .collect();
-    let book = Book::new(with_held(parts.capacity.clone(), &held));
     let (farmer, facts, base, selling) = (
         parts.farmer.clone(),
         parts.facts.clone().cut_to_bounds(),
@@ -160,6 +150,13 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
         .recovered
         .iter()
         .map(|found| (found.spec.sale, matches!(found.outcome, Outcome::Running { .. })))
+        .collect();
+    let capacity = parts.capacity;
+    let volumes: Vec<SaleId> = parts
+        .recovered
+        .iter()
+        .filter(|found| has_volume(found))
+        .map(|found| found.spec.sale)
         .collect();
     let public_address = parts.farmer.public_address.clone();
     let given = Given {
@@ -176,7 +173,11 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
         image_version: parts.image_version,
         public_address,
     };
-    let shared = Arc::new(Shared::new(given, book));
+    let shared = Arc::new(Shared::new(given, Book::new(Capacity::default())));
+    for record in records.iter().filter(|record| volumes.contains(&record.id())) {
+        shared.has_volume(record.id(), Some((record.spec.group.clone(), record.spec.disk)));
+    }
+    shared.book().set_capacity(shared.with_volumes(capacity));
     for record in records {
         resume(&shared, record, &recovered).await;
     }
@@ -191,28 +192,15 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
     tokio::spawn(hear(counter.clone()));
     tokio::spawn(lapse(counter.clone()));
     direct::start(counter.clone());
-    Ok(Desk {
-        counter,
-        held: Arc::new(held),
-    })
+    Ok(Desk { counter })
 }
 
-fn with_held(mut capacity: Capacity, held: &[(market::id::GroupId, market::quantity::Bytes)]) -> Capacity {
-    for (group, bytes) in held {
-        if let Some(free) = capacity.disks.get_mut(group) {
-            free.0 = free.0.saturating_add(bytes.0);
-        }
-    }
-    capacity
-}
-
-/// Whether the machine holds something for this sale.
-fn has_volume(sale: SaleId, recovered: &[Recovered]) -> bool {
-    let found = recovered.iter().find(|found| found.spec.sale == sale);
-    found.is_some_and(|found| match found.outcome {
+/// Whether the machine holds a volume for this sale.
+fn has_volume(found: &Recovered) -> bool {
+    match found.outcome {
         Outcome::Running { .. } | Outcome::Locked | Outcome::Quarantined { .. } => true,
         Outcome::Undone | Outcome::Ended => false,
-    })
+    }
 }
 
 /// A sale out of the journal: back into the book, and a keeper for it.
@@ -225,7 +213,10 @@ async fn resume(shared: &Arc<Shared>, record: Record, recovered: &HashMap<SaleId
         rate: spec.rate,
         pids: spec.pids,
     };
+    let torn_down = record.sale.torn_down.as_ref();
+    let gone = torn_down.is_some_and(|torn_down| torn_down.quarantine.is_none());
     match record.sale.state {
+        SaleState::Ending if gone => {} // only the rail is still to answer
         SaleState::Agreed => {
             let body = record.signed.message.body();
             let request = request_of(&shared.journal, sale, shared.grid_id).await;

@@ -17,6 +17,8 @@ use super::{PORTS, boot_ms};
 
 /// How long one call to the rail may take.
 const RAIL_PATIENCE: Duration = Duration::from_secs(15);
+/// A rail that gave no answer is asked again after this.
+const RAIL_REST_MS: u64 = 3_000;
 
 impl Task {
     /// Does one effect; events that follow at once are returned.
@@ -28,6 +30,7 @@ impl Task {
                 self.ask_rail(async move { rail.view(&terms, Sure::Final).await }, Done::Looked);
             }
             Effect::Redeem(voucher) => {
+                self.redeem_wanted = true;
                 let (rail, terms, sum) = (self.shared.rail.clone(), self.terms.clone(), voucher.cumulative);
                 let redeem = async move { rail.redeem(&terms, &voucher).await };
                 self.ask_rail(redeem, move |result| Done::Redeemed(sum, result));
@@ -48,6 +51,7 @@ impl Task {
             }
             Effect::BuildSpace | Effect::UnlockSpace => {
                 let new_volume = effect == Effect::BuildSpace;
+                self.not_unlocked = None;
                 let Some(access) = self.keys.take_access(new_volume) else {
                     let why = "the key is gone from memory".to_owned();
                     return Some(Event::BuildFailed {
@@ -56,6 +60,8 @@ impl Task {
                     });
                 };
                 let (spec, began) = (self.record.spec.clone(), boot_ms());
+                self.shared
+                    .has_volume(sale, Some((spec.group.clone(), spec.disk)));
                 self.beside(async move {
                     let built = match new_volume {
                         true => spaces.build(spec, access).await,
@@ -81,6 +87,7 @@ impl Task {
             }
             Effect::Release => {
                 self.shared.book().release(sale);
+                self.shared.has_volume(sale, None);
                 let given_back = self
                     .shared
                     .journal
@@ -116,13 +123,22 @@ impl Task {
         call: impl Future<Output = Result<LockView, RailError>> + Send + 'static,
         done: impl FnOnce(Result<LockView, RailError>) -> Done + Send + 'static,
     ) {
-        if std::mem::replace(&mut self.rail_busy, true) {
+        if self.rail_busy || boot_ms() < self.rail_rests_until_ms {
             return;
         }
+        self.rail_busy = true;
         self.beside(async move {
             let silent = |_| Err(RailError::Unknown("no answer in time".to_owned()));
             done(timeout(RAIL_PATIENCE, call).await.unwrap_or_else(silent))
         });
+    }
+
+    /// The rail has answered, or has not: then it is left alone for a while.
+    fn rail_answered(&mut self, result: &Result<LockView, RailError>) {
+        self.rail_busy = false;
+        if matches!(result, Err(RailError::Unknown(_))) {
+            self.rail_rests_until_ms = boot_ms().saturating_add(RAIL_REST_MS);
+        }
     }
 
     /// Something that ran beside is done.
@@ -153,7 +169,7 @@ impl Task {
     }
 
     async fn looked(&mut self, result: Result<LockView, RailError>) {
-        self.rail_busy = false;
+        self.rail_answered(&result);
         let view = match result {
             Ok(view) => view,
             Err(error) => {
@@ -200,7 +216,7 @@ impl Task {
     }
 
     async fn redeemed(&mut self, sum: escrow::Amount, result: Result<LockView, RailError>) {
-        self.rail_busy = false;
+        self.rail_answered(&result);
         let refusal = match result {
             Ok(view) => {
                 let _ = self.happen(Event::Redeemed(view)).await;
@@ -225,7 +241,7 @@ impl Task {
     }
 
     async fn gave_back(&mut self, result: Result<LockView, RailError>) {
-        self.rail_busy = false;
+        self.rail_answered(&result);
         match result {
             Ok(view) => drop(self.happen(Event::GaveBack(view)).await),
             // what was paid is not what we know: look, then give back what is right

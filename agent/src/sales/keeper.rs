@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::keys::{KeyError, Keys};
-use super::{Failed, Record, RecordError, Shared, boot_ms};
+use super::{Failed, Record, RecordError, Shared, boot_ms, record};
 
 /// The machine is told of time so often.
 const TICK: Duration = Duration::from_millis(500);
@@ -98,7 +98,10 @@ impl Keeper {
             orders,
             keys: Keys::default(),
             rail_busy: false,
+            rail_rests_until_ms: 0,
+            redeem_wanted: false,
             waiting: Waiting::default(),
+            not_unlocked: None,
             kept_ms: boot_ms(),
             began_ms: boot_ms(),
         };
@@ -148,7 +151,13 @@ pub(super) struct Task {
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) keys: Keys,
     pub(super) rail_busy: bool,
+    /// No call before this: it did not answer the last one.
+    pub(super) rail_rests_until_ms: u64,
+    /// A voucher is due: whoever brought it is answered when the rail has answered.
+    pub(super) redeem_wanted: bool,
     pub(super) waiting: Waiting,
+    /// Why the last unlock failed.
+    pub(super) not_unlocked: Option<String>,
     /// When the record was last written.
     kept_ms: u64,
     /// When the lock was seen: what "ready in" counts from.
@@ -159,6 +168,9 @@ impl Task {
     async fn run(mut self, mut queue: mpsc::Receiver<Order>, restarted: Option<bool>) {
         if let Some(space_runs) = restarted {
             let _ = self.happen(Event::Restarted { space_runs }).await;
+            if self.record.sale.state.is_final() && self.record.receipt.is_none() {
+                self.state_changed().await; // it ended in the moment of the power cut
+            }
         }
         self.show();
         let mut ticks = interval(TICK);
@@ -264,11 +276,22 @@ impl Task {
         self.waiting.grant.push(reply);
         if let Err(refusal) = self.happen(Event::FundedHint).await {
             answer(&mut self.waiting.grant, &Err(refusal));
+        } else if !self.rail_busy {
+            let silent = no(RefusalCode::RailSilent, "the rail does not answer");
+            answer(&mut self.waiting.grant, &Err(silent));
         }
     }
 
     async fn sealed(&mut self, sealed: SealedKey) -> Result<(), No> {
-        let newest = self.record.sale.epoch;
+        let sale = &self.record.sale;
+        let handed_over = matches!(
+            sale.state,
+            SaleState::Building | SaleState::Ready | SaleState::Active
+        );
+        if handed_over || sale.unlocking {
+            return Ok(()); // said again: the status tells how it goes
+        }
+        let newest = sale.epoch;
         if sealed.epoch != newest {
             let rejection = Rejection::Epoch {
                 got: sealed.epoch,
@@ -288,10 +311,11 @@ impl Task {
             Ok(vouchers) => vouchers,
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
+        self.redeem_wanted = false;
         if let Err(refusal) = self.happen(Event::Vouchers(vouchers)).await {
             return drop(reply.send(Err(refusal)));
         }
-        if self.rail_busy && self.waiting.voucher.len() < MOST_WAITING {
+        if self.redeem_wanted && self.rail_busy && self.waiting.voucher.len() < MOST_WAITING {
             self.waiting.voucher.push(reply);
         } else {
             let _ = reply.send(self.status([0; 16]));
@@ -332,13 +356,17 @@ impl Task {
                 "this node does not resize a space yet",
             ));
         }
+        let number = asked.number;
         let deal = Deal {
             periods: asked.periods,
             price: asked.price,
             ..self.record.sale.deal.clone()
         };
-        self.happen(Event::Amended(deal)).await?;
-        self.sign(Amended { amend })
+        self.happen(Event::Amended { number, deal }).await?;
+        let bytes = self.sign(Amended { amend })?;
+        let kept = record::keep_amended(&self.shared.journal, self.record.id(), number, bytes.clone()).await;
+        kept.map_err(|error| self.not_kept(&error))?;
+        Ok(bytes)
     }
 
     pub(super) fn sign<M: Message>(&self, message: M) -> Result<Vec<u8>, No> {
@@ -348,15 +376,29 @@ impl Task {
             .map_err(|error| no(RefusalCode::Busy, error.to_string()))
     }
 
+    /// What there is to say about how it stands.
+    fn words(&self) -> String {
+        let failed = self
+            .not_unlocked
+            .as_ref()
+            .filter(|_| self.record.sale.state == SaleState::Locked);
+        failed.map_or_else(|| self.record.sale.words(), |why| format!("not unlocked: {why}"))
+    }
+
     /// How it stands, signed.
     pub(super) fn status(&self, nonce: [u8; 16]) -> Result<Vec<u8>, No> {
         let sale = &self.record.sale;
-        let (words, now) = (sale.words(), self.now());
+        let (words, now) = (self.words(), self.now());
         let reachable = matches!(sale.state, SaleState::Ready | SaleState::Active);
         self.sign(Status {
             sale: sale.deal.id,
             nonce,
-            state: sale.state,
+            // while it is opened again it is building: what falls back to locked has failed, and says why
+            state: if sale.unlocking {
+                SaleState::Building
+            } else {
+                sale.state
+            },
             since: sale.since.into(),
             why: (!words.is_empty()).then_some(words),
             candidates: if reachable { self.candidates() } else { Vec::new() },

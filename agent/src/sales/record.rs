@@ -15,6 +15,7 @@ use provision::space::SpaceSpec;
 pub const PORTS: &str = "public-port";
 const REQUESTS: &str = "sale-request";
 const OFFERS: &str = "sale-offer";
+const AMENDMENTS: &str = "sale-amended";
 const RECEIPTS: &str = "sale-receipt";
 
 /// Why a sale was not kept or not found again.
@@ -139,6 +140,19 @@ impl Record {
             receipt,
         })
     }
+}
+
+/// Keeps what both signed to change a sale.
+pub async fn keep_amended(
+    journal: &Journal,
+    sale: SaleId,
+    number: u32,
+    bytes: Vec<u8>,
+) -> Result<(), RecordError> {
+    let key = [&sale.as_bytes()[..], &number.to_be_bytes()].concat();
+    Ok(journal
+        .write(move |entry| entry.put_row(AMENDMENTS, &key, &bytes))
+        .await?)
 }
 
 /// Who asked for this sale, as the journal has it; for the holds of an agreement after a restart.

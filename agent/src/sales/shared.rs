@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ed25519_dalek::SigningKey;
 use escrow::{Amount, Asset, LEDGER_DECIMALS, Rail};
 use grid::Grid;
-use market::book::Book;
-use market::id::{GridId, SaleId};
+use market::book::{Book, Capacity};
+use market::id::{GridId, GroupId, SaleId};
+use market::quantity::Bytes;
 use provision::journal::Journal;
 
 use super::{Keeper, RailClock, Spaces};
@@ -44,6 +45,7 @@ pub struct Shared {
     book: Mutex<Book>,
     keepers: Mutex<HashMap<SaleId, Keeper>>,
     earned: Mutex<BTreeMap<SaleId, Amount>>,
+    volumes: Mutex<BTreeMap<SaleId, (GroupId, Bytes)>>,
 }
 
 /// The parts of a shop that are given.
@@ -113,6 +115,7 @@ impl Shared {
             book: Mutex::new(book),
             keepers: Mutex::default(),
             earned: Mutex::default(),
+            volumes: Mutex::default(),
         }
     }
 
@@ -154,6 +157,30 @@ impl Shared {
         earned
             .values()
             .fold(Amount::ZERO, |sum, paid| sum.checked_add(*paid).unwrap_or(sum))
+    }
+
+    /// A sale's volume is there from now on, or is gone.
+    pub fn has_volume(&self, sale: SaleId, volume: Option<(GroupId, Bytes)>) {
+        let mut volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        match volume {
+            Some(volume) => volumes.insert(sale, volume),
+            None => volumes.remove(&sale),
+        };
+    }
+
+    /// What can be sold on the disks when so much is free on them now: the volumes of sales count as sold, not as gone.
+    pub fn with_volumes(&self, mut capacity: Capacity) -> Capacity {
+        for (group, bytes) in self
+            .volumes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
+            if let Some(free) = capacity.disks.get_mut(group) {
+                free.0 = free.0.saturating_add(bytes.0);
+            }
+        }
+        capacity
     }
 
     /// An amount as people read it.

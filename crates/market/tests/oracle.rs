@@ -1,12 +1,11 @@
 //! coset as the oracle: another implementation of COSE reads what we write, writes what we read, and gives us bytes
 //! that no honest program would send.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that panics has failed
 
 mod samples;
 
 use coset::iana::{Algorithm, EnumI64};
-use coset::{
-    CborSerializable, CoseSign1, CoseSign1Builder, Label, RegisteredLabelWithPrivate, TaggedCborSerializable,
-};
+use coset::{CoseSign1, CoseSign1Builder, Label, RegisteredLabelWithPrivate, TaggedCborSerializable};
 use ed25519_dalek::{Signature, Signer, Verifier, VerifyingKey};
 use market::envelope::{EnvelopeError, inspect, open};
 use market::message::{CapacityRequest, Kind};
@@ -118,28 +117,6 @@ fn another_version_is_refused_by_name() {
         "",
     ] {
         assert!(inspect(&signed(odd, &payload, None)).is_err(), "{odd}");
-    }
-}
-
-#[test]
-fn a_payload_for_one_kind_passes_for_no_other() {
-    let payloads: Vec<(Kind, Vec<u8>)> = samples::all()
-        .into_iter()
-        .map(|(kind, bytes)| {
-            (
-                kind,
-                CoseSign1::from_tagged_slice(&bytes).unwrap().payload.unwrap(),
-            )
-        })
-        .collect();
-    // Funded is the one message that is a sale alone: a prefix of others, never equal to them
-    for (kind, payload) in &payloads {
-        for other in Kind::ALL.into_iter().filter(|other| other != kind) {
-            let bytes = signed(&kind.content_type(), payload, None);
-            if let Ok(found) = inspect(&bytes) {
-                assert_ne!(found.kind, other);
-            }
-        }
     }
 }
 

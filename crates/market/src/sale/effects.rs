@@ -62,8 +62,13 @@ pub enum Event {
         /// The space's process lives.
         space_runs: bool,
     },
-    /// Both signed a longer or larger deal.
-    Amended(Deal),
+    /// Both sign a longer deal.
+    Amended {
+        /// Counts this sale's changes from 1.
+        number: u32,
+        /// What holds from now on.
+        deal: Deal,
+    },
     /// Time passed.
     Tick,
 }
@@ -144,8 +149,8 @@ pub enum Rejection {
     /// No voucher that says more than was paid.
     #[error("no voucher says more than is already paid")]
     NothingNew,
-    /// The amendment makes it shorter than what was served or paid.
-    #[error("an amendment cannot take back periods that were served or paid")]
+    /// The amendment is not the next one, changes the price, or takes back what was served or paid.
+    #[error("the change is not the next one, or takes back what was served, paid or priced")]
     Amendment,
 }
 

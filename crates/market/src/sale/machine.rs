@@ -28,7 +28,7 @@ pub fn step(sale: &Sale, event: Event, now: Now) -> Stepped {
         Event::TornDown(torn_down) => torn(sale, torn_down, now),
         Event::GaveBack(view) => gave_back(sale, view, now),
         Event::Restarted { space_runs } => restarted(sale, space_runs, now),
-        Event::Amended(deal) => amended(sale, deal),
+        Event::Amended { number, deal } => amended(sale, number, deal),
         Event::Tick => tick(sale, now),
     }
 }
@@ -487,7 +487,10 @@ fn restarted(mut sale: Sale, space_runs: bool, now: Now) -> Stepped {
     }
 }
 
-fn amended(mut sale: Sale, deal: Deal) -> Stepped {
+fn amended(mut sale: Sale, number: u32, deal: Deal) -> Stepped {
+    if number == sale.amendments && deal == sale.deal {
+        return Ok((sale, Vec::new())); // said again
+    }
     match sale.state {
         SaleState::Funded
         | SaleState::Keyed
@@ -498,10 +501,12 @@ fn amended(mut sale: Sale, deal: Deal) -> Stepped {
             let begun = sale.periods_begun().max(u64::from(sale.periods_paid()));
             let same =
                 deal.id == sale.deal.id && deal.price == sale.deal.price && deal.period == sale.deal.period;
-            if !same || u64::from(deal.periods) < begun {
+            let next = sale.amendments.checked_add(1) == Some(number);
+            if !next || !same || u64::from(deal.periods) < begun {
                 return Err(Rejection::Amendment);
             }
             sale.deal = deal;
+            sale.amendments = number;
             Ok((sale, vec![Effect::CheckLock]))
         }
         SaleState::Offered

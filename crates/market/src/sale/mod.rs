@@ -128,6 +128,9 @@ pub struct Sale {
     pub ended_at: Option<RailTime>,
     /// What the lock held when it was closed and went back.
     pub returned: Amount,
+    /// Changes that both signed.
+    #[serde(default)]
+    pub amendments: u32,
 }
 
 /// What tearing down came to.
@@ -170,6 +173,7 @@ impl Sale {
             torn_down: None,
             ended_at: None,
             returned: Amount::ZERO,
+            amendments: 0,
         }
     }
 

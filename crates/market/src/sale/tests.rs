@@ -439,15 +439,37 @@ fn an_older_answer_takes_nothing_back() {
 
 #[test]
 fn an_amendment_makes_it_longer_and_never_takes_back() {
-    let (sale, _) = go(&active(), Event::Amended(Deal { periods: 9, ..deal() }), START);
+    let longer = || Event::Amended {
+        number: 1,
+        deal: Deal { periods: 9, ..deal() },
+    };
+    let (sale, _) = go(&active(), longer(), START);
     assert_eq!(sale.deal.periods, 9);
-    let shorter = Event::Amended(Deal { periods: 0, ..deal() });
-    assert_eq!(step(&sale, shorter, START), Err(Rejection::Amendment));
-    let dearer = Event::Amended(Deal {
-        price: Amount(1),
-        ..deal()
-    });
-    assert_eq!(step(&sale, dearer, START), Err(Rejection::Amendment));
+    assert_eq!(go(&sale, longer(), START), (sale.clone(), vec![]), "said again");
+    let bad = [
+        (1, Deal { periods: 4, ..deal() }),
+        (
+            3,
+            Deal {
+                periods: 10,
+                ..deal()
+            },
+        ),
+        (2, Deal { periods: 0, ..deal() }),
+        (
+            2,
+            Deal {
+                price: Amount(1),
+                ..deal()
+            },
+        ),
+    ];
+    for (number, deal) in bad {
+        assert_eq!(
+            step(&sale, Event::Amended { number, deal }, START),
+            Err(Rejection::Amendment)
+        );
+    }
 }
 
 #[test]

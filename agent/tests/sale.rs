@@ -1,0 +1,259 @@
+//! Whole sales over a real ledger and a real grid: the good way, the ways out, and a power cut.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that panics has failed
+
+mod street;
+
+use std::sync::Arc;
+
+use agent::sales::Failed;
+use escrow::{Amount, LockState};
+use market::envelope::Signed;
+use market::message::*;
+use street::{MONEY, Machine, Node, PRICE, Street, User, key, say};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const USER: u8 = 20;
+const FARMER: u8 = 40;
+
+async fn opened() -> (Street, Node, User) {
+    let street = Street::new().await;
+    street.fund(USER).await;
+    let node = Node::start(&street, Arc::new(Machine::default()), Vec::new()).await;
+    let user = User::new(&street, USER).await;
+    (street, node, user)
+}
+
+fn code(user: &User, bytes: &[u8]) -> RefusalCode {
+    let refusal: Signed<Refusal> = user.open(bytes);
+    refusal.message.code
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_request_to_receipt() {
+    let (street, node, user) = opened().await;
+    let bought = user.buy(1).await;
+    assert_eq!(bought.body.price, PRICE);
+    let mut stream = user.speak(&bought).await;
+    let early = say(&mut stream, &user.sign(Funded { sale: bought.id }).bytes).await;
+    assert_eq!(
+        code(&user, &early),
+        RefusalCode::NotFunded,
+        "the node looks at the rail itself"
+    );
+    user.lock(&bought).await;
+    let grant = user.grant(&mut stream, bought.id).await;
+    assert_eq!(grant.epoch, 1);
+    user.open::<Status>(&user.seal(&mut stream, &grant).await);
+    let status = user.wait_for(&mut stream, bought.id, SaleState::Ready).await;
+    assert_eq!(status.candidates, [Candidate::Grid]);
+    assert_eq!(
+        street.balance(FARMER).await,
+        Amount::ZERO,
+        "nothing is paid before the proof"
+    );
+    let status = user.pay(&mut stream, &bought, 1).await;
+    assert_eq!(
+        (status.state, status.paid, status.periods_paid),
+        (SaleState::Active, PRICE, 1)
+    );
+    assert_eq!(street.balance(FARMER).await, PRICE);
+
+    let opening = TunnelOpening {
+        delegate: user.delegate(bought.id).await.bytes,
+        port: 22,
+    };
+    let within = std::time::Duration::from_secs(20);
+    let (answer, mut tunnel) = user
+        .grid
+        .dial_tunnel(&bought.node, &opening.to_bytes(), within)
+        .await
+        .unwrap();
+    assert_eq!(TunnelAnswer::from_bytes(&answer), Ok(TunnelAnswer::Open));
+    tunnel.write_all(b"who am I").await.unwrap();
+    let mut echo = [0; 8];
+    tunnel.read_exact(&mut echo).await.unwrap();
+    assert_eq!(&echo, b"who am I");
+
+    let receipt = user.cancel(&mut stream, bought.id).await;
+    assert_eq!(
+        (receipt.state, receipt.paid, receipt.returned),
+        (SaleState::Ended, PRICE, Amount(2 * PRICE.0))
+    );
+    assert!(receipt.key_slot_destroyed && receipt.volume_destroyed);
+    assert_eq!(
+        user.cancel(&mut stream, bought.id).await,
+        receipt,
+        "the same receipt again"
+    );
+    assert_eq!(street.balance(USER).await, Amount(MONEY.0 - PRICE.0));
+    assert_eq!(street.balance(FARMER).await, PRICE);
+    assert_eq!(user.lock_state(&bought).await, LockState::Closed);
+    for line in ["sold ", " ready in ", " active", " ended: the user cancelled"] {
+        assert!(node.said(line), "the console says \"{line}\"");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_is_agreed_once() {
+    let (_street, _node, user) = opened().await;
+    let bought = user.buy(1).await;
+    let mut stream = user.dial(&bought.node).await;
+    let again = user.open::<Sale>(&say(&mut stream, &bought.agree.bytes).await);
+    assert_eq!(again.message.id(), bought.id, "the same agree gets the same sale");
+    let other = SaleBody {
+        nonce: [99; 32],
+        ..bought.body.clone()
+    };
+    let other = say(&mut stream, &user.sign(Agree::new(other)).bytes).await;
+    assert_eq!(code(&user, &other), RefusalCode::OfferGone);
+    let cheaper = SaleBody {
+        price: Amount(1),
+        ..bought.body.clone()
+    };
+    let cheaper = say(&mut stream, &user.sign(Agree::new(cheaper)).bytes).await;
+    assert_eq!(code(&user, &cheaper), RefusalCode::Mismatch);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_speaks_for_nobodys_sale() {
+    let (street, _node, user) = opened().await;
+    let bought = user.buy(1).await;
+    let stranger = User::new(&street, 21).await;
+    let mut stream = stranger.dial(&bought.node).await;
+    // no delegate; one by the stranger's own key; the user's, for the user's endpoint
+    let query = stranger.sign(StatusQuery {
+        sale: bought.id,
+        nonce: [0; 16],
+    });
+    assert_eq!(
+        code(&user, &say(&mut stream, &query.bytes).await),
+        RefusalCode::NotAllowed
+    );
+    stream
+        .send(&stranger.delegate(bought.id).await.bytes)
+        .await
+        .unwrap();
+    assert_eq!(
+        code(&user, &say(&mut stream, &query.bytes).await),
+        RefusalCode::NotAllowed
+    );
+    let stolen = user.delegate(bought.id).await;
+    assert_eq!(
+        code(&user, &say(&mut stream, &stolen.bytes).await),
+        RefusalCode::NotAllowed
+    );
+    let opening = TunnelOpening {
+        delegate: stolen.bytes,
+        port: 22,
+    };
+    let within = std::time::Duration::from_secs(20);
+    let refused = stranger
+        .grid
+        .dial_tunnel(&bought.node, &opening.to_bytes(), within)
+        .await
+        .unwrap_err();
+    let grid::DialError::Refused(answer) = refused else {
+        panic!("{refused}")
+    };
+    let answer = TunnelAnswer::from_bytes(&answer).unwrap();
+    assert!(matches!(
+        answer,
+        TunnelAnswer::Refused {
+            code: RefusalCode::NotAllowed,
+            ..
+        }
+    ));
+    let mut own = user.speak(&bought).await;
+    let forged = stranger.sign(Cancel {
+        sale: bought.id,
+        why: None,
+    });
+    assert_eq!(
+        code(&user, &say(&mut own, &forged.bytes).await),
+        RefusalCode::NotAllowed
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_too_much_is_told_the_numbers() {
+    let (_street, _node, user) = opened().await;
+    let request = user.request(1, 64 << 30).await;
+    let decline = user.open::<Decline>(&user.ask(&request).await).message;
+    assert_eq!(decline.request, request.request_hash());
+    let [reason] = &decline.reasons[..] else {
+        panic!("{decline:?}")
+    };
+    assert_eq!((reason.code, reason.asked), (DeclineCode::Memory, Some(64 << 30)));
+    assert!(reason.have.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_fails_gives_everything_back() {
+    let (street, node, user) = opened().await;
+    let failed = Failed {
+        why: "the disk says no".into(),
+        quarantine: None,
+    };
+    *node.machine.next_failure.lock().unwrap() = Some(failed);
+    let bought = user.buy(1).await;
+    user.lock(&bought).await;
+    let mut stream = user.speak(&bought).await;
+    let grant = user.grant(&mut stream, bought.id).await;
+    user.seal(&mut stream, &grant).await;
+    let status = user.wait_for(&mut stream, bought.id, SaleState::Refunded).await;
+    assert!(status.why.unwrap().contains("the disk says no"));
+    let receipt = user.open::<Receipt>(&status.receipt.unwrap()).message;
+    assert_eq!(
+        (receipt.paid, receipt.returned),
+        (Amount::ZERO, bought.body.total())
+    );
+    assert_eq!(street.balance(USER).await, MONEY);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_power_cut_the_users_key_brings_it_back() {
+    let (street, node, user) = opened().await;
+    let bought = user.buy(1).await;
+    user.lock(&bought).await;
+    let mut stream = user.speak(&bought).await;
+    let grant = user.grant(&mut stream, bought.id).await;
+    user.seal(&mut stream, &grant).await;
+    user.wait_for(&mut stream, bought.id, SaleState::Ready).await;
+    user.pay(&mut stream, &bought, 1).await;
+    let specs: Vec<_> = node.machine.running.lock().unwrap().values().cloned().collect();
+    node.power_cut();
+
+    let node = Node::start(&street, Arc::new(Machine::default()), specs).await;
+    let bought = street::Bought {
+        node: user_sees(&user, &node, &bought).await,
+        ..bought
+    };
+    let mut stream = user.speak(&bought).await;
+    let status = user.wait_for(&mut stream, bought.id, SaleState::Locked).await;
+    assert_eq!((status.paid, status.candidates), (PRICE, Vec::new()));
+    let stale = user.seal(&mut stream, &grant).await;
+    assert_eq!(
+        code(&user, &stale),
+        RefusalCode::Epoch,
+        "the key of the boot before is gone"
+    );
+    let again = user.grant(&mut stream, bought.id).await;
+    assert_eq!((again.epoch, again.host_key), (2, grant.host_key));
+    user.open::<Status>(&user.seal(&mut stream, &again).await);
+    user.wait_for(&mut stream, bought.id, SaleState::Active).await;
+    assert_eq!(
+        *node.machine.seeds.lock().unwrap(),
+        [false],
+        "the host key on the volume stays"
+    );
+    let receipt = user.cancel(&mut stream, bought.id).await;
+    assert_eq!((receipt.paid, receipt.returned), (PRICE, Amount(2 * PRICE.0)));
+}
+
+/// A node comes back at another address, with the same key: a fresh offer tells where.
+async fn where_it_is_now(user: &User) -> grid::EndpointAddress {
+    let request = user.request(77, 512 << 20).await;
+    let offer = user.open::<Offer>(&user.ask(&request).await);
+    assert_eq!(offer.signer, key(4).verifying_key().to_bytes());
+    grid::EndpointAddress::from_bytes(&offer.message.address).unwrap()
+}

@@ -1,0 +1,476 @@
+//! A street with one shop in it: a real ledger, a real grid on loopback, a node's desk and sales on a real journal,
+//! and a user. Only the machine is not there: spaces are entries in a list, for what is tried here is money, messages
+//! and what outlives a restart. Spaces themselves are tried on the real kernel, in the guest.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent::console::Board;
+use agent::desk::{self, Parts};
+use agent::farmer::Farmer;
+use agent::sales::{Bytes, Failed, Spaces};
+use async_trait::async_trait;
+use ed25519_dalek::SigningKey;
+use escrow::{Account, Amount, LockState, Rail, RailKey, RailTime, Sure, Terms, Wallet};
+use grid::serve::{Serve, ServeConfig};
+use grid::{DirectStream, EndpointAddress, Grid, GridTicket, JoinConfig};
+use ledger::server::{Config, Serving, serve};
+use ledger::{ASSET, LedgerRail, LedgerWallet, RailAddress, keys};
+use market::envelope::{Signed, open, sign};
+use market::id::{Digest, EndpointId, GridId, GroupId, SaleId};
+use market::message::*;
+use market::quantity::{MilliCpus, Seconds, UnixMillis};
+use market::sale::TornDown;
+use market::{quantity, seal};
+use provision::journal::Journal;
+use provision::space::{Access, Outcome, Recovered, SpaceSpec};
+use tokio::io::split;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+pub const MONEY: Amount = Amount(100_000_000);
+pub const UNIT_PRICE: Amount = Amount(800_000);
+pub const PRICE: Amount = Amount(400_000);
+const SOON: Duration = Duration::from_secs(20);
+
+pub fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn public(key: &SigningKey) -> [u8; 32] {
+    key.verifying_key().to_bytes()
+}
+
+/// Ledger and meeting point.
+pub struct Street {
+    pub folder: tempfile::TempDir,
+    ledger: Serving,
+    serve: Serve,
+}
+
+impl Street {
+    pub async fn new() -> Street {
+        let folder = tempfile::tempdir().unwrap();
+        let listen = (Ipv4Addr::LOCALHOST, 0).into();
+        let ledger = serve(Config {
+            dir: folder.path().join("ledger"),
+            listen,
+            time: None,
+        })
+        .await
+        .unwrap();
+        let founder = public(&key(1));
+        let serve = Serve::start(ServeConfig::new("street", founder, [2; 32]))
+            .await
+            .unwrap();
+        Street {
+            folder,
+            ledger,
+            serve,
+        }
+    }
+
+    pub fn address(&self) -> RailAddress {
+        self.ledger.address().clone()
+    }
+
+    pub fn ticket(&self) -> GridTicket {
+        self.serve.ticket().clone()
+    }
+
+    pub fn grid(&self) -> GridId {
+        GridId(self.ticket().grid_id())
+    }
+
+    pub fn rail(&self) -> LedgerRail {
+        LedgerRail::new(self.address()).unwrap()
+    }
+
+    pub fn account(&self, seed: u8) -> Account {
+        Account::on_ledger(&self.address().key(), &public(&key(seed)))
+    }
+
+    pub async fn balance(&self, seed: u8) -> Amount {
+        self.rail()
+            .balance(&self.account(seed), &ASSET.parse().unwrap())
+            .await
+            .unwrap()
+    }
+
+    pub async fn fund(&self, seed: u8) {
+        let operator = keys::read(&self.folder.path().join("ledger"), OPERATOR).unwrap();
+        self.rail()
+            .fund(&operator, &self.account(seed), MONEY, [seed; 32])
+            .await
+            .unwrap();
+    }
+
+    pub fn journal(&self) -> std::path::PathBuf {
+        self.folder.path().join("journal.sqlite")
+    }
+}
+
+const OPERATOR: &str = "operator.key";
+
+/// What the machine was asked to do.
+#[derive(Default)]
+pub struct Machine {
+    /// Spaces that run, by their sale.
+    pub running: Mutex<HashMap<SaleId, SpaceSpec>>,
+    /// Whether the host key's seed came with each build and unlock.
+    pub seeds: Mutex<Vec<bool>>,
+    /// The next build fails for this reason.
+    pub next_failure: Mutex<Option<Failed>>,
+}
+
+#[async_trait]
+impl Spaces for Machine {
+    async fn build(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed> {
+        self.seeds.lock().unwrap().push(access.host_key_seed.is_some());
+        if let Some(failed) = self.next_failure.lock().unwrap().take() {
+            return Err(failed);
+        }
+        self.running.lock().unwrap().insert(spec.sale, spec);
+        Ok(())
+    }
+
+    async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed> {
+        self.build(spec, access).await
+    }
+
+    async fn end(&self, sale: SaleId) -> TornDown {
+        self.running.lock().unwrap().remove(&sale);
+        TornDown::CLEAN
+    }
+
+    fn runs(&self, sale: SaleId) -> bool {
+        self.running.lock().unwrap().contains_key(&sale)
+    }
+
+    /// Says again whatever is said.
+    async fn connect(&self, sale: SaleId, _port: u16) -> Result<Box<dyn Bytes>, Failed> {
+        if !self.runs(sale) {
+            return Err(Failed {
+                why: "it does not run".into(),
+                quarantine: None,
+            });
+        }
+        let (ours, theirs) = tokio::io::duplex(1024);
+        tokio::spawn(async move {
+            let (mut read, mut write) = split(theirs);
+            tokio::io::copy(&mut read, &mut write).await
+        });
+        Ok(Box::new(ours))
+    }
+}
+
+/// A node, in a runtime of its own: dropping it is a power cut.
+pub struct Node {
+    runtime: Option<Runtime>,
+    pub board: Board,
+    pub machine: Arc<Machine>,
+}
+
+impl Node {
+    /// Powers on. `locked`: sales whose volumes are found closed.
+    pub async fn start(street: &Street, machine: Arc<Machine>, locked: Vec<SpaceSpec>) -> Node {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let board = Board::new("test");
+        let (journal, grid_id, ticket) = (street.journal(), street.grid(), street.ticket());
+        let (rail, payee) = (Arc::new(street.rail()), street.account(40));
+        let (board_of_node, machine_of_node) = (board.clone(), machine.clone());
+        let started = runtime.spawn(async move {
+            let check = desk::check(grid_id, || None);
+            let grid = Arc::new(Grid::join(JoinConfig::new(ticket, [4; 32]), check).await.unwrap());
+            grid.joined(SOON).await.unwrap();
+            let recovered = locked
+                .into_iter()
+                .map(|spec| Recovered {
+                    spec,
+                    outcome: Outcome::Locked,
+                })
+                .collect();
+            let farmer = Farmer {
+                wallet: Some(payee),
+                price: Some(UNIT_PRICE),
+                ..Farmer::default()
+            };
+            let (_, selling) = watch::channel(true);
+            let groups = [(GroupId("steading-test".into()), quantity::Bytes(10 << 30))];
+            let parts = Parts {
+                grid: grid.clone(),
+                grid_id,
+                node_key: key(4),
+                give_back_key: key(5),
+                rail,
+                asset: ASSET.parse().unwrap(),
+                farmer,
+                facts: Facts::default(),
+                image_version: "0.1.0".into(),
+                boot: [6; 16],
+                journal: open_journal(&journal).await,
+                spaces: machine_of_node,
+                recovered,
+                board: board_of_node,
+                base: Digest([7; 32]),
+                capacity: desk::capacity(2, quantity::Bytes(2 << 30), &groups),
+                selling,
+            };
+            let desk = desk::start(parts).await.unwrap();
+            (desk, grid)
+        });
+        started.await.unwrap();
+        Node {
+            runtime: Some(runtime),
+            board,
+            machine,
+        }
+    }
+
+    /// The mains are pulled: nothing is said, nothing is finished.
+    pub fn power_cut(mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+
+    pub fn said(&self, part: &str) -> bool {
+        self.board.events().iter().any(|event| event.text.contains(part))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The journal of the node before is held until its last task is gone.
+async fn open_journal(path: &Path) -> Journal {
+    let opened = async {
+        loop {
+            let journal = if path.exists() {
+                Journal::open(path)
+            } else {
+                Journal::create(path)
+            };
+            match journal {
+                Ok(journal) => return journal,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(SOON, opened)
+        .await
+        .expect("the journal is free again")
+}
+
+/// A user with a wallet, on the grid with an endpoint of its own.
+pub struct User {
+    pub key: SigningKey,
+    account: u8,
+    pub grid: Grid,
+    grid_id: GridId,
+    rail: LedgerRail,
+}
+
+/// A sale as the user sees it.
+pub struct Bought {
+    pub body: SaleBody,
+    pub id: SaleId,
+    pub agree: Signed<Agree>,
+    pub node: EndpointAddress,
+    pub terms: Terms,
+}
+
+impl User {
+    pub async fn new(street: &Street, seed: u8) -> User {
+        let nobody = Arc::new(|_: &[u8], _: grid::PeerId| grid::Verdict::Accept);
+        let config = JoinConfig::new(street.ticket(), grid::fresh_secret().unwrap());
+        let grid = Grid::join(config, nobody).await.unwrap();
+        grid.joined(SOON).await.unwrap();
+        User {
+            key: key(seed),
+            account: seed,
+            grid,
+            grid_id: street.grid(),
+            rail: street.rail(),
+        }
+    }
+
+    pub fn wallet(&self) -> LedgerWallet {
+        LedgerWallet::new(self.rail.clone(), key(self.account)).with_voucher_key(key(60))
+    }
+
+    pub fn sign<M: Message>(&self, message: M) -> Signed<M> {
+        sign(&self.key, self.grid_id, message).unwrap()
+    }
+
+    pub fn open<M: Message>(&self, bytes: &[u8]) -> Signed<M> {
+        match open::<M>(bytes, Some(self.grid_id)) {
+            Ok(message) => message,
+            Err(error) => match open::<Refusal>(bytes, Some(self.grid_id)) {
+                Ok(refusal) => panic!("refused: {:?}", refusal.message),
+                Err(_) => panic!("{error}"),
+            },
+        }
+    }
+
+    pub async fn request(&self, nonce: u8, memory: u64) -> Signed<CapacityRequest> {
+        let now = self.rail.now().await.unwrap();
+        let rails = vec![RailAsset {
+            rail: self.rail.name(),
+            asset: ASSET.parse().unwrap(),
+        }];
+        let (cpu, memory, disk) = (MilliCpus(500), quantity::Bytes(memory), quantity::Bytes(2 << 30));
+        self.sign(CapacityRequest {
+            needs: Needs {
+                cpu,
+                memory,
+                disk,
+                rate: None,
+            },
+            duration: Seconds(3 * 3600),
+            period: Seconds(3600),
+            max_price_per_hour: None,
+            rails,
+            filters: Filters::default(),
+            expires: UnixMillis(now.0 + 60_000),
+            nonce: [nonce; 16],
+            answer_to: self.grid.address().to_bytes(),
+        })
+    }
+
+    /// Broadcasts and takes the first answer that comes to it.
+    pub async fn ask(&self, request: &Signed<CapacityRequest>) -> Vec<u8> {
+        self.grid.broadcast(request.bytes.clone().into()).await.unwrap();
+        let (_, mut stream) = tokio::time::timeout(SOON, self.grid.accept())
+            .await
+            .unwrap()
+            .unwrap();
+        stream.receive().await.unwrap().to_vec()
+    }
+
+    /// Asks, agrees, and has the sale.
+    pub async fn buy(&self, nonce: u8) -> Bought {
+        let request = self.request(nonce, 512 << 20).await;
+        let offer = self.open::<Offer>(&self.ask(&request).await);
+        let node = EndpointAddress::from_bytes(&offer.message.address).unwrap();
+        let voucher_key = RailKey::ed25519(&public(&key(60)));
+        let payer = self.wallet().account();
+        let body = SaleBody::accepting(&request, &offer, payer, voucher_key, [nonce; 32]).unwrap();
+        let agree = self.sign(Agree::new(body.clone()));
+        let mut stream = self.dial(&node).await;
+        let sale = self.open::<Sale>(&say(&mut stream, &agree.bytes).await);
+        assert_eq!(sale.message.id(), body.id());
+        Bought {
+            id: body.id(),
+            terms: body.terms(),
+            body,
+            agree,
+            node,
+        }
+    }
+
+    pub async fn dial(&self, node: &EndpointAddress) -> DirectStream {
+        self.grid.dial(node, SOON).await.unwrap()
+    }
+
+    pub async fn delegate(&self, sale: SaleId) -> Signed<Delegate> {
+        let now = self.rail.now().await.unwrap();
+        let endpoint = EndpointId(*self.grid.id().as_bytes());
+        self.sign(Delegate {
+            sale,
+            endpoint,
+            expires: UnixMillis(now.0 + 3_600_000),
+        })
+    }
+
+    /// A stream that speaks for the sale.
+    pub async fn speak(&self, bought: &Bought) -> DirectStream {
+        let mut stream = self.dial(&bought.node).await;
+        stream.send(&self.delegate(bought.id).await.bytes).await.unwrap();
+        stream
+    }
+
+    pub async fn lock(&self, bought: &Bought) {
+        let expiry = self.rail.now().await.unwrap().plus_ms(4 * 3_600_000);
+        let view = self
+            .wallet()
+            .lock(&bought.terms, bought.body.total(), expiry)
+            .await
+            .unwrap();
+        assert_eq!(view.state, LockState::Locked);
+    }
+
+    pub async fn grant(&self, stream: &mut DirectStream, sale: SaleId) -> KeyGrant {
+        let funded = self.sign(Funded { sale });
+        self.open::<KeyGrant>(&say(stream, &funded.bytes).await).message
+    }
+
+    pub async fn seal(&self, stream: &mut DirectStream, grant: &KeyGrant) -> Vec<u8> {
+        let sealed = seal::seal(&grant.seal_key, grant.sale, grant.epoch, &[9; 64], [8; 32]).unwrap();
+        let authorized_keys = vec![openssh_ed25519(&[1; 32])];
+        let (encapsulated, ciphertext) = sealed;
+        let message = SealedKey {
+            sale: grant.sale,
+            epoch: grant.epoch,
+            encapsulated,
+            ciphertext,
+            authorized_keys,
+        };
+        say(stream, &self.sign(message).bytes).await
+    }
+
+    /// Asks until the sale stands so.
+    pub async fn wait_for(&self, stream: &mut DirectStream, sale: SaleId, state: SaleState) -> Status {
+        let asked = async {
+            loop {
+                let query = self.sign(StatusQuery { sale, nonce: [3; 16] });
+                let status = self.open::<Status>(&say(stream, &query.bytes).await).message;
+                assert_eq!(status.nonce, [3; 16]);
+                if status.state == state {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(SOON, asked)
+            .await
+            .unwrap_or_else(|_| panic!("never {state}"))
+    }
+
+    pub async fn pay(&self, stream: &mut DirectStream, bought: &Bought, periods: u32) -> Status {
+        let voucher = self
+            .wallet()
+            .voucher(&bought.terms, bought.body.owed_after(periods), RailTime(0))
+            .unwrap();
+        let message = self.sign(VoucherMessage {
+            sale: bought.id,
+            vouchers: vec![voucher.to_bytes()],
+        });
+        self.open::<Status>(&say(stream, &message.bytes).await).message
+    }
+
+    pub async fn cancel(&self, stream: &mut DirectStream, sale: SaleId) -> Receipt {
+        let cancel = self.sign(Cancel { sale, why: None });
+        self.open::<Receipt>(&say(stream, &cancel.bytes).await).message
+    }
+
+    pub async fn lock_state(&self, bought: &Bought) -> LockState {
+        self.rail.view(&bought.terms, Sure::Seen).await.unwrap().state
+    }
+}
+
+/// One frame there, one back.
+pub async fn say(stream: &mut DirectStream, frame: &[u8]) -> Vec<u8> {
+    stream.send(frame).await.unwrap();
+    stream.receive_within(SOON).await.unwrap().to_vec()
+}
