@@ -35,6 +35,7 @@ use zeroize::Zeroizing;
 
 use crate::claim::{ClaimError, Consent, ConsentError, ConsentHash, DiskState, Holding, Rules, claim_disks};
 use crate::journal::{Journal, JournalError};
+use crate::step::chain;
 use identity::Identity;
 
 /// The room of the journal in which used lines of the farmer are kept.
@@ -202,6 +203,14 @@ fn record_used(journal: &Journal, used: &BTreeSet<ConsentHash>) -> Result<(), St
     })?)
 }
 
+/// A disk whose state cannot be written is left out, and does not stop the others.
+fn usable(group: &str, prepared: Result<(), StateError>) -> bool {
+    if let Err(error) = &prepared {
+        tracing::warn!(group, error = %chain(error), "a disk's state cannot be written");
+    }
+    prepared.is_ok()
+}
+
 impl State {
     fn assemble(
         storage: &Storage,
@@ -226,10 +235,12 @@ impl State {
         let generation = highest.unwrap_or(0).saturating_add(2);
 
         let fresh = found.leader.is_none();
-        for group in &groups {
+        let prepare = |group: &String| {
             volumes::ensure(storage, group)?;
-            identity.write_keys(group)?;
-        }
+            identity.write_keys(group)
+        };
+        prepare(&leader)?;
+        groups.retain(|group| *group == leader || usable(group, prepare(group)));
         // The journal before the identity that speaks for it: an identity means that there is one.
         let path = volumes::path(&leader, JOURNAL);
         let journal = if fresh {
@@ -251,7 +262,10 @@ impl State {
             missing,
             journal,
         };
-        state.replicate()?;
+        // A copy that could not be made is made at the next change of a sale, or told then.
+        if let Err(error) = state.replicate() {
+            tracing::warn!(error = %chain(&error), "the journal was not copied");
+        }
         Ok(state)
     }
 

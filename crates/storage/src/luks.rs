@@ -11,15 +11,15 @@
 //! else; there is exactly one key slot; a header that does not say what we formatted is not opened
 //! (see `header`); destroying leaves neither slots nor header, and looks.
 
+mod call;
 mod header;
 mod key;
 
-use std::cell::RefCell;
-use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use call::{call, call_raw, failed, wrong_key};
 use host::names;
 pub use key::{UNLOCK_KEY_BYTES, UnlockKey};
 use libcryptsetup_rs::consts::flags::{CryptActivate, CryptDeactivate, CryptPbkdf, CryptVolumeKey};
@@ -36,8 +36,6 @@ use crate::owner::{OwnerError, Storage};
 pub const HEADER_BYTES: u64 = header::DATA_OFFSET_BYTES;
 /// LUKS2 has at most this many key slots.
 const MAX_SLOTS: u32 = 32;
-/// `crypt_activate_*` answers so when no key slot opens with the key.
-const WRONG_KEY: i32 = libc::EPERM;
 
 /// Why LUKS did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -422,60 +420,4 @@ fn load(path: &Path) -> Result<CryptDevice, LuksError> {
             .load::<CryptParamsLuks2Ref<'_>>(Some(EncryptionFormat::Luks2), None)
     })?;
     Ok(device)
-}
-
-thread_local! {
-    static WORDS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
-
-/// libcryptsetup's log function; errors only. It must not unwind: it is called by C.
-unsafe extern "C" fn collect(level: c_int, message: *const c_char, _: *mut c_void) {
-    const ERROR: c_int = 1;
-    if level != ERROR || message.is_null() {
-        return;
-    }
-    // SAFETY: libcryptsetup passes a NUL-terminated string that lives for the call.
-    let text = unsafe { CStr::from_ptr(message) }.to_string_lossy();
-    WORDS.with_borrow_mut(|words| {
-        if words.len() < 4 {
-            words.push(text.trim().chars().take(300).collect());
-        }
-    });
-}
-
-type Failure = (LibcryptErr, Vec<String>);
-
-/// Runs one call with the library's error lines caught, on the owner thread.
-fn call_raw<T>(function: impl FnOnce() -> Result<T, LibcryptErr>) -> Result<T, Failure> {
-    libcryptsetup_rs::set_log_callback::<()>(Some(collect), None);
-    WORDS.take();
-    function().map_err(|error| (error, WORDS.take()))
-}
-
-fn call<T>(
-    what: &'static str,
-    device: &str,
-    function: impl FnOnce() -> Result<T, LibcryptErr>,
-) -> Result<T, LuksError> {
-    call_raw(function).map_err(|failure| failed(what, device, failure))
-}
-
-fn failed(what: &'static str, device: &str, (error, mut words): Failure) -> LuksError {
-    words.push(error.to_string());
-    LuksError::Failed {
-        what,
-        device: device.to_owned(),
-        why: words.join(" / "),
-    }
-}
-
-fn wrong_key<T>(device: &str, result: Result<T, Failure>) -> Result<T, LuksError> {
-    match result {
-        Err((LibcryptErr::IOError(error), _)) if error.raw_os_error() == Some(WRONG_KEY) => {
-            Err(LuksError::WrongKey {
-                device: device.to_owned(),
-            })
-        }
-        result => result.map_err(|failure| failed("opening", device, failure)),
-    }
 }

@@ -170,6 +170,20 @@ fn consent() -> Result<()> {
     power_off(started.state?)?;
 
     let lines = [line];
+    // Were it the medium of this boot, no line would give it.
+    let disks = inventory::read(Path::new("/")).disks.context("no disks")?;
+    let started = state::start(
+        &Storage::start()?,
+        &disks,
+        &lines,
+        &["vdb".to_owned(), "vdd".to_owned()],
+    )?;
+    ensure!(
+        find(&started, TWO)?.words().contains("booted from"),
+        "{}",
+        find(&started, TWO)?.words()
+    );
+    power_off(started.state?)?;
     let started = power_on(&lines)?;
     ensure!(
         find(&started, TWO)?.words().contains("claimed now"),

@@ -275,27 +275,32 @@ fn a_marker_is_nowhere() -> Result<()> {
         storage.lvm().lv_create(GROUP, "plain", 64 * MIB, &[])?;
         storage.luks().format(&volume("space"), &key(1))?;
         let mapping = storage.luks().open(&volume("space"), MAPPING, &key(1))?;
-        let text: Vec<u8> = MARKER.iter().copied().cycle().take(MARKER.len() * 1000).collect();
-        let mut file = File::options().write(true).open(&mapping)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        ensure!(
-            count(&mapping)? >= 1000,
-            "it is not in the opened volume, so this shows nothing"
-        );
-        ensure!(count(Path::new(DISK))? == 0, "the marker lies on the raw disk");
+        write_marker(&mapping)?;
+        let here = count(&mapping)?;
+        ensure!(here >= 1000, "{here} in the opened volume, so this shows nothing");
+        let raw = count(Path::new(DISK))?;
+        ensure!(raw == 0, "the marker lies on the raw disk {raw} times");
         // The same search finds it where it is written in the clear.
-        let mut file = File::options().write(true).open(volume("plain"))?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        ensure!(
-            count(Path::new(DISK))? >= 1000,
-            "the search does not find what is there"
-        );
-        drop(file);
-        storage.luks().close(MAPPING)?;
-        Ok(())
+        write_marker(&volume("plain"))?;
+        let raw = count(Path::new(DISK))?;
+        ensure!(raw >= 1000, "the search finds {raw} of what is there");
+        Ok(storage.luks().close(MAPPING)?)
     })
+}
+
+/// Makes a file system and writes a file of markers into it, synced.
+fn write_marker(device: &Path) -> Result<()> {
+    use host::command::{Program, Run};
+    let mkfs = Run::new(Program::MkfsExt4).args(["-q", "-F", "-E", "nodiscard"]);
+    mkfs.path(device).run()?;
+    let place = Path::new("/run/marker");
+    host::mount::ensure_mounted(device, place, "ext4", nix::mount::MsFlags::empty(), "")?;
+    let written = File::create(place.join("file")).and_then(|mut file| {
+        file.write_all(&MARKER.repeat(1000))?;
+        file.sync_all()
+    });
+    host::mount::ensure_unmounted(place)?;
+    Ok(written?)
 }
 
 /// How often the marker stands on a device, read past the page cache of its own node.

@@ -33,6 +33,9 @@ pub struct SaleRow {
     pub epoch: u64,
 }
 
+/// A row of a room: its key, its value.
+pub type KeyAndValue = (Vec<u8>, Vec<u8>);
+
 /// One event, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -190,7 +193,7 @@ impl<'a> Entry<'a> {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn rows(&self, room: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, JournalError> {
+    pub fn rows(&self, room: &str) -> Result<Vec<KeyAndValue>, JournalError> {
         let sql = "SELECT key, value FROM rows WHERE room = ?1 ORDER BY key";
         let mut statement = self.transaction.prepare_cached(sql)?;
         let rows = statement.query_map([room], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -55,14 +55,19 @@ pub(super) fn find(storage: &Storage) -> Result<Found, StateError> {
     for group in groups {
         let volumes = storage.lvm().lvs(Some(&group))?;
         storage.lvm().vg_activate(&group, true)?;
-        match look(&group, &volumes, alone)? {
-            Some((identity, disk)) => seen.push((group, identity, disk)),
-            None if volumes.iter().all(|volume| volume.name == names::STATE_VOLUME) => {
+        match look(&group, &volumes, alone) {
+            Ok(Some((identity, disk))) => seen.push((group, identity, disk)),
+            Ok(None) if volumes.iter().all(|volume| volume.name == names::STATE_VOLUME) => {
                 close(storage, &group)?;
                 found.unborn.insert(group);
             }
             // Volumes and no identity: not begun anew, and nobody's until a person looks.
-            None => close(storage, &group)?,
+            Ok(None) => leave(storage, &group),
+            // One damaged disk does not stop the others; what cannot be read is not begun anew.
+            Err(error) => {
+                tracing::warn!(group, error = %crate::step::chain(&error), "a disk's state cannot be read");
+                leave(storage, &group);
+            }
         }
     }
     let Some(node) = leading(&seen) else {
@@ -70,7 +75,7 @@ pub(super) fn find(storage: &Storage) -> Result<Found, StateError> {
     };
     for (group, identity, disk) in seen {
         if identity.node() != node || !is_group_of(&node, &group) {
-            close(storage, &group)?;
+            leave(storage, &group);
             continue;
         }
         if !alone {
@@ -94,6 +99,13 @@ pub(super) fn find(storage: &Storage) -> Result<Found, StateError> {
         }
     }
     Ok(found)
+}
+
+/// Closes a group that is not used. One that stays open is no reason to stop: spaces of it may run.
+fn leave(storage: &Storage, group: &str) {
+    if let Err(error) = close(storage, group) {
+        tracing::warn!(group, error = %crate::step::chain(&error), "a group stays open");
+    }
 }
 
 /// The node of the highest generation; of two that are equal, the first by group.
