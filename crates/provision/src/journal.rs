@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use async_trait::async_trait;
-pub use entry::{Entry, Event, SaleRow};
+pub use entry::{Entry, Event, KeyAndValue, SaleRow};
 use market::id::SaleId;
 pub use open::{Found, inspect};
 use rusqlite::{Connection, TransactionBehavior};
