@@ -361,3 +361,34 @@ async fn a_silent_node_is_closed_without_it_and_the_user_hears_when_the_rest_ret
     );
     assert!(said.contains("comes back from"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_seed_alone_brings_back_what_lies_in_escrow() {
+    let market = Market::open().await;
+    let bought = market.json(&["buy", "--duration", "2h"]);
+    let sale = bought["sale"]["id"].as_str().unwrap();
+    let seed = std::fs::read_to_string(market.user.join("data/seed")).unwrap();
+    let line = market.dir.path().join("seed.txt");
+    std::fs::write(&line, seed).unwrap();
+    let elsewhere = market.dir.path().join("elsewhere");
+    let restored = market.json_of(&elsewhere, &["wallet", "restore", line.to_str().unwrap()]);
+    assert_eq!(restored["unknown_locks"], Value::from(vec![sale]));
+    let output = market.run_as(&elsewhere, &["cancel", sale, "--json"]);
+    assert_eq!(
+        output.status.code(),
+        Some(11),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(json["refund_from"].as_u64().unwrap() > 0);
+    assert_eq!(json["paid"], PRICE.to_string());
+    // With its files there too, nothing is unknown.
+    let whole = market.dir.path().join("whole.json");
+    market.json(&["wallet", "backup", whole.to_str().unwrap()]);
+    let third = market.dir.path().join("third");
+    let restored = market.json_of(&third, &["wallet", "restore", whole.to_str().unwrap()]);
+    assert_eq!(restored["unknown_locks"], Value::Array(Vec::new()));
+    let name = bought["name"].as_str().unwrap();
+    assert_eq!(market.json_of(&third, &["spaces"])["spaces"][0]["name"], name);
+}

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::client::selling::Walk;
-use crate::client::selling::ending::Ended;
+use crate::client::selling::ending::{Ended, close_unknown};
 use crate::exit::{Code, Failure, Outcome};
 use crate::settings::Settings;
 use crate::show::Screen;
@@ -45,7 +45,12 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Re
 }
 
 async fn cancel(client: &mut Client, arguments: Arguments) -> Outcome<(Value, String, bool)> {
-    let (files, record) = client.store.find(&arguments.name)?;
+    let (files, record) = match client.store.find(&arguments.name) {
+        Err(failure) if is_id(&arguments.name) => {
+            return cancel_unknown(client, &arguments.name, failure).await;
+        }
+        found => found?,
+    };
     let held = files.lock()?;
     let record = files.record()?.unwrap_or(record);
     let mut steps = Steps::new();
@@ -54,6 +59,30 @@ async fn cancel(client: &mut Client, arguments: Arguments) -> Outcome<(Value, St
     drop((steps, held));
     let is_over = matches!(ended.view.state, LockState::None | LockState::Closed);
     Ok((ended_json(&walk, &ended), ended_text(&walk, &ended), is_over))
+}
+
+fn is_id(name: &str) -> bool {
+    name.len() >= 8 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// A sale that only the ledger knows: after a restore from the seed alone.
+async fn cancel_unknown(client: &Client, sale: &str, not_found: Failure) -> Outcome<(Value, String, bool)> {
+    let mut steps = Steps::new();
+    let closed = close_unknown(client, sale, &mut steps).await?;
+    drop(steps);
+    let Some((id, ended)) = closed else {
+        return Err(not_found);
+    };
+    let is_over = matches!(ended.view.state, LockState::None | LockState::Closed);
+    let json = json!({
+        "sale": id,
+        "receipt": null,
+        "paid": ended.view.paid,
+        "returned": ended.returned(),
+        "refund_from": ended.refund_from_ms,
+        "lock": ended.view.state,
+    });
+    Ok((json, money_text(&id.short(), &id.to_string(), &ended), is_over))
 }
 
 fn periods_paid(walk: &Walk<'_>, ended: &Ended) -> u64 {
@@ -81,20 +110,25 @@ fn ended_json(walk: &Walk<'_>, ended: &Ended) -> Value {
 
 fn ended_text(walk: &Walk<'_>, ended: &Ended) -> String {
     let name = &walk.record.name;
-    let mut text = match ended.refund_from_ms {
+    let mut text = money_text(name, name, ended);
+    if ended.receipt.is_some() {
+        text.push_str(&format!("\nreceipt   {}", walk.files.path("receipt").display()));
+    }
+    text
+}
+
+/// What became of the money of what people call `name` and commands `handle`.
+fn money_text(name: &str, handle: &str, ended: &Ended) -> String {
+    match ended.refund_from_ms {
         None => format!(
             "{name} is over: {} was paid, {} came back",
             money(ended.view.paid),
             money(ended.returned())
         ),
         Some(from) => format!(
-            "{name}: the lock is closing; {} comes back from {}: `steading cancel {name}` again then",
+            "{name}: the lock is closing; {} comes back from {}: `steading cancel {handle}` again then",
             money(ended.view.held()),
             moment(from)
         ),
-    };
-    if ended.receipt.is_some() {
-        text.push_str(&format!("\nreceipt   {}", walk.files.path("receipt").display()));
     }
-    text
 }

@@ -255,7 +255,7 @@ async fn restore(settings: Settings, from: &Path, screen: Screen) -> Outcome {
     }
     for sale in unknown.iter().flatten() {
         text.push_str(&format!(
-            "sale {} has money in escrow that this backup does not know; it comes back when it expires\n",
+            "sale {} has money in escrow that this backup does not know: `steading cancel {sale}` closes it\n",
             short(sale)
         ));
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use escrow::lock::Windows;
 use escrow::{Amount, LockState, LockView, Rail, RailError, Refusal, Wallet};
 use market::envelope::Signed;
+use market::id::SaleId;
 use market::message::{Cancel, Receipt};
 
 use super::Walk;
-use crate::client::now_ms;
+use crate::client::{Client, now_ms};
 use crate::exit::{Code, Failure, Outcome};
 use crate::show::steps::Steps;
 use crate::show::text::{moment, money};
@@ -164,4 +165,40 @@ impl Walk<'_> {
                 .next("the ledger is right; keep the receipt as evidence"),
         )
     }
+}
+
+/// A lock of this wallet's whose sale has no files here (a seed was restored without its sales):
+/// the payer's key alone closes it, and refunds once it may.
+pub async fn close_unknown(
+    client: &Client,
+    sale: &str,
+    steps: &mut Steps,
+) -> Outcome<Option<(SaleId, Ended)>> {
+    let address = client.settings.rail()?;
+    let wallet = client.wallet(&address)?;
+    let of_rail = |error: RailError| Failure::of_rail("the money is not settled yet", &error);
+    let locks = wallet
+        .rail()
+        .open_locks(&wallet.account())
+        .await
+        .map_err(of_rail)?;
+    let found = locks
+        .into_iter()
+        .find(|lock| SaleId(lock.terms.sale).to_string().starts_with(sale));
+    let Some(lock) = found else { return Ok(None) };
+    steps.begin("refund", "closing the lock");
+    let closing = wallet.close(&lock.terms).await.map_err(of_rail)?;
+    let view = match wallet.refund(&lock.terms).await {
+        Ok(view) => view,
+        Err(RailError::Refused(Refusal::RefundFrom(_))) => closing,
+        Err(error) => return Err(of_rail(error)),
+    };
+    let refund_from_ms = view.refund_from(Windows::from(&lock.terms)).map(|time| time.0);
+    steps.quiet();
+    let ended = Ended {
+        view,
+        receipt: None,
+        refund_from_ms,
+    };
+    Ok(Some((SaleId(lock.terms.sale), ended)))
 }
