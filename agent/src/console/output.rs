@@ -34,7 +34,7 @@ enum Kind {
 /// # Errors
 /// When a thread cannot be started.
 pub fn start(board: &Board) -> io::Result<Vec<String>> {
-    let consoles = consoles(Path::new("/"));
+    let consoles = consoles(Path::new("/sys"));
     for (name, kind) in &consoles {
         let board = board.clone();
         let (name, kind) = (name.clone(), *kind);
@@ -45,31 +45,9 @@ pub fn start(board: &Board) -> io::Result<Vec<String>> {
     Ok(consoles.into_iter().map(|(name, _)| name).collect())
 }
 
-/// Every console: what the kernel was told (`console=`), and every port with hardware behind it.
-fn consoles(root: &Path) -> Vec<(String, Kind)> {
-    let mut names: Vec<String> = fs::read_to_string(root.join("sys/class/tty/console/active"))
-        .unwrap_or_default()
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
-    let class = root.join("sys/class/tty");
-    for entry in fs::read_dir(&class).into_iter().flatten().flatten() {
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        // A port without a chip has type 0; the virtual terminal needs a display.
-        let chip = fs::read_to_string(class.join(&name).join("type")).unwrap_or_default();
-        let wanted = match name.as_str() {
-            "tty0" => true,
-            serial if serial.starts_with("ttyS") => !matches!(chip.trim(), "" | "0"),
-            other => other.starts_with("hvc") || other.starts_with("ttyAMA"),
-        };
-        if wanted && !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names.truncate(16);
-    names
+/// Every console of the machine, and how it is written.
+fn consoles(sys: &Path) -> Vec<(String, Kind)> {
+    host::console::names(sys)
         .into_iter()
         .map(|name| {
             let digit = name
@@ -225,14 +203,14 @@ mod tests {
     #[test]
     fn every_console_of_the_machine_is_found() {
         let root = tempfile::tempdir().expect("a scratch folder");
-        let class = root.path().join("sys/class/tty");
+        let class = root.path().join("class/tty");
         for (name, kind) in [
             ("console", ""),
             ("tty0", ""),
             ("tty1", ""),
             ("ttyS0", "4"),
-            ("ttyS1", "0"),
-            ("ttyS2", "4"),
+            ("ttyS1", "4"),
+            ("ttyS2", "0"),
         ] {
             fs::create_dir_all(class.join(name)).expect("made");
             fs::write(class.join(name).join("type"), format!("{kind}\n")).expect("written");
@@ -245,7 +223,7 @@ mod tests {
             vec![
                 ("tty0".into(), Kind::Terminal),
                 ("ttyS0".into(), Kind::Line),
-                ("ttyS2".into(), Kind::Line),
+                ("ttyS1".into(), Kind::Line),
             ]
         );
         assert_eq!(consoles(Path::new("/nowhere")), vec![]);

@@ -260,10 +260,17 @@ impl Client {
     ) -> Result<u32, ClientError> {
         let transaction = getrandom::u32().map_err(|_| ClientError::Random)?;
         let bytes = encode(ask, transaction, self.card.mac, seconds);
-        socket
-            .send_to(&bytes, SocketAddrV4::new(to, SERVER_PORT))
-            .await
-            .map_err(|source| ClientError::Socket { source })?;
+        let sent = match ask {
+            Ask::Renew { .. } => socket
+                .send_to(&bytes, SocketAddrV4::new(to, SERVER_PORT))
+                .await
+                .map(drop),
+            // The kernel would lend a card without an address that of another card.
+            Ask::Discover | Ask::Select { .. } | Ask::Reboot { .. } => {
+                host::packet::broadcast_udp(&self.card.name, CLIENT_PORT, SERVER_PORT, &bytes)
+            }
+        };
+        sent.map_err(|source| ClientError::Socket { source })?;
         Ok(transaction)
     }
 

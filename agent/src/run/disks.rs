@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use market::quantity::Bytes;
 use provision::claim::{DiskState, Holding};
 use provision::state::{self, State};
 use storage::Storage;
@@ -19,11 +20,15 @@ use crate::console::{self, Board};
 const HARDWARE: Duration = Duration::from_secs(30);
 /// The journal is copied to the other disks so often.
 const COPY_EVERY: Duration = Duration::from_secs(20);
+/// Whether spaces came or went is looked at so often.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
 
 /// What is ours.
 pub(super) struct Owned {
     pub storage: Storage,
     pub state: Arc<State>,
+    /// Each disk's name of today, and its group.
+    pub groups: Vec<(String, String)>,
 }
 
 /// Claims what may be claimed and opens the state. Nothing where there is no disk of ours;
@@ -51,7 +56,7 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
     for wrong in &started.wrong_lines {
         board.event(format!("farmer.toml erase: {}", super::chain(wrong)));
     }
-    show(board, &started.disks);
+    show(board, &started.disks, &booted.medium.disk);
     let claimed: Vec<String> = started.disks.iter().filter_map(claimed_words).collect();
     if claimed.is_empty() {
         let why = match started.disks.len() {
@@ -87,7 +92,12 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
     if state.groups().len() > 1 {
         tokio::spawn(copy_journal(state.clone()));
     }
-    Some(Owned { storage, state })
+    let groups = started.disks.iter().filter_map(group).collect();
+    Some(Owned {
+        storage,
+        state,
+        groups,
+    })
 }
 
 fn failed(board: &Board, ready: &Ready, why: &str) -> Option<Owned> {
@@ -108,9 +118,16 @@ fn claimed_words(disk: &DiskState) -> Option<String> {
     }
 }
 
+fn group(disk: &DiskState) -> Option<(String, String)> {
+    match &disk.state {
+        Holding::Claimed { group, .. } => Some((disk.name.clone(), group.clone())),
+        Holding::NotTouched { .. } => None,
+    }
+}
+
 /// The disks on the board; a line for each that is not used, as it can be copied.
-fn show(board: &Board, disks: &[DiskState]) {
-    board.update(|status| status.disks = Some(disks.iter().map(line).collect()));
+fn show(board: &Board, disks: &[DiskState], medium: &str) {
+    board.update(|status| status.disks = Some(disks.iter().map(|disk| line(disk, medium)).collect()));
     for disk in disks {
         if let Holding::NotTouched {
             erase_line: Some(_), ..
@@ -121,8 +138,9 @@ fn show(board: &Board, disks: &[DiskState]) {
     }
 }
 
-fn line(disk: &DiskState) -> console::Disk {
+fn line(disk: &DiskState, medium: &str) -> console::Disk {
     let (state, erase) = match &disk.state {
+        _ if disk.name == medium => ("the medium this machine booted from".to_owned(), None),
         Holding::Claimed { free, .. } => (format!("claimed, {} free", free.human()), None),
         Holding::NotTouched {
             why,
@@ -132,7 +150,7 @@ fn line(disk: &DiskState) -> console::Disk {
             let erase = erase_line.as_ref().map(|line| format!("erase = [\"{line}\"]"));
             let state = match &erase {
                 Some(_) => format!("not touched: {what}"),
-                None => format!("not touched: {why} ({what})"),
+                None => format!("not touched: {why}"),
             };
             (state, erase)
         }
@@ -143,6 +161,37 @@ fn line(disk: &DiskState) -> console::Disk {
         state,
         erase,
     }
+}
+
+/// Keeps the figures of what is free right, for they change with every space.
+pub(super) async fn count_free(board: Board, owned: Arc<Owned>, groups: Vec<(String, String)>) {
+    let mut counted: Option<usize> = None;
+    loop {
+        let spaces = board.status().spaces.len();
+        if counted != Some(spaces) {
+            match free(&owned.storage, owned.state.groups()).await {
+                Ok(free) => {
+                    show_free(&board, &groups, &free);
+                    counted = Some(spaces);
+                }
+                Err(why) => tracing::warn!(why, "the free room was not counted"),
+            }
+        }
+        sleep(COUNT_EVERY).await;
+    }
+}
+
+/// `groups`: the name of each disk of ours and its group.
+fn show_free(board: &Board, groups: &[(String, String)], free: &[(String, u64)]) {
+    board.update(|status| {
+        for disk in status.disks.iter_mut().flatten() {
+            let group = groups.iter().find(|(name, _)| *name == disk.name);
+            let free = group.and_then(|(_, group)| free.iter().find(|(name, _)| name == group));
+            if let Some((_, bytes)) = free {
+                disk.state = format!("claimed, {} free", Bytes(*bytes).human());
+            }
+        }
+    });
 }
 
 /// Keeps the copies on the other disks fresh. What came after the last copy is lost only

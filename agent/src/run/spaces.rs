@@ -127,6 +127,8 @@ pub(super) async fn bring_base(
         }
     }
     ready.set(|ready| ready.base = Part::Good);
+    // The base took its room: from here on the figures follow the spaces.
+    tokio::spawn(disks::count_free(board, owned.clone(), owned.groups.clone()));
 }
 
 /// What there is to sell, less `keep` bytes on each disk.

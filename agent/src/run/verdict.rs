@@ -7,6 +7,9 @@ use crate::console::Selling;
 
 /// Seconds after power-on in which what comes by itself is no reason yet.
 const PATIENCE_SECONDS: u64 = 25;
+/// Seconds after power-on in which what is being worked on is no reason yet: within a
+/// minute a person reads a sentence.
+const WORK_SECONDS: u64 = 50;
 
 /// Something that may still come.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -76,7 +79,9 @@ impl Readiness {
                 Part::Good => {}
                 Part::Bad(why) => return Selling::No(why.clone()),
                 Part::Absent(why) if impatient => return Selling::No(why.clone()),
-                Part::Waiting if impatient => return Selling::No(format!("still {doing}")),
+                Part::Waiting if uptime_seconds >= WORK_SECONDS => {
+                    return Selling::No(format!("still {doing}"));
+                }
                 Part::Absent(_) | Part::Waiting => starting = true,
             }
         }
@@ -142,8 +147,9 @@ mod tests {
         assert_eq!(readiness.verdict(30), Selling::No("clock unknown".into()));
         readiness.wallet = Part::Bad("no wallet".into());
         assert_eq!(readiness.verdict(3), Selling::No("no wallet".into()));
+        assert_eq!(Readiness::default().verdict(30), Selling::Starting);
         assert_eq!(
-            Readiness::default().verdict(30),
+            Readiness::default().verdict(50),
             Selling::No("still reading farmer.toml".into())
         );
     }
