@@ -224,8 +224,9 @@ async fn after_a_power_cut_the_users_key_brings_it_back() {
     node.power_cut();
 
     let node = Node::start(&street, Arc::new(Machine::default()), specs).await;
+    let user = User::new(&street, USER).await; // the client is a process for each verb
     let bought = street::Bought {
-        node: user_sees(&user, &node, &bought).await,
+        node: where_it_is_now(&user).await,
         ..bought
     };
     let mut stream = user.speak(&bought).await;
