@@ -5,7 +5,7 @@
 
 mod stand_in;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -391,4 +391,63 @@ async fn the_seed_alone_brings_back_what_lies_in_escrow() {
     assert_eq!(restored["unknown_locks"], Value::Array(Vec::new()));
     let name = bought["name"].as_str().unwrap();
     assert_eq!(market.json_of(&third, &["spaces"])["spaces"][0]["name"], name);
+}
+
+/// OpenSSH starts `connect` once for each login; ten at once share one sale and one relay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_connections_at_once_carry_every_byte_both_ways() {
+    let market = Market::open().await;
+    let name = market.json(&["buy"])["name"].as_str().unwrap().to_owned();
+    let (market, name) = (&market, &name);
+    std::thread::scope(|scope| {
+        for number in 0..10u8 {
+            scope.spawn(move || {
+                let sent: Vec<u8> = (0..300_000u32).map(|at| (at % 251) as u8 ^ number).collect();
+                let mut child = Command::new(env!("CARGO_BIN_EXE_steading"))
+                    .args(["connect", name])
+                    .env("STEADING_HOME", &market.user)
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                let mut stdin = child.stdin.take().unwrap();
+                let bytes = sent.clone();
+                let writing = std::thread::spawn(move || stdin.write_all(&bytes).unwrap());
+                let output = child.wait_with_output().unwrap();
+                writing.join().unwrap();
+                assert!(output.status.success(), "connection {number}");
+                assert!(
+                    output.stdout == sent,
+                    "connection {number}: {} bytes",
+                    output.stdout.len()
+                );
+            });
+        }
+    });
+    *market.node().knobs.state.lock().unwrap() = SaleState::Locked;
+    let (code, said) = market.code(&["connect", name]);
+    assert_eq!(code, 10, "{said}");
+    assert!(
+        said.contains("the space is locked") && said.contains("steading unlock"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_time_is_signed_by_both_and_locked() {
+    let market = Market::open().await;
+    let name = market.json(&["buy", "--duration", "2h"])["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(market.node().knobs.vouchers.load(Ordering::SeqCst), 2);
+    let (code, said) = market.code(&["extend", &name, "--duration", "90min"]);
+    assert_eq!(code, 2, "{said}");
+    let extended = market.json(&["extend", &name, "--duration", "1h"]);
+    assert_eq!(extended["periods"], 3);
+    assert_eq!(market.balances(), (MONEY - 3 * PRICE, PRICE, 2 * PRICE));
+    let amended = extended["amended"].as_str().unwrap();
+    assert_eq!(market.json(&["verify", amended])["kind"], "amended");
+    let cancelled = market.json(&["cancel", &name]);
+    assert_eq!(cancelled["returned"], (2 * PRICE).to_string());
 }

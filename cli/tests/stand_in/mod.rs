@@ -8,16 +8,18 @@ use std::time::Duration;
 
 use ed25519_dalek::{Signer, SigningKey};
 use escrow::{Account, Amount, Rail, RailKey, Sure, Voucher};
-use grid::{DirectStream, EndpointAddress, Grid, GridTicket, JoinConfig, PeerId, Verdict};
+use grid::{DirectStream, EndpointAddress, Grid, GridTicket, IncomingTunnel, JoinConfig, PeerId, Verdict};
 use ledger::{LedgerRail, RailAddress};
 use market::envelope::{self, Signed, peek_kind, sign};
 use market::id::{Digest, GridId, NodeId};
 use market::message::{
-    Agree, Candidate, CapacityRequest, Facts, Gives, KeyGrant, Kind, Message, Offer, Receipt, Refusal,
-    RefusalCode, Sale, SaleState, SealedKey, Status, StatusQuery, VoucherMessage,
+    Agree, Amend, Amended, Candidate, CapacityRequest, Delegate, Facts, Gives, KeyGrant, Kind, Message,
+    Offer, Receipt, Refusal, RefusalCode, Sale, SaleState, SealedKey, Status, StatusQuery, TunnelAnswer,
+    TunnelOpening, VoucherMessage,
 };
 use market::quantity::{BitsPerSecond, Seconds, UnixMillis};
 use market::seal::SealSecret;
+use tokio::io::AsyncWriteExt;
 
 /// What the space's base is said to be.
 pub const BASE: Digest = Digest([0xba; 32]);
@@ -97,6 +99,12 @@ impl Node {
                 hearing.clone().offer(&heard.bytes).await;
             }
         });
+        let tunnels = inner.clone();
+        tokio::spawn(async move {
+            while let Some(tunnel) = tunnels.grid.accept_tunnel().await {
+                tokio::spawn(tunnels.clone().echo(tunnel));
+            }
+        });
         tokio::spawn(async move {
             while let Some((_, stream)) = inner.grid.accept().await {
                 tokio::spawn(inner.clone().serve(stream));
@@ -149,6 +157,29 @@ impl Inner {
         stream.finish().await;
     }
 
+    /// Whoever shows a delegation for the sale and this very endpoint gets its bytes back.
+    async fn echo(self: Arc<Inner>, tunnel: IncomingTunnel) {
+        let opening = TunnelOpening::from_bytes(tunnel.opening()).unwrap();
+        let delegate = envelope::open::<Delegate>(&opening.delegate, Some(self.grid_id)).unwrap();
+        assert_eq!(delegate.message.sale, self.sale().id());
+        assert_eq!(delegate.message.endpoint.0, tunnel.peer().0);
+        assert_eq!(delegate.signer, self.sale().body().user.0);
+        assert_eq!(opening.port, 22);
+        if *self.knobs.state.lock().unwrap() != SaleState::Active {
+            let words = "the space is locked".to_owned();
+            let answer = TunnelAnswer::Refused {
+                code: RefusalCode::State,
+                words,
+            };
+            let _ = tunnel.refuse(&answer.to_bytes()).await;
+            return;
+        }
+        let stream = tunnel.accept(&TunnelAnswer::Open.to_bytes()).await.unwrap();
+        let (mut from, mut to) = tokio::io::split(stream);
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+        let _ = to.shutdown().await;
+    }
+
     async fn serve(self: Arc<Inner>, mut stream: DirectStream) {
         while let Ok(frame) = stream.receive().await {
             if let Some(answer) = self.answer(&frame).await
@@ -170,6 +201,7 @@ impl Inner {
                 Some(self.status(query.message.nonce))
             }
             Kind::Voucher => Some(self.redeem(frame).await),
+            Kind::Amend => Some(self.amend(frame)),
             Kind::Cancel => Some(self.end().await),
             other => panic!("a {} came", other.name()),
         }
@@ -287,6 +319,11 @@ impl Inner {
         }
         *self.knobs.state.lock().unwrap() = SaleState::Active;
         self.status([0; 16])
+    }
+
+    fn amend(&self, frame: &[u8]) -> Vec<u8> {
+        let amend = envelope::open::<Amend>(frame, Some(self.grid_id)).unwrap();
+        self.sign(Amended { amend })
     }
 
     async fn end(&self) -> Vec<u8> {
