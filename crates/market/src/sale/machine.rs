@@ -2,12 +2,13 @@
 
 use escrow::{Amount, LockState, LockView, RailTime, Voucher};
 
+use super::ending::{end, gave_back, give_back_now, settle, torn};
 use super::{Deal, Effect, Event, MOST_VOUCHERS, Now, Rejection, Sale, TornDown, Why, effects::Say};
 use crate::book::AGREED_MS;
 use crate::message::SaleState;
 
 /// What a transition gives.
-type Stepped = Result<(Sale, Vec<Effect>), Rejection>;
+pub(super) type Stepped = Result<(Sale, Vec<Effect>), Rejection>;
 
 /// How long between two looks at the lock of a running sale: a period, but within these bounds.
 const LOOK_EVERY_MS: (u64, u64) = (5_000, 60_000);
@@ -44,13 +45,13 @@ fn served(mut sale: Sale, event: &Event, now: Now) -> Sale {
     sale
 }
 
-fn to(mut sale: Sale, state: SaleState, now: Now) -> Sale {
+pub(super) fn to(mut sale: Sale, state: SaleState, now: Now) -> Sale {
     sale.state = state;
     sale.since = now.rail;
     sale
 }
 
-fn rejected(sale: &Sale, what: &'static str) -> Rejection {
+pub(super) fn rejected(sale: &Sale, what: &'static str) -> Rejection {
     Rejection::State {
         state: sale.state,
         what,
@@ -123,7 +124,7 @@ fn lock_seen(mut sale: Sale, view: LockView, admitted: bool, now: Now) -> Steppe
 }
 
 /// What was once final is not taken back by an older answer: sums only grow, closed stays closed.
-fn newer(known: LockView, seen: LockView) -> LockView {
+pub(super) fn newer(known: LockView, seen: LockView) -> LockView {
     let older = seen.paid < known.paid || seen.funded < known.funded || known.state == LockState::Closed;
     if older { known } else { seen }
 }
@@ -150,17 +151,6 @@ fn check_funds(sale: &Sale, view: &LockView, now: Now) -> Result<(), Rejection> 
         .into_iter()
         .find(|(holds, _)| !holds)
         .map_or(Ok(()), |(_, why)| Err(Rejection::NotFunded(why)))
-}
-
-/// Nothing was built: only the money goes back.
-fn give_back_now(mut sale: Sale, why: Why, now: Now) -> Stepped {
-    sale.why = Some(why);
-    sale.torn_down = Some(TornDown::CLEAN);
-    let mut sale = to(sale, SaleState::Ending, now);
-    sale.vouchers.clear();
-    let (sale, mut effects) = settle(sale, now)?;
-    effects.insert(0, Effect::Release);
-    Ok((sale, effects))
 }
 
 fn key_opened(mut sale: Sale, epoch: u64, now: Now) -> Stepped {
@@ -304,7 +294,7 @@ fn due(sale: &Sale, now: Now) -> Option<&Voucher> {
         .max_by_key(|voucher| voucher.cumulative)
 }
 
-fn redeem_due(sale: &Sale, now: Now) -> Vec<Effect> {
+pub(super) fn redeem_due(sale: &Sale, now: Now) -> Vec<Effect> {
     due(sale, now)
         .map(|voucher| Effect::Redeem(voucher.clone()))
         .into_iter()
@@ -349,120 +339,6 @@ fn redeem_refused(mut sale: Sale, cumulative: Amount, now: Now) -> Stepped {
         | SaleState::Lapsed
         | SaleState::Refunded => Err(rejected(&sale, "nothing was being redeemed")),
     }
-}
-
-fn end(mut sale: Sale, why: Why, now: Now) -> Stepped {
-    match sale.state {
-        SaleState::Agreed => {
-            sale.why = Some(why);
-            sale.ended_at = Some(now.rail);
-            Ok((
-                to(sale, SaleState::Lapsed, now),
-                vec![Effect::Release, Effect::CheckLock],
-            ))
-        }
-        SaleState::Funded
-        | SaleState::Keyed
-        | SaleState::Building
-        | SaleState::Ready
-        | SaleState::Active
-        | SaleState::Locked => {
-            sale.why = Some(why);
-            Ok((to(sale, SaleState::Ending, now), vec![Effect::TearDown]))
-        }
-        SaleState::Ending
-        | SaleState::Ended
-        | SaleState::Quarantined
-        | SaleState::Lapsed
-        | SaleState::Refunded => Ok((sale, Vec::new())),
-        SaleState::Offered => Err(rejected(&sale, "there is nothing to end")),
-    }
-}
-
-fn torn(mut sale: Sale, torn_down: TornDown, now: Now) -> Stepped {
-    match sale.state {
-        SaleState::Ending => {
-            let free = if torn_down.quarantine.is_none() {
-                Effect::Release
-            } else {
-                Effect::Withhold
-            };
-            sale.torn_down = Some(torn_down);
-            let (sale, mut effects) = settle(sale, now)?;
-            effects.insert(0, free);
-            Ok((sale, effects))
-        }
-        SaleState::Offered
-        | SaleState::Agreed
-        | SaleState::Funded
-        | SaleState::Keyed
-        | SaleState::Building
-        | SaleState::Ready
-        | SaleState::Active
-        | SaleState::Locked
-        | SaleState::Ended
-        | SaleState::Quarantined
-        | SaleState::Lapsed
-        | SaleState::Refunded => Err(rejected(&sale, "nothing was being torn down")),
-    }
-}
-
-/// After the teardown: redeem what was earned, then give back the rest, then it is over.
-fn settle(sale: Sale, now: Now) -> Stepped {
-    if sale.torn_down.is_none() {
-        return Ok((sale, Vec::new()));
-    }
-    match sale.lock.state {
-        LockState::None | LockState::Closed => Ok(over(sale, now)),
-        LockState::Locked | LockState::Active => {
-            let mut effects = redeem_due(&sale, now);
-            if effects.is_empty() {
-                effects.push(Effect::GiveBack { paid: sale.lock.paid });
-            }
-            Ok((sale, effects))
-        }
-    }
-}
-
-fn gave_back(mut sale: Sale, view: LockView, now: Now) -> Stepped {
-    match sale.state {
-        SaleState::Ending => {
-            sale.returned = view.funded.saturating_sub(view.paid);
-            sale.lock = newer(sale.lock, view);
-            settle(sale, now)
-        }
-        SaleState::Offered
-        | SaleState::Agreed
-        | SaleState::Funded
-        | SaleState::Keyed
-        | SaleState::Building
-        | SaleState::Ready
-        | SaleState::Active
-        | SaleState::Locked
-        | SaleState::Ended
-        | SaleState::Quarantined
-        | SaleState::Lapsed
-        | SaleState::Refunded => Err(rejected(&sale, "nothing was being given back")),
-    }
-}
-
-fn over(mut sale: Sale, now: Now) -> (Sale, Vec<Effect>) {
-    let quarantined = sale
-        .torn_down
-        .as_ref()
-        .is_some_and(|torn_down| torn_down.quarantine.is_some());
-    let state = match (quarantined, sale.lock.paid.is_zero()) {
-        (true, _) => SaleState::Quarantined,
-        (false, true) => SaleState::Refunded,
-        (false, false) => SaleState::Ended,
-    };
-    sale.returned = sale.lock.funded.saturating_sub(sale.lock.paid);
-    sale.ended_at = Some(now.rail);
-    sale.vouchers.clear();
-    (
-        to(sale, state, now),
-        vec![Effect::SignReceipt, Effect::Say(Say::Ended)],
-    )
 }
 
 fn restarted(mut sale: Sale, space_runs: bool, now: Now) -> Stepped {

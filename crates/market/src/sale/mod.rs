@@ -19,6 +19,7 @@
 //! repeated.
 
 mod effects;
+mod ending;
 mod machine;
 #[cfg(test)]
 mod tests;
