@@ -251,6 +251,43 @@ async fn after_a_power_cut_the_users_key_brings_it_back() {
     assert_eq!((receipt.paid, receipt.returned), (PRICE, Amount(2 * PRICE.0)));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_cut_while_building_costs_nothing_but_time() {
+    let (street, node, user) = opened().await;
+    node.machine
+        .is_stuck
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let bought = user.buy(1).await;
+    user.lock(&bought).await;
+    let mut stream = user.speak(&bought).await;
+    let grant = user.grant(&mut stream, bought.id).await;
+    user.open::<Status>(&user.seal(&mut stream, &grant).await);
+    user.wait_for(&mut stream, bought.id, SaleState::Building).await;
+    node.power_cut();
+
+    let node = Node::start(&street, Arc::new(Machine::default()), Vec::new()).await;
+    let user = User::new(&street, USER).await;
+    let bought = street::Bought {
+        node: where_it_is_now(&user).await,
+        ..bought
+    };
+    let mut stream = user.speak(&bought).await;
+    user.wait_for(&mut stream, bought.id, SaleState::Funded).await;
+    let again = user.grant(&mut stream, bought.id).await;
+    assert_eq!(again.epoch, 2);
+    assert_ne!(
+        again.host_key, grant.host_key,
+        "its private half was in memory alone, and nobody had proven it"
+    );
+    user.open::<Status>(&user.seal(&mut stream, &again).await);
+    user.wait_for(&mut stream, bought.id, SaleState::Ready).await;
+    assert_eq!(*node.machine.seeds.lock().unwrap(), [true]);
+    assert_eq!(user.pay(&mut stream, &bought, 1).await.state, SaleState::Active);
+    let receipt = user.cancel(&mut stream, bought.id).await;
+    assert_eq!((receipt.state, receipt.paid), (SaleState::Ended, PRICE));
+    assert_eq!(street.balance(USER).await, Amount(MONEY.0 - PRICE.0));
+}
+
 /// A node comes back at another address, with the same key: a fresh offer tells where.
 async fn where_it_is_now(user: &User) -> grid::EndpointAddress {
     let request = user.request(77, 512 << 20).await;

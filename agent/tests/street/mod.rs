@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -124,6 +125,8 @@ pub struct Machine {
     pub seeds: Mutex<Vec<bool>>,
     /// The next build fails for this reason.
     pub next_failure: Mutex<Option<Failed>>,
+    /// Builds never come to an end.
+    pub is_stuck: AtomicBool,
 }
 
 #[async_trait]
@@ -132,6 +135,9 @@ impl Spaces for Machine {
         self.seeds.lock().unwrap().push(access.host_key_seed.is_some());
         if let Some(failed) = self.next_failure.lock().unwrap().take() {
             return Err(failed);
+        }
+        if self.is_stuck.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
         }
         self.running.lock().unwrap().insert(spec.sale, spec);
         Ok(())
