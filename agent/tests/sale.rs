@@ -106,12 +106,41 @@ async fn an_offer_is_agreed_once() {
     };
     let other = say(&mut stream, &user.sign(Agree::new(other)).bytes).await;
     assert_eq!(code(&user, &other), RefusalCode::OfferGone);
-    let cheaper = SaleBody {
-        price: Amount(1),
-        ..bought.body.clone()
-    };
-    let cheaper = say(&mut stream, &user.sign(Agree::new(cheaper)).bytes).await;
-    assert_eq!(code(&user, &cheaper), RefusalCode::Mismatch);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_was_offered_can_be_agreed() {
+    let (street, _node, user) = opened().await;
+    let request = user.request(1, 512 << 20).await;
+    let offer = user.open::<Offer>(&user.ask(&request).await);
+    let address = grid::EndpointAddress::from_bytes(&offer.message.address).unwrap();
+    let key = escrow::RailKey::ed25519(&[60; 32]);
+    let body = SaleBody::accepting(&request, &offer, street.account(USER), key, [1; 32]).unwrap();
+    let mut stream = user.dial(&address).await;
+    let changed = [
+        SaleBody {
+            price: Amount(1),
+            ..body.clone()
+        },
+        SaleBody {
+            periods: 1,
+            ..body.clone()
+        },
+        SaleBody {
+            payee: street.account(USER),
+            ..body.clone()
+        },
+        SaleBody {
+            notice: market::quantity::Seconds(1),
+            ..body.clone()
+        },
+    ];
+    for body in changed {
+        let answer = say(&mut stream, &user.sign(Agree::new(body)).bytes).await;
+        assert_eq!(code(&user, &answer), RefusalCode::Mismatch);
+    }
+    let sale = user.open::<Sale>(&say(&mut stream, &user.sign(Agree::new(body.clone())).bytes).await);
+    assert_eq!(sale.message.id(), body.id());
 }
 
 #[tokio::test(flavor = "multi_thread")]

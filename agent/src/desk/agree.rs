@@ -52,6 +52,7 @@ impl Counter {
             .write_new(&self.shared.journal, made.request.bytes, made.offer.bytes)
             .await;
         written.map_err(|error| self.forget(sale, &chain(&error)))?;
+        self.made().remove(&record.signed.message.body().request);
         Keeper::start(self.shared.clone(), record, None);
         Ok(bytes)
     }
