@@ -139,10 +139,14 @@ fn show(board: &Board, ready: &Ready, reading: &Reading) {
             Some(wallet) => status.wallet = shorten(wallet.as_str()),
             None => {
                 status.wallet = "none".into();
-                let line = reading.wallet_line.unwrap_or(1);
-                status.wallet_cure = Some(format!(
-                    "farmer.toml line {line}: your address goes here: wallet = \"steading:…\""
-                ));
+                status.wallet_cure = match reading.wallet_line {
+                    Some(line) => Some(format!(
+                        "farmer.toml line {line}: your address goes here: wallet = \"steading:…\""
+                    )),
+                    // A fault is what to mend first; it may be the wallet's own line.
+                    None if !reading.faults.is_empty() => None,
+                    None => Some("add this line to farmer.toml: wallet = \"steading:…\"".into()),
+                };
             }
         }
     });

@@ -98,7 +98,7 @@ fn disk(tree: &Tree, name: &str) -> Disk {
         model: tree
             .text(&at("device/model"))
             .or_else(|| tree.text(&at("device/name"))),
-        serial: serial(tree, name),
+        serial: serial(tree, name).or_else(|| usb_serial(tree, path.as_deref()?)),
         wwn: tree.text(&at("wwid")).or_else(|| tree.text(&at("device/wwid"))),
         size_bytes: tree
             .number::<u64>(&at("size"))
@@ -115,6 +115,15 @@ fn disk(tree: &Tree, name: &str) -> Disk {
             .and_then(|path| path.strip_prefix("sys/devices/"))
             .and_then(clean),
     }
+}
+
+/// The serial number of the USB device that a disk is a function of: the folder above
+/// the first interface, `…/usb2/2-1/2-1:1.0/host6/…`.
+fn usb_serial(tree: &Tree, path: &str) -> Option<String> {
+    let (_, below) = path.split_once("/usb")?;
+    let interface = below.split('/').find(|part| part.contains(':'))?;
+    let (device, _) = path.split_once(&format!("/{interface}"))?;
+    tree.text(&format!("{device}/serial"))
 }
 
 fn serial(tree: &Tree, name: &str) -> Option<String> {

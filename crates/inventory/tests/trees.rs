@@ -118,6 +118,37 @@ fn a_desktop_with_every_kind_of_disk() {
 }
 
 #[test]
+fn a_guest_with_a_disk_on_each_bus() {
+    let found = read_capture(include_str!("trees/qemu.tree"));
+    assert_eq!(found.cpu.cores, Some(2));
+    assert_eq!(found.product.vendor.as_deref(), Some("QEMU"));
+    assert_eq!(found.product.serial, None);
+    assert_eq!(found.firmware.kind, Some(FirmwareKind::Bios));
+    let disks: Vec<_> = found
+        .disks
+        .expect("disks")
+        .into_iter()
+        .map(|disk| (disk.name, disk.bus, disk.serial, disk.size_bytes))
+        .collect();
+    let gib = |n: u64| Some(n << 30);
+    let serial = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        disks,
+        vec![
+            ("sda".to_owned(), Some(Bus::Sata), serial("SATA0001"), gib(8)),
+            ("sdb".to_owned(), Some(Bus::Usb), serial("USB0001"), gib(1)),
+            ("vda".to_owned(), Some(Bus::Virtio), serial("VIRTIO01"), gib(8)),
+            ("nvme0n1".to_owned(), Some(Bus::Nvme), serial("NVME0001"), gib(8)),
+        ]
+    );
+    let nics = found.nics.expect("nics");
+    assert_eq!(nics[0].driver.as_deref(), Some("e1000e"));
+    assert_eq!(nics[0].mac.as_deref(), Some("52:54:00:12:34:56"));
+    let gpus = found.gpus.expect("gpus");
+    assert_eq!(gpus[0].vendor_id.as_deref(), Some("1234"));
+}
+
+#[test]
 fn a_hostile_tree_is_bounded_and_stays_inside() {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let secret = tempfile::tempdir().expect("another folder");
@@ -150,6 +181,7 @@ fn a_capture_reads_as_its_machine_does() {
     for text in [
         include_str!("trees/firecracker.tree"),
         include_str!("trees/desktop.tree"),
+        include_str!("trees/qemu.tree"),
     ] {
         let folder = tempfile::tempdir().expect("a scratch folder");
         unpack(text, folder.path()).expect("a good capture");
