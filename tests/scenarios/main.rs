@@ -20,13 +20,22 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use world::World;
 
 fn main() -> ExitCode {
-    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    let arguments = Arguments {
+        test_threads: Some(1),
+        ..Arguments::from_args()
+    };
     let world = Arc::new(Mutex::new(World::default()));
     let list: [(&str, fn(&mut World) -> Result<()>); 9] = [
-        ("a_node_without_a_wallet_joins_and_says_which_line_to_add", no_wallet),
+        (
+            "a_node_without_a_wallet_joins_and_says_which_line_to_add",
+            no_wallet,
+        ),
         ("a_space_is_bought_and_proven", bought),
         ("what_was_paid_is_one_period", paid_one_period),
-        ("scp_rsync_and_plain_ssh_work_with_the_written_config", other_programs),
+        (
+            "scp_rsync_and_plain_ssh_work_with_the_written_config",
+            other_programs,
+        ),
         ("ten_ssh_at_once_go_through_the_relay", ten_at_once),
         ("a_power_cut_while_active_loses_nothing", cut_while_active),
         ("cancelling_gives_a_receipt_and_the_rest_back", cancelled),
@@ -38,7 +47,9 @@ fn main() -> ExitCode {
         .map(|(name, test)| {
             let world = Arc::clone(&world);
             Trial::test(name, move || {
-                let mut world = world.lock().map_err(|_| Failed::from("an earlier scenario panicked"))?;
+                let mut world = world
+                    .lock()
+                    .map_err(|_| Failed::from("an earlier scenario panicked"))?;
                 test(&mut world).map_err(|error| Failed::from(format!("{error:#}\n{}", world.tail())))
             })
         })
@@ -57,8 +68,10 @@ fn no_wallet(world: &mut World) -> Result<()> {
 fn bought(world: &mut World) -> Result<()> {
     world.start_node()?;
     let answer = world.buy()?;
-    ensure!(answer.text("/inside/uid")? == "0" || answer.json["inside"]["uid"] == 0, "not root: {}", answer.out);
-    let outside = answer.json["inside"]["outside_uid"].as_u64().context("no outside_uid")?;
+    ensure!(answer.json["inside"]["uid"] == 0, "not root: {}", answer.out);
+    let outside = answer.json["inside"]["outside_uid"]
+        .as_u64()
+        .context("no outside_uid")?;
     ensure!(outside >= 100_000, "root inside is {outside} outside");
     Ok(())
 }
@@ -68,7 +81,11 @@ fn paid_one_period(world: &mut World) -> Result<()> {
     let (user, farmer) = (world.user()?.balance()?, world.farmer()?.balance()?);
     ensure!(farmer == price, "the farmer has {farmer}, a period costs {price}");
     let escrow = world.user()?.in_escrow()?;
-    ensure!(user + farmer + escrow == world.funded, "{user} + {farmer} + {escrow} is not {}", world.funded);
+    ensure!(
+        user + farmer + escrow == world.funded,
+        "{user} + {farmer} + {escrow} is not {}",
+        world.funded
+    );
     Ok(())
 }
 
@@ -96,12 +113,24 @@ fn other_programs(world: &mut World) -> Result<()> {
     let said = run("ssh", &["-F", &config, &name, "cat /root/letter"])?;
     ensure!(said == "from outside\n", "scp brought {said:?}");
     if Path::new("/usr/bin/rsync").exists() {
-        run("rsync", &["-e", &format!("ssh -F {config}"), &path, &format!("{name}:/root/by-rsync")])?;
+        run(
+            "rsync",
+            &[
+                "-e",
+                &format!("ssh -F {config}"),
+                &path,
+                &format!("{name}:/root/by-rsync"),
+            ],
+        )?;
         let said = run("ssh", &["-F", &config, &name, "cat /root/by-rsync"])?;
         ensure!(said == "from outside\n", "rsync brought {said:?}");
     }
     let status = world.user()?.run(&["ssh", &name, "--", "exit 7"])?;
-    ensure!(status.code == 7, "ssh's exit code was 7, steading's is {}", status.code);
+    ensure!(
+        status.code == 7,
+        "ssh's exit code was 7, steading's is {}",
+        status.code
+    );
     Ok(())
 }
 
@@ -109,11 +138,16 @@ fn ten_at_once(world: &mut World) -> Result<()> {
     let (name, user) = (world.space()?, world.user()?.clone());
     let children: Vec<_> = (0..10)
         .map(|index| {
-            user.command(&["ssh", &name, "--", &format!("head -c 65536 /dev/zero | wc -c; echo {index}")])
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
+            user.command(&[
+                "ssh",
+                &name,
+                "--",
+                &format!("head -c 65536 /dev/zero | wc -c; echo {index}"),
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
         })
         .collect::<Result<_, _>>()
         .context("starting ten ssh")?;
@@ -133,64 +167,126 @@ fn ten_at_once(world: &mut World) -> Result<()> {
 fn cut_while_active(world: &mut World) -> Result<()> {
     let name = world.space()?;
     let hash = "head -c 3000000 /dev/urandom > /root/data && sync && sha256sum /root/data";
-    let before = world.user()?.run(&["ssh", &name, "--", hash])?.expect_success("writing a file")?.out;
+    let before = world
+        .user()?
+        .run(&["ssh", &name, "--", hash])?
+        .expect_success("writing a file")?
+        .out;
     let node_before = world.node_id()?;
     world.cut_power()?;
     world.power_on()?;
-    ensure!(world.node_id()? == node_before, "the node came back as another one");
+    ensure!(
+        world.node_id()? == node_before,
+        "the node came back as another one"
+    );
     world.wait_for("locked")?;
-    world.user()?.run(&["unlock", &name, "--json"])?.expect_success("unlocking")?;
-    let after = world.user()?.run(&["ssh", &name, "--", "sha256sum /root/data"])?.expect_success("reading it")?.out;
+    world
+        .user()?
+        .run(&["unlock", &name, "--json"])?
+        .expect_success("unlocking")?;
+    let after = world
+        .user()?
+        .run(&["ssh", &name, "--", "sha256sum /root/data"])?
+        .expect_success("reading it")?
+        .out;
     ensure!(before == after, "before the cut {before:?}, after it {after:?}");
     Ok(())
 }
 
 fn cancelled(world: &mut World) -> Result<()> {
     let name = world.space()?;
-    let answer = world.user()?.run(&["cancel", &name, "--json"])?.expect_success("cancelling")?;
+    let answer = world
+        .user()?
+        .run(&["cancel", &name, "--json"])?
+        .expect_success("cancelling")?;
     let receipt = answer.text("/receipt")?.to_string();
-    world.user()?.run(&["verify", &receipt, "--json"])?.expect_success("verifying the receipt")?;
+    world
+        .user()?
+        .run(&["verify", &receipt, "--json"])?
+        .expect_success("verifying the receipt")?;
     let mut bytes = std::fs::read(&receipt)?;
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     let bent = world.scratch()?.join("bent");
     std::fs::write(&bent, bytes)?;
-    let refused = world.user()?.run(&["verify", &bent.display().to_string(), "--json"])?;
-    ensure!(refused.code != 0, "a receipt with a flipped bit was accepted: {}", refused.out);
+    let refused = world
+        .user()?
+        .run(&["verify", &bent.display().to_string(), "--json"])?;
+    ensure!(
+        refused.code != 0,
+        "a receipt with a flipped bit was accepted: {}",
+        refused.out
+    );
     let (user, farmer) = (world.user()?.balance()?, world.farmer()?.balance()?);
     ensure!(world.user()?.in_escrow()? == 0, "money is left in escrow");
-    ensure!(user + farmer == world.funded, "{user} + {farmer} is not {}", world.funded);
+    ensure!(
+        user + farmer == world.funded,
+        "{user} + {farmer} is not {}",
+        world.funded
+    );
     Ok(())
 }
 
 fn cut_while_building(world: &mut World) -> Result<()> {
     let (user, earned) = (world.user()?.balance()?, world.farmer()?.balance()?);
-    let client = world.start_buying()?;
+    let mut client = world.start_buying()?;
+    world.wait_for("  sold ")?;
     world.wait_for("building")?;
     world.cut_power()?;
-    let mut client = client;
     let _ = client.kill();
     let _ = client.wait();
     world.power_on()?;
     // Half built is undone at start; the sale goes on with a new key, or ends and the money returns.
-    let open = world.user()?.run(&["spaces", "--json"])?.expect_success("listing spaces")?;
+    let open = world
+        .user()?
+        .run(&["spaces", "--json"])?
+        .expect_success("listing spaces")?;
     let name = world.open_space(&open)?;
-    world.user()?.run(&["unlock", &name, "--json"])?.expect_success("handing the key over again")?;
-    let said = world.user()?.run(&["ssh", &name, "--", "id -u"])?.expect_success("logging in")?.out;
+    world
+        .user()?
+        .run(&["unlock", &name, "--json"])?
+        .expect_success("handing the key over again")?;
+    let said = world
+        .user()?
+        .run(&["ssh", &name, "--", "id -u"])?
+        .expect_success("logging in")?
+        .out;
     ensure!(said == "0\n", "the space answers {said:?}");
-    world.user()?.run(&["cancel", &name, "--json"])?.expect_success("cancelling")?;
+    world
+        .user()?
+        .run(&["cancel", &name, "--json"])?
+        .expect_success("cancelling")?;
     let spent = user - world.user()?.balance()?;
-    ensure!(spent == world.farmer()?.balance()? - earned, "what left the user did not arrive at the farmer");
+    ensure!(
+        spent == world.farmer()?.balance()? - earned,
+        "what left the user did not arrive at the farmer"
+    );
     ensure!(world.user()?.in_escrow()? == 0, "money is left in escrow");
     Ok(())
 }
 
 fn refused(world: &mut World) -> Result<()> {
-    let answer = world.user()?.run(&["request", "--memory", "64GiB", "--duration", "1h"])?;
-    ensure!(answer.code != 0, "64 GiB were offered by a small node: {}", answer.out);
+    let answer = world
+        .user()?
+        .run(&["request", "--memory", "64GiB", "--duration", "1h"])?;
+    ensure!(
+        answer.code != 0,
+        "64 GiB were offered by a small node: {}",
+        answer.out
+    );
     let said = format!("{}{}", answer.out, answer.err);
-    ensure!(said.contains("not enough memory") && said.contains("64 GiB"), "the user was told: {said}");
-    let answer = world.user()?.run(&["request", "--memory", "512", "--duration", "1h"])?;
-    ensure!(answer.code == 2, "a quantity without a unit exits {}: {}", answer.code, answer.err);
+    ensure!(
+        said.contains("not enough memory") && said.contains("64 GiB"),
+        "the user was told: {said}"
+    );
+    let answer = world
+        .user()?
+        .run(&["request", "--memory", "512", "--duration", "1h"])?;
+    ensure!(
+        answer.code == 2,
+        "a quantity without a unit exits {}: {}",
+        answer.code,
+        answer.err
+    );
     Ok(())
 }

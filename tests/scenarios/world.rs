@@ -22,20 +22,33 @@ pub struct World {
     pub price_of_period: u128,
 }
 
-const NEEDS: [&str; 10] =
-    ["--cpu", "0.5", "--memory", "256MiB", "--disk", "1GiB", "--duration", "3h", "--period", "1h"];
+const NEEDS: [&str; 10] = [
+    "--cpu",
+    "0.5",
+    "--memory",
+    "256MiB",
+    "--disk",
+    "1GiB",
+    "--duration",
+    "3h",
+    "--period",
+    "1h",
+];
 
 impl World {
     fn stage(&mut self) -> Result<&Stage> {
         if self.stage.is_none() {
-            let folder = PathBuf::from(std::env::var("STEADING_ARTEFACTS").context(
-                "STEADING_ARTEFACTS is not set: run these tests by ./x test --scenarios",
-            )?);
+            let folder = PathBuf::from(
+                std::env::var("STEADING_ARTEFACTS")
+                    .context("STEADING_ARTEFACTS is not set: run these tests by ./x test --scenarios")?,
+            );
             let artefacts = Artefacts {
                 kernel: folder.join("vmlinux"),
                 initramfs: folder.join("initramfs.cpio"),
                 base: folder.join("base.erofs"),
-                client: std::env::var("STEADING_CLIENT").context("STEADING_CLIENT is not set")?.into(),
+                client: std::env::var("STEADING_CLIENT")
+                    .context("STEADING_CLIENT is not set")?
+                    .into(),
             };
             let dir = folder.with_file_name("scenarios");
             if dir.exists() {
@@ -53,12 +66,20 @@ impl World {
 
     /// The one who buys.
     pub fn user(&self) -> Result<&Person> {
-        Ok(&self.people.as_ref().context("no stage yet: an earlier scenario failed")?.0)
+        Ok(&self
+            .people
+            .as_ref()
+            .context("no stage yet: an earlier scenario failed")?
+            .0)
     }
 
     /// The one who sells.
     pub fn farmer(&self) -> Result<&Person> {
-        Ok(&self.people.as_ref().context("no stage yet: an earlier scenario failed")?.1)
+        Ok(&self
+            .people
+            .as_ref()
+            .context("no stage yet: an earlier scenario failed")?
+            .1)
     }
 
     /// A node whose farmer left the wallet out.
@@ -104,13 +125,19 @@ impl World {
 
     /// The id of the node, as the user's client sees it.
     pub fn node_id(&self) -> Result<String> {
-        let nodes = self.user()?.run(&["nodes", "--json"])?.expect_success("listing nodes")?;
-        Ok(nodes.text("/nodes/0/id")?.to_string())
+        let nodes = self
+            .user()?
+            .run(&["nodes", "--json"])?
+            .expect_success("listing nodes")?;
+        Ok(nodes.text("/nodes/0/node")?.to_string())
     }
 
     /// Buys a small space.
     pub fn buy(&mut self) -> Result<Answer> {
-        let answer = self.user()?.run(&[&["buy"], &NEEDS[..], &["--json"]].concat())?.expect_success("buying")?;
+        let answer = self
+            .user()?
+            .run(&[&["buy"], &NEEDS[..], &["--json"]].concat())?
+            .expect_success("buying")?;
         self.space = Some(answer.text("/name")?.to_string());
         self.price_of_period = answer.amount("/price_of_period")?;
         Ok(answer)
@@ -120,7 +147,10 @@ impl World {
     pub fn start_buying(&mut self) -> Result<Child> {
         let arguments = [&["buy"], &NEEDS[..], &["--json"]].concat();
         let mut command = self.user()?.command(&arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         // A line of the boot or of an earlier sale must not be taken for this one's.
         if let Some(running) = self.running.as_mut() {
             running.forget();
@@ -130,7 +160,9 @@ impl World {
 
     /// The name of the bought space.
     pub fn space(&self) -> Result<String> {
-        self.space.clone().context("nothing was bought: an earlier scenario failed")
+        self.space
+            .clone()
+            .context("nothing was bought: an earlier scenario failed")
     }
 
     /// The name of the one space that `spaces --json` shows as open.
@@ -147,7 +179,7 @@ impl World {
 
     /// The ssh_config that the client wrote.
     pub fn ssh_config(&self) -> Result<PathBuf> {
-        let path = self.user()?.home().join("ssh_config");
+        let path = self.user()?.ssh_config().to_path_buf();
         ensure!(path.exists(), "{} is not there", path.display());
         Ok(path)
     }
@@ -161,9 +193,14 @@ impl World {
 
     /// The last lines of the node's console: what a failed scenario shows.
     pub fn tail(&mut self) -> String {
-        let Some(running) = self.running.as_mut() else { return String::new() };
+        let Some(running) = self.running.as_mut() else {
+            return String::new();
+        };
         let lines = running.history();
         let from = lines.len().saturating_sub(40);
-        lines[from..].iter().map(|line| format!("  node | {}\n", line.text)).collect()
+        lines[from..]
+            .iter()
+            .map(|line| format!("  node | {}\n", line.text))
+            .collect()
     }
 }

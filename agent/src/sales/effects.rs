@@ -51,6 +51,9 @@ impl Task {
             }
             Effect::BuildSpace | Effect::UnlockSpace => {
                 let new_volume = effect == Effect::BuildSpace;
+                let doing = if new_volume { "building" } else { "unlocking" };
+                let name = &self.record.spec.name;
+                self.shared.board.event(format!("{name} {doing}"));
                 self.not_unlocked = None;
                 let Some(access) = self.keys.take_access(new_volume) else {
                     let why = "the key is gone from memory".to_owned();

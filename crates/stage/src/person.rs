@@ -16,6 +16,7 @@ pub struct Person {
     ledger: String,
     ticket: String,
     address: String,
+    ssh_config: PathBuf,
 }
 
 /// What the client answered.
@@ -71,16 +72,18 @@ impl Person {
             ledger: stage.ledger_address.clone(),
             ticket: stage.ticket.clone(),
             address: String::new(),
+            ssh_config: PathBuf::new(),
         }
     }
 
     pub(crate) fn open(stage: &Stage, name: &str) -> Result<Person> {
         let mut person = Person::without_wallet(stage, name);
-        let verb = if person.home.exists() { "address" } else { "new" };
+        let verb = if person.home.exists() { "show" } else { "new" };
         let answer = person
             .run(&["wallet", verb, "--json"])?
             .expect_success("opening a wallet")?;
         person.address = answer.text("/address")?.to_string();
+        person.ssh_config = answer.text("/ssh_config")?.into();
         Ok(person)
     }
 
@@ -94,7 +97,12 @@ impl Person {
         &self.home
     }
 
-    /// Runs one command to its end. Its standard error is passed on line by line when `STAGE_VERBOSE` is set.
+    /// The ssh_config that the client keeps for plain `ssh`, `scp` and their like.
+    pub fn ssh_config(&self) -> &Path {
+        &self.ssh_config
+    }
+
+    /// Runs one command to its end.
     pub fn run(&self, arguments: &[&str]) -> Result<Answer> {
         let output: Output = self
             .command(arguments)
