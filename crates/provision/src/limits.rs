@@ -114,7 +114,7 @@ pub enum LimitsError {
         path: PathBuf,
         /// What the library said.
         #[source]
-        source: cgroups_rs::fs::error::Error,
+        source: Box<cgroups_rs::fs::error::Error>,
     },
     /// The kernel has no such controller here, so the limit would not hold.
     #[error("cgroup {path}: no {controller} controller, so its limit would not hold")]
@@ -135,7 +135,7 @@ pub enum LimitsError {
         value: String,
         /// What the library said.
         #[source]
-        source: cgroups_rs::fs::error::Error,
+        source: Box<cgroups_rs::fs::error::Error>,
     },
     /// A limit was written and reads back otherwise.
     #[error("cgroup {path}: {file} should be {expected} and reads {found}")]
@@ -195,7 +195,7 @@ pub fn ensure(path: &Path, limits: &Limits, first_id: u32) -> Result<(), LimitsE
     Cgroup::new_with_specified_controllers(Box::new(V2::new()), name, Some(wanted)).map_err(|source| {
         LimitsError::Create {
             path: path.to_owned(),
-            source,
+            source: Box::new(source),
         }
     })?;
     // A handle made with names does not know `io`, which the library calls blkio everywhere else.
@@ -227,7 +227,7 @@ fn apply(path: &Path, cgroup: &Cgroup, limits: &Limits) -> Result<(), LimitsErro
             path: path.to_owned(),
             file,
             value,
-            source,
+            source: Box::new(source),
         })
     };
     let quota = cpu_quota(limits.cpu);

@@ -45,7 +45,7 @@ pub enum NetworkError {
         name: String,
         /// What host said.
         #[source]
-        source: host::netns::NetnsError,
+        source: Box<host::netns::NetnsError>,
     },
     /// It could not be worked in.
     #[error("network namespace {name} cannot be worked in")]

@@ -115,7 +115,7 @@ pub enum RateError {
         act: &'static str,
         /// The kernel's answer.
         #[source]
-        source: Error,
+        source: Box<Error>,
     },
 }
 
@@ -130,7 +130,7 @@ pub async fn ensure(handle: &Handle, link: &str, turn: &str, rate: BitsPerSecond
         move |source| RateError::Kernel {
             link: link.to_owned(),
             act,
-            source,
+            source: Box::new(source),
         }
     };
     let bucket = Bucket::of(rate);

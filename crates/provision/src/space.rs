@@ -18,9 +18,11 @@
 //!   the record, when nothing of the space is left. An undo that failed keeps both: capacity is withheld, not lost.
 //! - [`Provisioner::recover`] compares the journal with the kernel: what runs is adopted, what was half built is
 //!   undone, what was built and does not run is locked, what is on the machine and in no record goes.
+//! - A space whose processes end by themselves (a reboot inside) is started again by its keeper.
 //! - Steps say what they need of the key, so that those without it can one day run before the key arrives.
 
 mod context;
+mod keeper;
 mod network;
 mod process;
 mod provisioner;

@@ -124,6 +124,23 @@ async fn built(bench: Bench) -> Result<()> {
         .context("the declared port")?;
     ensure!(words.starts_with("SSH-2.0-"), "the declared port says {words:?}");
 
+    // Root inside reboots: the space is back, with another first process, and nobody was asked for a key.
+    let before = provisioner.space_pid(&SECOND).context("no PID 1")?;
+    host::cgroup::kill(&names::cgroup(SECOND.as_bytes()))?;
+    let back = async {
+        let mut look = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            look.tick().await;
+            let pid = provisioner.space_pid(&SECOND).filter(|pid| *pid != before);
+            if pid.is_some() && banner(&provisioner, SECOND).await.is_ok() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), back)
+        .await
+        .context("it did not come back")?;
+
     // The first of two ends: nothing of it stays, the other one goes on.
     ensure!(
         provisioner.end(FIRST).await?.was_there,

@@ -12,7 +12,7 @@ pub enum ApplyError {
     Lost(#[source] tokio::task::JoinError),
     /// nft or the kernel refused.
     #[error("the firewall's rules were not taken; those before still stand")]
-    Refused(#[source] NftError),
+    Refused(#[source] Box<NftError>),
 }
 
 /// Replaces the rules in the namespace at `path` (`None`: the node's own) by these.
@@ -22,6 +22,6 @@ pub async fn apply(path: Option<&Path>, rules: String) -> Result<(), ApplyError>
     applied
         .await
         .map_err(ApplyError::Lost)?
-        .map_err(ApplyError::Refused)?;
+        .map_err(|refused| ApplyError::Refused(Box::new(refused)))?;
     Ok(())
 }

@@ -18,12 +18,16 @@ pub struct LinkError {
     pub act: String,
     /// The kernel's answer.
     #[source]
-    pub source: Error,
+    pub source: Box<Error>,
 }
 
 fn failed(link: &str, act: impl Into<String>) -> impl FnOnce(Error) -> LinkError {
     let (link, act) = (link.to_owned(), act.into());
-    move |source| LinkError { link, act, source }
+    move |source| LinkError {
+        link,
+        act,
+        source: Box::new(source),
+    }
 }
 
 /// The kernel's errno in a netlink error; 0 for every other error.
@@ -57,7 +61,7 @@ pub async fn index(handle: &Handle, link: &str) -> Result<u32, LinkError> {
     found.ok_or_else(|| LinkError {
         link: link.to_owned(),
         act: "is not there".to_owned(),
-        source: Error::RequestFailed,
+        source: Box::new(Error::RequestFailed),
     })
 }
 

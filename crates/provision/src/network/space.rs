@@ -103,7 +103,7 @@ async fn create_owned(name: &str, first_id: u32) -> Result<(), NetworkError> {
         .map_err(ended)?
         .map_err(|source| NetworkError::Namespace {
             name: name.to_owned(),
-            source,
+            source: Box::new(source),
         })
 }
 
@@ -179,7 +179,10 @@ pub async fn ensure_space_absent(sale: &SaleId, user: &UserId) -> Result<(), Net
             })?;
     }
     let name = names::space_netns(sale.as_bytes());
-    host::netns::delete(&name).map_err(|source| NetworkError::Namespace { name, source })
+    host::netns::delete(&name).map_err(|source| NetworkError::Namespace {
+        name,
+        source: Box::new(source),
+    })
 }
 
 /// The device through which what the space sends is led.

@@ -32,7 +32,7 @@ pub async fn ensure_user(user: &UserLink) -> Result<(), NetworkError> {
     if !host::netns::exists(&name) {
         host::netns::create(&name).map_err(|source| NetworkError::Namespace {
             name: name.clone(),
-            source,
+            source: Box::new(source),
         })?;
     }
     let of_node = names::user_interface(user.user.as_bytes());
@@ -133,5 +133,8 @@ pub async fn ensure_user_absent(user: &UserId) -> Result<(), NetworkError> {
             name: "the node".to_owned(),
             source,
         })?;
-    host::netns::delete(&name).map_err(|source| NetworkError::Namespace { name, source })
+    host::netns::delete(&name).map_err(|source| NetworkError::Namespace {
+        name,
+        source: Box::new(source),
+    })
 }

@@ -1,6 +1,6 @@
 //! The one who runs spaces: build, unlock, end, look.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::context::{Access, Node, SpaceContext};
+use super::keeper;
 use super::record::{self, AdmitError, Phase, SpaceRecord};
 use super::walls::{Walls, WallsError};
 use super::{SpaceSpec, network::LimitsStep, network::NetworkStep, process::ProcessStep};
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) walls: Arc<Walls>,
     networks: Arc<Mutex<()>>,
     seccomp: Option<PathBuf>,
+    /// The spaces that have a keeper.
+    pub(super) kept: StdMutex<HashSet<SaleId>>,
     /// One at a time for each sale: an end waits until a build has come to one.
     busy: StdMutex<HashMap<SaleId, Arc<Mutex<()>>>>,
 }
@@ -171,6 +174,7 @@ impl Provisioner {
             walls,
             networks: Arc::default(),
             seccomp,
+            kept: StdMutex::default(),
             busy: StdMutex::default(),
         };
         Ok(Self {
@@ -203,6 +207,7 @@ impl Provisioner {
             }
             let built = record::set_phase(&shared.journal, sale, Phase::Built).await;
             built.map_err(|source| BuildError::Journal { sale, source })?;
+            keeper::keep(&shared, sale);
             Ok(Ready {
                 sale,
                 pid: pid(&sale),
@@ -249,6 +254,7 @@ impl Provisioner {
                 .run_from(&shared.journal, &sale, &context, UNLOCK_FROM)
                 .await;
             run.map_err(|source| BuildError::Run { sale, source })?;
+            keeper::keep(&shared, sale);
             Ok(Ready {
                 sale,
                 pid: pid(&sale),

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use host::names;
 use market::id::{SaleId, UserId};
 
+use super::keeper;
 use super::provisioner::{Provisioner, Shared, UNLOCK_FROM, pid};
 use super::record::{self, Phase, SpaceRecord};
 use super::walls::WallsError;
@@ -79,6 +80,9 @@ impl Provisioner {
             tasks.push(tokio::spawn(async move {
                 let _alone = shared.alone(record.spec.sale).await;
                 let outcome = shared.recover_one(&record).await;
+                if matches!(outcome, Outcome::Running { .. }) {
+                    keeper::keep(&shared, record.spec.sale);
+                }
                 Recovered {
                     spec: record.spec,
                     outcome,
