@@ -107,7 +107,7 @@ fn read_answer(packet: &[u8], nonce: [u8; 8]) -> Option<u64> {
         0
     };
     let unix = u64::from(seconds) + era - NTP_TO_UNIX;
-    Some(unix * 1000 + (u64::from(fraction) * 1000 >> 32))
+    Some(unix * 1000 + ((u64::from(fraction) * 1000) >> 32))
 }
 
 /// Sets the system clock where it is off; says by how much it was.

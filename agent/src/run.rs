@@ -131,7 +131,7 @@ async fn join(
     let now = move || {
         let right = known.status().clock_is_right;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-        right.then(|| UnixMillis(since.as_millis() as u64))
+        right.then_some(UnixMillis(since.as_millis() as u64))
     };
     let check = desk::check(GridId(ticket.grid_id()), now);
     Ok(grid::join(board, ready, network, ticket.clone(), secret, check).await)

@@ -4,6 +4,9 @@
 //! The test starts itself again in a network namespace of its own (`unshare`, which
 //! needs no root where unprivileged user namespaces are allowed).
 
+// A test that panics has failed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::process::Command;
 use std::time::Duration;

@@ -1,6 +1,9 @@
 //! `init` is PID 1, so it stands on libc (and libgcc_s, for panics) alone: what it was linked to is read
 //! from its own file.
 
+// A test that panics has failed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::Path;
 
 /// The little-endian number of `N` bytes at `at`.

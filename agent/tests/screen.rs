@@ -1,5 +1,8 @@
 //! The screen, word for word: what a farmer reads in each plight.
 
+// A test that panics has failed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use agent::console::{Disk, Failure, Now, Selling, Space, Status, render};
 
 const NOW: Now = Now {

@@ -105,13 +105,12 @@ impl Page {
     }
 
     fn field(&mut self, name: &str, text: &str) {
-        let text = if text.is_empty() { "not known yet" } else { text };
-        self.lines.push(cut(&format!(" {name:<NAME$}{text}"), COLUMNS));
+        self.lines
+            .push(cut(&format!(" {name:<NAME$}{}", said(text)), COLUMNS));
     }
 
     /// Two short fields on one line, or one below the other.
     fn pair(&mut self, left: (&str, &str), right: (&str, &str)) {
-        let said = |text| if text == "" { "not known yet" } else { text };
         let (left, right) = ((left.0, said(left.1)), (right.0, said(right.1)));
         let first = format!(" {:<NAME$}{}", left.0, left.1);
         let second = format!("{:<7}  {}", right.0, right.1);
@@ -176,6 +175,10 @@ impl Page {
             }
         }
     }
+}
+
+fn said(text: &str) -> &str {
+    if text.is_empty() { "not known yet" } else { text }
 }
 
 /// Cuts what is too long, and says so by its last character.

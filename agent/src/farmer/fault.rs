@@ -74,14 +74,13 @@ impl<'t> Places<'t> {
 
     /// Line and column of a byte.
     fn of(&self, byte: usize) -> (usize, usize) {
-        let before = self.text.char_indices().take_while(|(at, _)| *at < byte).fold(
-            (1, 1),
-            |(line, column), (_, c)| match c {
+        self.text
+            .char_indices()
+            .take_while(|(at, _)| *at < byte)
+            .fold((1, 1), |(line, column), (_, c)| match c {
                 '\n' => (line + 1, 1),
                 _ => (line, column + 1),
-            },
-        );
-        before
+            })
     }
 
     fn line_of(&self, span: &Range<usize>) -> &'t str {

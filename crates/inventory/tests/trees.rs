@@ -1,5 +1,8 @@
 //! Captured machines, read whole: what is there, and what is null.
 
+// A test that panics has failed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::Path;
 
 use inventory::capture::{UnpackError, capture, unpack};
