@@ -154,14 +154,19 @@ async fn show_machine(board: Board) {
 
 /// A part failed: what, why, what to do.
 fn part_failed(board: &Board, part: &str, why: &str, cure: &str) {
+    let failure = Failure {
+        part: part.into(),
+        why: why.into(),
+        cure: Some(cure.into()),
+    };
+    // What is tried again and fails as before has been said.
+    if board.status().failures.contains(&failure) {
+        return;
+    }
     board.event(format!("{part}: {why}"));
     board.update(|status| {
-        status.failures.retain(|failure| failure.part != part);
-        status.failures.push(Failure {
-            part: part.into(),
-            why: why.into(),
-            cure: Some(cure.into()),
-        });
+        status.failures.retain(|known| known.part != part);
+        status.failures.push(failure);
     });
 }
 

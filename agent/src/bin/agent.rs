@@ -1,6 +1,6 @@
 //! `agent`: everything of a node that is not PID 1.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -87,10 +87,36 @@ fn inventory(options: &[&str]) -> anyhow::Result<()> {
         return Ok(());
     }
     let inventory = ::inventory::read(&root);
+    let contents: Vec<(String, Option<String>)> = inventory
+        .disks
+        .iter()
+        .flatten()
+        .map(|disk| (disk.name.clone(), content(&root, &disk.name)))
+        .collect();
     if json {
-        println!("{}", serde_json::to_string_pretty(&inventory)?);
-    } else {
-        print!("{inventory}");
+        let mut value = serde_json::to_value(&inventory)?;
+        for (index, (_, content)) in contents.into_iter().enumerate() {
+            value["disks"][index]["content"] = content.into();
+        }
+        println!("{}", serde_json::to_string_pretty(&value)?);
+        return Ok(());
+    }
+    print!("{inventory}");
+    for (name, content) in contents {
+        println!(
+            " {:<9} {name} holds {}",
+            "",
+            content.as_deref().unwrap_or("what only root can see")
+        );
     }
     Ok(())
+}
+
+/// What is on a disk of this machine; unknown of a captured one, or without the right to read it.
+fn content(root: &Path, disk: &str) -> Option<String> {
+    if root != Path::new("/") {
+        return None;
+    }
+    let content = storage::probe::probe(&Path::new("/dev").join(disk)).ok()?;
+    Some(content.words())
 }

@@ -114,8 +114,13 @@ pub(super) async fn bring_base(
     for group in owned.state.groups() {
         while let Err(error) = bases.ensure(group, &digest).await {
             let why = super::chain(&error);
-            ready.set(|ready| ready.base = Part::Absent(format!("base: {why}")));
-            super::part_failed(&board, "base", &why, "put the stick back");
+            ready.set(|ready| ready.base = Part::Absent("the base cannot be copied from the stick".into()));
+            super::part_failed(
+                &board,
+                "base",
+                &why,
+                "put the stick back; if it is there, write it anew",
+            );
             sleep(BASE_AGAIN).await;
         }
     }
