@@ -1,5 +1,6 @@
 //! `agent`: everything of a node that is not PID 1.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -82,8 +83,9 @@ fn inventory(options: &[&str]) -> anyhow::Result<()> {
             other => bail!(Usage(format!("\"{other}\" is not an option of inventory"))),
         }
     }
+    let mut out = std::io::stdout().lock();
     if capture {
-        print!("{}", ::inventory::capture::capture(&root));
+        write!(out, "{}", ::inventory::capture::capture(&root))?;
         return Ok(());
     }
     let inventory = ::inventory::read(&root);
@@ -98,16 +100,14 @@ fn inventory(options: &[&str]) -> anyhow::Result<()> {
         for (index, (_, content)) in contents.into_iter().enumerate() {
             value["disks"][index]["content"] = content.into();
         }
-        println!("{}", serde_json::to_string_pretty(&value)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&value)?)?;
         return Ok(());
     }
-    print!("{inventory}");
+    write!(out, "{inventory}")?;
     for (name, content) in contents {
-        println!(
-            " {:<9} {name} holds {}",
-            "",
-            content.as_deref().unwrap_or("what only root can see")
-        );
+        if let Some(content) = content {
+            writeln!(out, "           {name} holds {content}")?;
+        }
     }
     Ok(())
 }
