@@ -26,9 +26,12 @@ use tokio::{
 };
 
 use crate::{
-    BROADCAST_ALPN, DIRECT_ALPN, DirectStream, IncomingTunnel, Limits, PeerId, TUNNEL_ALPN, Timing,
-    stream::Carried,
+    BROADCAST_ALPN, DIRECT_ALPN, DirectStream, ENTER_ALPN, IncomingTunnel, Limits, PeerId, TUNNEL_ALPN,
+    Timing, stream::Carried,
 };
+
+mod links;
+pub(crate) use links::Links;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const BUSY: u32 = 1;
@@ -43,6 +46,7 @@ pub(crate) struct Acceptor {
     pub(crate) timing: Timing,
     pub(crate) direct: mpsc::Sender<DirectStream>,
     pub(crate) tunnels: mpsc::Sender<IncomingTunnel>,
+    pub(crate) links: Links,
 }
 
 impl Acceptor {
@@ -83,7 +87,11 @@ impl Acceptor {
             return;
         };
         let alpn = connection.alpn().to_vec();
-        if alpn == BROADCAST_ALPN {
+        if alpn == BROADCAST_ALPN || alpn == ENTER_ALPN {
+            if alpn == ENTER_ALPN {
+                self.links.forget(peer).await;
+            }
+            self.links.keep(peer, &connection);
             let closed = connection.weak_handle().closed();
             if self.gossip.handle_connection(connection).await.is_ok() {
                 closed.await;

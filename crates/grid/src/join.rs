@@ -25,8 +25,9 @@ use tokio::{
 };
 
 use crate::{
-    BROADCAST_ALPN, BroadcastCheck, DIRECT_ALPN, Grid, GridState, GridTicket, PeerId, TUNNEL_ALPN,
-    accept::Acceptor,
+    BROADCAST_ALPN, BroadcastCheck, DIRECT_ALPN, ENTER_ALPN, Grid, GridState, GridTicket, PeerId,
+    TUNNEL_ALPN,
+    accept::{Acceptor, Links},
     check::{Gate, GateLimits},
     membership::Membership,
     node::Inner,
@@ -235,10 +236,11 @@ pub(crate) async fn join(
     let alpns = match role {
         Role::Member => vec![
             BROADCAST_ALPN.to_vec(),
+            ENTER_ALPN.to_vec(),
             DIRECT_ALPN.to_vec(),
             TUNNEL_ALPN.to_vec(),
         ],
-        Role::Bootstrap => vec![BROADCAST_ALPN.to_vec()],
+        Role::Bootstrap => vec![BROADCAST_ALPN.to_vec(), ENTER_ALPN.to_vec()],
     };
     endpoint.set_alpns(alpns.clone());
     let transport = transport(&config);
@@ -256,6 +258,7 @@ pub(crate) async fn join(
         timing: config.timing.clone(),
         direct: direct_in,
         tunnels: tunnels_in,
+        links: Links::new(neighbours.clone()),
     };
     tasks.spawn(acceptor.run());
     let membership = Membership {

@@ -61,5 +61,8 @@ pub const DIRECT_ALPN: &[u8] = b"steading/direct/1";
 pub const TUNNEL_ALPN: &[u8] = b"steading/tunnel/1";
 /// The ALPN of the broadcast's membership and messages.
 pub const BROADCAST_ALPN: &[u8] = b"steading/broadcast/1";
+/// The ALPN of one who is in nobody's view and asks to be let in: the same protocol as [`BROADCAST_ALPN`], but whoever
+/// accepts first forgets the connections of the asker's former life.
+pub const ENTER_ALPN: &[u8] = b"steading/broadcast-enter/1";
 /// The most bytes that one broadcast may have: a capacity request's bound.
 pub const MAX_BROADCAST_BYTES: usize = 2048;

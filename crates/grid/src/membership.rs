@@ -32,8 +32,7 @@ use tokio::{
 };
 
 use crate::{
-    BROADCAST_ALPN, BroadcastCheck, BroadcastError, GridState, Heard, PeerId, Timing, Verdict, check::Gate,
-    dial,
+    BroadcastCheck, BroadcastError, ENTER_ALPN, GridState, Heard, PeerId, Timing, Verdict, check::Gate, dial,
 };
 
 const BEAT: u8 = 0;
@@ -246,7 +245,7 @@ impl Membership {
             if let Some(address) = bootstrap {
                 let id = address.id;
                 peers.retain(|peer| *peer != id);
-                if let Some(connection) = dial::try_once(&endpoint, address, BROADCAST_ALPN, within).await
+                if let Some(connection) = dial::try_once(&endpoint, address, ENTER_ALPN, within).await
                     && gossip.handle_connection(connection).await.is_ok()
                 {
                     peers.push(id);
