@@ -279,7 +279,7 @@ fn plain(raw: &[u8]) -> String {
             '\u{1b}' => {
                 if rest.peek() == Some(&'[') {
                     rest.next();
-                    while let Some(c) = rest.next() {
+                    for c in rest.by_ref() {
                         if ('\u{40}'..='\u{7e}').contains(&c) {
                             break;
                         }

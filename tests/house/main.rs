@@ -22,10 +22,33 @@ const PLAN: [(&str, &[&str]); 17] = [
     ("initramfs", &["packages"]),
     ("image", &["packages", "initramfs"]),
     ("stage", &["image", "qemu"]),
-    ("agent", &["provision", "market", "ledger", "grid", "inventory", "host", "storage", "escrow"]),
+    (
+        "agent",
+        &[
+            "provision",
+            "market",
+            "ledger",
+            "grid",
+            "inventory",
+            "host",
+            "storage",
+            "escrow",
+        ],
+    ),
     ("cli", &["market", "ledger", "grid", "escrow"]),
     ("xtask", &["packages", "initramfs", "image", "qemu", "stage"]),
-    ("tests", &["provision", "storage", "inventory", "host", "market", "qemu", "stage"]),
+    (
+        "tests",
+        &[
+            "provision",
+            "storage",
+            "inventory",
+            "host",
+            "market",
+            "qemu",
+            "stage",
+        ],
+    ),
 ];
 
 /// What the pure rooms never link: they know no clock, no file, no runtime.
@@ -35,7 +58,10 @@ const NOT_IN_PURE_ROOMS: [&str; 6] = ["tokio", "reqwest", "rusqlite", "iroh", "n
 const LINES_AT_MOST: usize = 500;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the workspace")
+        .to_path_buf()
 }
 
 fn metadata() -> Value {
@@ -45,7 +71,11 @@ fn metadata() -> Value {
         .current_dir(root())
         .output()
         .expect("cargo metadata runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON")
 }
 
@@ -61,7 +91,10 @@ fn rooms() -> BTreeMap<String, Vec<String>> {
                 .iter()
                 .filter(|dependency| dependency["kind"] != "dev")
                 .filter_map(|dependency| dependency["name"].as_str().map(String::from));
-            (package["name"].as_str().expect("a name").to_string(), names.collect())
+            (
+                package["name"].as_str().expect("a name").to_string(),
+                names.collect(),
+            )
         })
         .collect()
 }
@@ -71,7 +104,10 @@ fn the_plan_itself_has_no_circle() {
     for (index, (room, uses)) in PLAN.iter().enumerate() {
         for used in *uses {
             let place = PLAN.iter().position(|(name, _)| name == used);
-            assert!(place.is_some_and(|place| place < index), "{room} uses {used}, which is not above it");
+            assert!(
+                place.is_some_and(|place| place < index),
+                "{room} uses {used}, which is not above it"
+            );
         }
     }
 }
@@ -81,7 +117,9 @@ fn every_arrow_is_in_the_plan() {
     let plan: BTreeMap<&str, &[&str]> = PLAN.into_iter().collect();
     let rooms = rooms();
     for (room, dependencies) in &rooms {
-        let allowed = plan.get(room.as_str()).unwrap_or_else(|| panic!("{room} is not in the plan"));
+        let allowed = plan
+            .get(room.as_str())
+            .unwrap_or_else(|| panic!("{room} is not in the plan"));
         for dependency in dependencies.iter().filter(|name| rooms.contains_key(*name)) {
             assert!(
                 allowed.contains(&dependency.as_str()),
@@ -90,7 +128,10 @@ fn every_arrow_is_in_the_plan() {
         }
     }
     for (room, _) in PLAN {
-        assert!(rooms.contains_key(room), "{room} is in the plan and not in the workspace");
+        assert!(
+            rooms.contains_key(room),
+            "{room} is in the plan and not in the workspace"
+        );
     }
 }
 
@@ -99,13 +140,19 @@ fn pure_rooms_stay_pure() {
     let rooms = rooms();
     for room in ["escrow", "market", "inventory"] {
         for name in NOT_IN_PURE_ROOMS {
-            assert!(!rooms[room].iter().any(|dependency| dependency == name), "{room} links {name}");
+            assert!(
+                !rooms[room].iter().any(|dependency| dependency == name),
+                "{room} links {name}"
+            );
         }
     }
 }
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("a folder of the workspace").flatten() {
+    for entry in std::fs::read_dir(folder)
+        .expect("a folder of the workspace")
+        .flatten()
+    {
         let path = entry.path();
         let name = entry.file_name();
         if path.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
@@ -128,13 +175,23 @@ fn unsafe_has_two_homes_and_no_file_is_two_things() {
         let at_home = place.starts_with("crates/host") || place.starts_with("crates/storage");
         for (index, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            let is_unsafe = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"].iter().any(|word| code.contains(word));
+            let is_unsafe = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"]
+                .iter()
+                .any(|word| code.contains(word));
             // This file names the words it looks for.
             if is_unsafe && !at_home && !place.ends_with("house/main.rs") {
-                panic!("{}:{}: unsafe outside crates/host and crates/storage", place.display(), index + 1);
+                panic!(
+                    "{}:{}: unsafe outside crates/host and crates/storage",
+                    place.display(),
+                    index + 1
+                );
             }
         }
         let lines = text.lines().count();
-        assert!(lines <= LINES_AT_MOST, "{} has {lines} lines, more than {LINES_AT_MOST}", place.display());
+        assert!(
+            lines <= LINES_AT_MOST,
+            "{} has {lines} lines, more than {LINES_AT_MOST}",
+            place.display()
+        );
     }
 }

@@ -12,19 +12,34 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("machine::init_has_mounted_what_the_agent_needs", || {
             let mounts = fs::read_to_string("/proc/mounts").context("reading /proc/mounts")?;
-            for (point, kind) in [("/proc", "proc"), ("/sys", "sysfs"), ("/dev", "devtmpfs"), ("/run", "tmpfs")] {
+            for (point, kind) in [
+                ("/proc", "proc"),
+                ("/sys", "sysfs"),
+                ("/dev", "devtmpfs"),
+                ("/run", "tmpfs"),
+            ] {
                 let found = mounts.lines().any(|line| {
                     let mut words = line.split(' ').skip(1);
                     words.next() == Some(point) && words.next() == Some(kind)
                 });
                 ensure!(found, "{point} is not a {kind}:\n{mounts}");
             }
-            let cgroup = mounts.lines().find(|line| line.contains(" cgroup2 ")).context("no cgroup2")?;
-            ensure!(cgroup.contains("nsdelegate"), "cgroup2 without nsdelegate: {cgroup}");
+            let cgroup = mounts
+                .lines()
+                .find(|line| line.contains(" cgroup2 "))
+                .context("no cgroup2")?;
+            ensure!(
+                cgroup.contains("nsdelegate"),
+                "cgroup2 without nsdelegate: {cgroup}"
+            );
             Ok(())
         }),
         trial("machine::init_is_pid_1_and_we_are_its_child", || {
-            ensure!(std::os::unix::process::parent_id() == 1, "parent is {}", std::os::unix::process::parent_id());
+            ensure!(
+                std::os::unix::process::parent_id() == 1,
+                "parent is {}",
+                std::os::unix::process::parent_id()
+            );
             let name = fs::read_to_string("/proc/1/comm").context("reading PID 1's name")?;
             ensure!(name.trim() == "init", "PID 1 is {name}");
             Ok(())
@@ -34,7 +49,10 @@ pub fn trials() -> Vec<Trial> {
             ensure!(path.trim() == "/sbin/modprobe", "kernel.modprobe is {path}");
             // A file system that nobody has asked for yet: the kernel calls modprobe by itself.
             let before = fs::read_to_string("/proc/filesystems").context("reading /proc/filesystems")?;
-            ensure!(!before.contains("erofs"), "erofs is there already, so this shows nothing");
+            ensure!(
+                !before.contains("erofs"),
+                "erofs is there already, so this shows nothing"
+            );
             let _ = nix::mount::mount(
                 Some("/dev/null"),
                 "/proc",

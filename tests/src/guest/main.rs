@@ -22,7 +22,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// A trial whose error is shown with all its causes.
 pub fn trial(name: &str, test: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
-    Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:#}"))))
+    Trial::test(name, move || {
+        test().map_err(|error| Failed::from(format!("{error:#}")))
+    })
 }
 
 fn main() -> ExitCode {
@@ -38,7 +40,11 @@ fn main() -> ExitCode {
     if let Err(error) = host::module::wait_for_hardware(Duration::from_secs(60)) {
         println!("guest tests: the hardware is not ready: {error}");
     }
-    let arguments = Arguments { filter: filter(), test_threads: Some(1), ..Arguments::default() };
+    let arguments = Arguments {
+        filter: filter(),
+        test_threads: Some(1),
+        ..Arguments::default()
+    };
     let rooms = [
         machine::trials(),
         limits::trials(),
@@ -50,7 +56,10 @@ fn main() -> ExitCode {
     ];
     let trials = rooms.into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    println!("guest tests: {} passed, {} failed", conclusion.num_passed, conclusion.num_failed);
+    println!(
+        "guest tests: {} passed, {} failed",
+        conclusion.num_passed, conclusion.num_failed
+    );
     if let Err(error) = host::power::request_power_off() {
         println!("guest tests: cannot power off: {error}");
     }
@@ -60,5 +69,7 @@ fn main() -> ExitCode {
 /// `guest-tests=NAME` on the kernel's command line: only trials whose name contains it.
 fn filter() -> Option<String> {
     let line = std::fs::read_to_string("/proc/cmdline").ok()?;
-    line.split_whitespace().find_map(|word| word.strip_prefix("guest-tests=")).map(String::from)
+    line.split_whitespace()
+        .find_map(|word| word.strip_prefix("guest-tests="))
+        .map(String::from)
 }
