@@ -20,10 +20,7 @@ pub fn demo(mut options: Options) -> Result<ExitCode> {
     let wanted = demo::Options {
         once: options.flag("once"),
         nodes: usize::try_from(options.number("nodes")?.unwrap_or(1))?,
-        json: options
-            .value("json")?
-            .map(|path| std::path::absolute(path))
-            .transpose()?,
+        json: options.value("json")?.map(std::path::absolute).transpose()?,
         kvm: options.flag("kvm"),
         dir: tree.artefact("demo"),
     };
