@@ -334,7 +334,7 @@ fn base() -> Result<()> {
     let group = state.groups()[0].clone();
     let storage = Storage::start()?;
     let bytes = 9 * MIB + 12345;
-    let image: Vec<u8> = (0..bytes).map(|n| (n * n >> 8) as u8).collect();
+    let image: Vec<u8> = (0..bytes).map(|n| ((n * n) >> 8) as u8).collect();
     fs::write(
         "/run/base.image",
         [&image[..], b"what follows on the partition"].concat(),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use grid::{Grid, GridState, JoinConfig, Timing, fresh_secret, serve::Serve};
+use grid::{GridState, JoinConfig, Timing, fresh_secret, serve::Serve};
 
 use crate::{SOON, accept_all, joined, quick, serve_config, within};
 
@@ -84,22 +84,4 @@ async fn who_hears_nobody_joins_again_and_still_hears() {
     let mut heard = deaf.broadcasts();
     other.broadcast("hello".into()).await.unwrap();
     assert_eq!(within("hello", heard.next()).await.unwrap().bytes, "hello");
-}
-
-/// A machine that lost its power comes again under the same key while its former life is still a neighbour here: the
-/// first is never told to close, so its connections stay open just as those of a dead machine do.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_lost_power_is_let_in_again_at_once() {
-    crate::logs();
-    let serve = Serve::start(serve_config(1)).await.unwrap();
-    let secret = fresh_secret().unwrap();
-    let start = async || {
-        let mut config = JoinConfig::new(serve.ticket().clone(), secret);
-        config.timing = quick();
-        Grid::join(config, accept_all()).await.unwrap()
-    };
-    let former = start().await;
-    former.joined(SOON).await.unwrap();
-    let present = start().await;
-    present.joined(Duration::from_secs(5)).await.unwrap();
 }
