@@ -54,80 +54,48 @@ struct Outcome {
 pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
     let mut outcomes = Vec::new();
     let wanted = |stage: &str| options.stages.is_empty() || options.stages.iter().any(|name| name == stage);
-    let mut stage = |name: &'static str, test: &mut dyn FnMut() -> Result<()>| {
-        if !wanted(name) {
-            return;
-        }
+    let mut run = |name: &'static str, test: &mut dyn FnMut() -> Result<()>| {
         heading(&format!("test: {name}"));
         let started = Instant::now();
         let error = test().err().map(|error| format!("{error:#}"));
         if let Some(error) = &error {
             eprintln!("{name} failed: {error}");
         }
+        let took = started.elapsed();
         outcomes.push(Outcome {
             stage: name,
-            took: started.elapsed(),
+            took,
             error,
         });
     };
 
-    stage("format", &mut || cargo_plain(tree, &["fmt", "--all", "--check"]));
-    let mut built: Option<Built> = None;
-    let needs_build = ["guest", "demo", "scenarios", "stick", "unit"]
-        .iter()
-        .any(|name| wanted(name));
-    if needs_build {
-        let started = Instant::now();
-        heading("test: build");
-        let made = (makers.all)();
-        let error = made.as_ref().err().map(|error| format!("{error:#}"));
-        built = made.ok();
-        outcomes.push(Outcome {
-            stage: "build",
-            took: started.elapsed(),
-            error,
-        });
+    if wanted("format") {
+        run("format", &mut || cargo_plain(tree, &["fmt", "--all", "--check"]));
     }
-    let mut stage = |name: &'static str, test: &mut dyn FnMut(&Built) -> Result<()>| {
-        if !wanted(name) {
-            return;
-        }
-        heading(&format!("test: {name}"));
-        let started = Instant::now();
-        let result = built
-            .as_ref()
-            .context("not run: the build failed")
-            .and_then(&mut *test);
-        let error = result.err().map(|error| format!("{error:#}"));
-        if let Some(error) = &error {
-            eprintln!("{name} failed: {error}");
-        }
-        outcomes.push(Outcome {
-            stage: name,
-            took: started.elapsed(),
-            error,
+    type OnBuilt<'a> = &'a dyn Fn(&Built) -> Result<()>;
+    let on_built: [(&'static str, OnBuilt); 5] = [
+        ("unit", &|_| unit(tree)),
+        ("guest", &|built| guest(tree, built, options.filter.as_deref())),
+        ("demo", &|built| demo(tree, built)),
+        ("scenarios", &|built| {
+            scenarios(tree, built, options.filter.as_deref())
+        }),
+        ("stick", &|built| crate::stick::boots(tree, built, makers.stick)),
+    ];
+    if on_built.iter().any(|(name, _)| wanted(name)) {
+        let mut built: Option<Built> = None;
+        run("build", &mut || {
+            built = Some((makers.all)()?);
+            Ok(())
         });
-    };
-    stage("unit", &mut |_| unit(tree));
-    stage("guest", &mut |built| {
-        guest(tree, built, options.filter.as_deref())
-    });
-    stage("demo", &mut |built| demo(tree, built));
-    stage("scenarios", &mut |built| {
-        scenarios(tree, built, options.filter.as_deref())
-    });
-    stage("stick", &mut |built| {
-        crate::stick::boots(tree, built, makers.stick)
-    });
+        for (name, test) in on_built.into_iter().filter(|(name, _)| wanted(name)) {
+            run(name, &mut || {
+                test(built.as_ref().context("not run: the build failed")?)
+            });
+        }
+    }
     if wanted("lint") {
-        heading("test: lint");
-        let started = Instant::now();
-        let error = lint(tree).err().map(|error| format!("{error:#}"));
-        outcomes.push(Outcome {
-            stage: "lint",
-            took: started.elapsed(),
-            error,
-        });
+        run("lint", &mut || lint(tree));
     }
     summary(&outcomes)
 }

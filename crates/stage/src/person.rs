@@ -1,7 +1,7 @@
 //! Someone who uses the client: a home folder of its own, and the commands that a person types.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -104,10 +104,22 @@ impl Person {
 
     /// Runs one command to its end.
     pub fn run(&self, arguments: &[&str]) -> Result<Answer> {
+        self.answer(arguments, Stdio::piped())
+    }
+
+    /// Runs one command whose standard error the person at the terminal sees as it comes.
+    pub fn show(&self, arguments: &[&str]) -> Result<Answer> {
+        self.answer(arguments, Stdio::inherit())
+    }
+
+    fn answer(&self, arguments: &[&str], err: Stdio) -> Result<Answer> {
         let output: Output = self
             .command(arguments)
             .stdin(Stdio::null())
-            .output()
+            .stdout(Stdio::piped())
+            .stderr(err)
+            .spawn()
+            .and_then(Child::wait_with_output)
             .context("starting the client")?;
         let out = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok(Answer {
@@ -116,24 +128,6 @@ impl Person {
             json: serde_json::from_str(&out).unwrap_or(Value::Null),
             out,
             err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
-    }
-
-    /// Runs one command whose standard error the person at the terminal sees as it comes.
-    pub fn show(&self, arguments: &[&str]) -> Result<Answer> {
-        let output = self
-            .command(arguments)
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .context("starting the client")?;
-        let out = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(Answer {
-            command: format!("steading {}", arguments.join(" ")),
-            code: output.status.code().unwrap_or(255),
-            json: serde_json::from_str(&out).unwrap_or(Value::Null),
-            out,
-            err: String::new(),
         })
     }
 
