@@ -108,6 +108,48 @@ async fn an_offer_is_agreed_once() {
     assert_eq!(code(&user, &other), RefusalCode::OfferGone);
 }
 
+/// This node holds two such offers, for they take half of it. A hundred looks use none of that up; two requests do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_looks_hold_nothing_and_cannot_be_agreed() {
+    let (street, _node, user) = opened().await;
+    let first = user.look(0).await;
+    let offer = user.open::<Offer>(&user.ask(&first).await);
+    assert!(!offer.message.held);
+    let address = grid::EndpointAddress::from_bytes(&offer.message.address).unwrap();
+    let mut stream = user.dial(&address).await;
+    for nonce in 1..100 {
+        let look = user.look(nonce).await;
+        let offer = user.open::<Offer>(&say(&mut stream, &look.bytes).await);
+        assert!(!offer.message.held);
+    }
+    let mut held = Vec::new();
+    for nonce in 100..103 {
+        let request = user.request(nonce, 64 << 20).await;
+        let offer = user.open::<Offer>(&say(&mut stream, &request.bytes).await);
+        held.push(offer.message.held);
+    }
+    assert_eq!(held, [true, true, false]);
+
+    // The client's own rules refuse such a sale; whoever signs one all the same is told.
+    let request = user.request(0, 512 << 20).await;
+    let key = escrow::RailKey::ed25519(&[60; 32]);
+    let as_if = Offer {
+        request: request.request_hash(),
+        ..offer.message.clone()
+    };
+    let as_if = market::envelope::sign(&street::key(4), street.grid(), as_if).unwrap();
+    let body = SaleBody::accepting(&request, &as_if, street.account(USER), key, [1; 32]).unwrap();
+    let body = SaleBody {
+        request: first.request_hash(),
+        offer: offer.offer_hash(),
+        ..body
+    };
+    let answer = say(&mut stream, &user.sign(Agree::new(body)).bytes).await;
+    let refusal = user.open::<Refusal>(&answer).message;
+    assert_eq!(refusal.code, RefusalCode::OfferGone);
+    assert!(refusal.words.contains("only looked"), "{}", refusal.words);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_was_offered_can_be_agreed() {
     let (street, _node, user) = opened().await;

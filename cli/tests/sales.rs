@@ -236,6 +236,28 @@ async fn a_sale_that_goes_well_is_paid_by_the_period_and_the_rest_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_only_looks_and_a_request_asks_for_a_hold() {
+    let market = Market::open().await;
+    let knobs = &market.node().knobs;
+    let asked = || {
+        (
+            knobs.looks.load(Ordering::SeqCst),
+            knobs.holds.load(Ordering::SeqCst),
+        )
+    };
+    let nodes = market.json(&["nodes", "--wait", "5s"]);
+    assert_eq!(nodes["nodes"][0]["sells"], true);
+    assert_eq!(asked(), (1, 0));
+    assert_eq!(
+        market.code(&["buy", "1"]).0,
+        7,
+        "what was looked at cannot be bought"
+    );
+    market.json(&["request", "--offers", "1"]);
+    assert_eq!(asked(), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_space_that_is_not_what_was_sold_is_not_paid_and_ends_in_12() {
     let market = Market::open().await;
     write_ssh(

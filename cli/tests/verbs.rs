@@ -305,6 +305,7 @@ fn signed_request() -> Vec<u8> {
         expires: UnixMillis(1),
         nonce: [2; 16],
         answer_to: vec![1, 2, 3],
+        only_looks: false,
     };
     let key = SigningKey::from_bytes(&[5; 32]);
     envelope::sign(&key, GridId([6; 32]), request).unwrap().bytes

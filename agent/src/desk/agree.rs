@@ -11,6 +11,9 @@ use super::{Counter, Made};
 use crate::sales::{Keeper, No, PORTS, Record, boot_ms, chain};
 use escrow::RailTime;
 
+/// Nothing is remembered of an offer to one who only looked, nor of one that lapsed.
+const NO_OFFER: &str = "no offer stands for this request: it has lapsed, or the request only looked";
+
 fn no(code: RefusalCode, words: impl Into<String>) -> No {
     No {
         code,
@@ -30,7 +33,7 @@ impl Counter {
             return Err(no(RefusalCode::OfferGone, "this is another node's offer"));
         }
         let made = self.made().get(&body.request).cloned();
-        let made = made.ok_or_else(|| no(RefusalCode::OfferGone, "the offer has lapsed"))?;
+        let made = made.ok_or_else(|| no(RefusalCode::OfferGone, NO_OFFER))?;
         body.matches(&made.request, &made.offer)
             .map_err(|error| no(RefusalCode::Mismatch, error.to_string()))?;
         let agreed = self.shared.book().agree(body.request, sale, boot_ms());

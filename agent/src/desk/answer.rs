@@ -76,11 +76,15 @@ impl Counter {
             user: UserId(request.signer),
             neighbour,
         };
-        let placed = self
-            .shared
-            .book()
-            .offer(request.request_hash(), asker, gives, boot_ms())?;
-        let left_ms = placed.until_ms.saturating_sub(boot_ms()).min(HOLD_MS);
+        let (held, left_ms) = if asked.only_looks {
+            self.shared.book().look(&gives, boot_ms())?;
+            (false, 0)
+        } else {
+            let hash = request.request_hash();
+            let placed = self.shared.book().offer(hash, asker, gives, boot_ms())?;
+            let left_ms = placed.until_ms.saturating_sub(boot_ms()).min(HOLD_MS);
+            (placed.held, left_ms)
+        };
         let offer = Offer {
             request: request.request_hash(),
             gives,
@@ -95,7 +99,7 @@ impl Counter {
             base: self.base,
             facts: self.said(),
             valid_until: now.plus_ms(left_ms),
-            held: placed.held,
+            held,
             address: self.shared.grid.address().to_bytes(),
         };
         let signed = sign(&self.shared.node_key, self.shared.grid_id, offer);
@@ -107,6 +111,9 @@ impl Counter {
             not_selling()
         })?;
         let bytes = offer.bytes.clone();
+        if asked.only_looks {
+            return Ok(bytes); // kept nowhere: there is nothing to agree to
+        }
         let made = Made {
             request: request.clone(),
             offer,

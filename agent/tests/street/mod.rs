@@ -351,6 +351,15 @@ impl User {
             expires: UnixMillis(now.0 + 60_000),
             nonce: [nonce; 16],
             answer_to: self.grid.address().to_bytes(),
+            only_looks: false,
+        })
+    }
+
+    /// The usual request by one who only looks.
+    pub async fn look(&self, nonce: u8) -> Signed<CapacityRequest> {
+        self.sign(CapacityRequest {
+            only_looks: true,
+            ..self.request(nonce, 512 << 20).await.message
         })
     }
 

@@ -43,6 +43,8 @@ pub struct Wanted {
     pub max_price_per_hour: Option<Amount>,
     /// Who may answer.
     pub filters: Filters,
+    /// Nothing is to be held: the offers are shown, and none is taken.
+    pub only_looks: bool,
 }
 
 impl Wanted {
@@ -54,6 +56,7 @@ impl Wanted {
             period: request.period,
             max_price_per_hour: request.max_price_per_hour,
             filters: request.filters.clone(),
+            only_looks: false,
         }
     }
 }
@@ -112,6 +115,7 @@ impl Client {
             expires: UnixMillis::from(now).plus_ms(FRESH_MS),
             nonce: random()?,
             answer_to: grid.address().to_bytes(),
+            only_looks: wanted.only_looks,
         };
         let request = envelope::sign(&self.seed.user_key(), grid_id, request)
             .map_err(|error| Failure::new(Code::Usage, "such a request cannot be made").caused_by(&error))?;

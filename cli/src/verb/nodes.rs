@@ -1,4 +1,5 @@
-//! `steading nodes`: who is on the grid, and what each says to a small request.
+//! `steading nodes`: who is on the grid, and what each says to a small request that only looks: no node holds
+//! anything for it.
 
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Ou
         period: Seconds(3600),
         max_price_per_hour: None,
         filters: Filters::default(),
+        only_looks: true,
     };
     let patience = Patience {
         offers: None,

@@ -97,6 +97,7 @@ impl WantedFlags {
                 node: self.node,
                 features: self.feature.clone(),
             },
+            only_looks: false,
         };
         check(&wanted)?;
         Ok(wanted)
@@ -129,6 +130,7 @@ fn check(wanted: &Wanted) -> Outcome {
         expires: market::quantity::UnixMillis(0),
         nonce: [0; 16],
         answer_to: vec![0],
+        only_looks: wanted.only_looks,
     };
     stand_in.checked().map(|_| ()).map_err(|error| {
         Failure::new(Code::Usage, "such a request cannot be made; nothing was sent").caused_by(&error)

@@ -40,6 +40,9 @@ pub struct Knobs {
     pub agreed: AtomicU32,
     pub keys: AtomicU32,
     pub vouchers: AtomicU32,
+    /// Requests that asked for a hold, and that only looked.
+    pub holds: AtomicU32,
+    pub looks: AtomicU32,
     offers: AtomicU32,
 }
 
@@ -78,6 +81,8 @@ impl Node {
             agreed: AtomicU32::new(0),
             keys: AtomicU32::new(0),
             vouchers: AtomicU32::new(0),
+            holds: AtomicU32::new(0),
+            looks: AtomicU32::new(0),
             offers: AtomicU32::new(0),
         });
         let inner = Arc::new(Inner {
@@ -120,6 +125,12 @@ impl Inner {
             return;
         };
         let asked = &request.message;
+        let counted = if asked.only_looks {
+            &self.knobs.looks
+        } else {
+            &self.knobs.holds
+        };
+        counted.fetch_add(1, Ordering::SeqCst);
         let earlier = self.knobs.offers.fetch_add(1, Ordering::SeqCst);
         let dearer = self.knobs.dearer.load(Ordering::SeqCst) * earlier;
         let now = self.rail.now().await.unwrap();
@@ -146,7 +157,7 @@ impl Inner {
                 ..Facts::default()
             },
             valid_until: UnixMillis::from(now).plus_ms(30_000),
-            held: true,
+            held: !asked.only_looks,
             address: self.grid.address().to_bytes(),
         };
         let offer = sign(&self.key, self.grid_id, offer).unwrap();

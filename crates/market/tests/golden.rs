@@ -6,8 +6,8 @@ mod samples;
 
 use std::path::PathBuf;
 
-use market::envelope::{inspect, open};
-use market::message::{CapacityRequest, Kind};
+use market::envelope::{inspect, open, sign};
+use market::message::{CapacityRequest, Kind, Message, Mismatch, Offer, SaleBody};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden")
@@ -46,6 +46,52 @@ fn every_golden_file_verifies_with_nothing_but_itself() {
             (kind, 1, samples::grid())
         );
     }
+}
+
+/// The golden request has no key 10, as all had before there was one: it asks for a hold.
+#[test]
+fn a_request_holds_unless_it_says_that_it_only_looks() {
+    let holds = open::<CapacityRequest>(&stored(Kind::Request), None).unwrap();
+    assert!(!holds.message.only_looks);
+    let looks = samples::look();
+    let file = folder().join("request-look.cbor");
+    if std::env::var_os("STEADING_WRITE_GOLDEN").is_some() {
+        std::fs::write(&file, &looks.bytes).unwrap();
+    }
+    let stored = std::fs::read(&file).unwrap();
+    assert_eq!(stored, looks.bytes);
+    let opened = open::<CapacityRequest>(&stored, None).unwrap();
+    assert!(opened.message.only_looks);
+    assert_ne!(opened.request_hash(), holds.request_hash());
+
+    // The mark is the last entry: key 10, then true (f5). One that says false is refused.
+    let payload = opened.message.to_payload();
+    assert!(payload.ends_with(&[10, 0xf5]));
+    let unmarked = [&payload[..payload.len() - 1], &[0xf4]].concat();
+    let error = CapacityRequest::from_payload(&unmarked).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("true, or the key left out"), "{source}");
+}
+
+#[test]
+fn nobody_agrees_to_what_was_only_looked_at() {
+    let (request, offer) = (samples::look(), samples::offer());
+    let offer = Offer {
+        request: request.request_hash(),
+        ..offer.message
+    };
+    let offer = sign(&samples::key("node"), samples::grid(), offer).unwrap();
+    let body = samples::agree().message.body;
+    let accept = |request: &_| {
+        SaleBody::accepting(
+            request,
+            &offer,
+            body.payer.clone(),
+            body.voucher_key.clone(),
+            body.nonce,
+        )
+    };
+    assert_eq!(accept(&request), Err(Mismatch("request (it only looks)")));
 }
 
 #[test]

@@ -182,6 +182,15 @@ impl Book {
         })
     }
 
+    /// Where a space would lie if it were agreed now, for one who only looks: nothing is held and nothing remembered.
+    pub fn look(&mut self, gives: &Gives, now_ms: u64) -> Result<GroupId, Vec<Reason>> {
+        self.expire(now_ms);
+        let unsold = self.unsold();
+        unsold.refuses(gives).map_or(Ok(()), Err)?;
+        let group = unsold.best_group(gives.disk);
+        group.ok_or_else(|| vec![Reason::plain(DeclineCode::Disk)])
+    }
+
     /// A user agreed to the offer for this request: once, by one sale.
     pub fn agree(&mut self, request: RequestHash, sale: SaleId, now_ms: u64) -> Result<(), BookError> {
         self.expire(now_ms);

@@ -100,6 +100,21 @@ fn four_holds_a_key_and_eight_a_neighbour_then_unheld() {
 }
 
 #[test]
+fn who_only_looks_takes_nothing() {
+    let mut book = Book::new(capacity());
+    let (free, whole) = (book.free(), book.clone());
+    for _ in 0..100 {
+        assert_eq!(book.look(&SMALL(), 0), Ok(group("a")));
+    }
+    assert_eq!(book.free(), free);
+    assert_eq!((&book.pending, &book.lapsed), (&whole.pending, &whole.lapsed));
+    let reasons = book.look(&gives(100, GIB, 31 * GIB), 0).unwrap_err();
+    assert_eq!(reasons[0].code, DeclineCode::Disk);
+    book.offer(request(1), asker(1, 1), SMALL(), 0).unwrap();
+    assert_ne!(book.free(), free, "one who asks for a hold takes some");
+}
+
+#[test]
 fn a_flood_takes_holds_but_no_sale() {
     let mut book = Book::new(capacity());
     for number in 0..200 {

@@ -106,6 +106,7 @@ impl SaleBody {
                 self.request == request.request_hash() && offered.request == self.request,
             ),
             ("offer", self.offer == offer.offer_hash()),
+            ("request (it only looks)", !asked.only_looks),
             ("user", self.user.0 == request.signer),
             ("node", self.node.0 == offer.signer),
             ("give-back key", self.give_back_key == offered.give_back_key),

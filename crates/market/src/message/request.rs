@@ -87,6 +87,9 @@ pub struct CapacityRequest {
     pub nonce: [u8; 16],
     /// The asker's endpoint, as the grid writes it.
     pub answer_to: Vec<u8>,
+    /// The asker wants to see offers and agrees to none: nothing is held, nothing can be agreed. On the wire it stands
+    /// only where it is true, so a request without it holds, and a node that does not know it refuses it.
+    pub only_looks: bool,
 }
 
 impl Needs {
@@ -242,6 +245,17 @@ impl RailAsset {
     }
 }
 
+/// A mark is there or not: one that is written says `true`, so that a request has one encoding.
+fn read_mark(fields: &mut Fields<'_>, key: i64) -> Result<(), CborError> {
+    match fields.boolean(key)? {
+        true => Ok(()),
+        false => Err(CborError::Value {
+            key,
+            expected: "true, or the key left out",
+        }),
+    }
+}
+
 impl Message for CapacityRequest {
     const KIND: Kind = KIND;
 
@@ -263,6 +277,9 @@ impl Message for CapacityRequest {
             .uint(7, self.expires.0)
             .bytes(8, &self.nonce)
             .bytes(9, &self.answer_to)
+            .when(self.only_looks.then_some(true), |map, looks| {
+                map.boolean(10, looks)
+            })
             .finish()
     }
 
@@ -281,6 +298,7 @@ impl Message for CapacityRequest {
                 expires: UnixMillis(fields.uint(7)?),
                 nonce: fields.array(8)?,
                 answer_to: fields.bytes(9, MOST_ADDRESS_BYTES)?.to_vec(),
+                only_looks: fields.optional(10, read_mark)?.is_some(),
             };
             fields.finish()?;
             Ok(request)

@@ -71,6 +71,16 @@ pub fn request() -> Signed<CapacityRequest> {
         expires: UnixMillis(1_764_100_000_000),
         nonce: [0x11; 16],
         answer_to: b"an endpoint's address, opaque here".to_vec(),
+        only_looks: false,
+    };
+    sign(&key("user"), grid(), request).unwrap()
+}
+
+/// The same by one who only looks.
+pub fn look() -> Signed<CapacityRequest> {
+    let request = CapacityRequest {
+        only_looks: true,
+        ..request().message
     };
     sign(&key("user"), grid(), request).unwrap()
 }
