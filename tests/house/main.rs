@@ -150,6 +150,52 @@ fn pure_rooms_stay_pure() {
     }
 }
 
+/// Every crate that the programs link, with its features, when the dependencies of these kinds count.
+fn features(kinds: &str) -> BTreeMap<String, String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let of_the_build_machine = ["xtask", "packages", "initramfs", "image", "qemu", "stage"];
+    let output = Command::new(cargo)
+        .args([
+            "tree",
+            "--workspace",
+            "--offline",
+            "--prefix",
+            "none",
+            "--edges",
+            kinds,
+        ])
+        .args(["--target", "x86_64-unknown-linux-gnu", "--format", "{p}|{f}"])
+        .args(of_the_build_machine.iter().flat_map(|name| ["--exclude", name]))
+        .current_dir(root())
+        .output()
+        .expect("cargo tree runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| line.trim_end_matches(" (*)").split_once('|'))
+        .map(|(name, features)| (name.to_owned(), features.to_owned()))
+        .collect()
+}
+
+/// Else `./x demo` and `./x test` would each compile those crates, and all above them, for themselves.
+#[test]
+fn tests_switch_on_no_feature_in_what_programs_link() {
+    let with_tests = features("normal,build,dev");
+    let programs = features("normal,build");
+    assert!(programs.len() > 300, "only {} crates were found", programs.len());
+    for (name, features) in programs {
+        assert_eq!(
+            with_tests.get(&name),
+            Some(&features),
+            "{name}: name its further features in tests/Cargo.toml"
+        );
+    }
+}
+
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder)
         .expect("a folder of the workspace")
