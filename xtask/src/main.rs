@@ -6,6 +6,7 @@ use anyhow::Result;
 use std::process::ExitCode;
 
 mod artefacts;
+mod bench;
 mod build;
 mod demo;
 mod options;
@@ -37,6 +38,11 @@ const VERBS: &[Verb] = &[
         "qemu",
         "a node whose console is this terminal (--fresh, --nodes N, --memory MIB, --kvm)",
         verbs::qemu,
+    ),
+    (
+        "bench",
+        "sale: the demo several times, and where its time goes (--runs N, --json FILE, --kvm)",
+        verbs::bench,
     ),
     ("steading", "the client, from the tree", verbs::steading),
     (

@@ -4,13 +4,13 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use stage::Artefacts;
 
 use crate::artefacts::{self, store};
 use crate::options::Options;
 use crate::tree::Tree;
-use crate::{build, demo, stick_image, test, tester};
+use crate::{bench, build, demo, stick_image, test, tester};
 
 /// `./x demo [--once] [--nodes N] [--json FILE] [--kvm]`
 pub fn demo(mut options: Options) -> Result<ExitCode> {
@@ -72,6 +72,24 @@ pub fn test(mut options: Options) -> Result<ExitCode> {
         stick: &|farmer_toml, path| stick_image::make(&tree, &store, farmer_toml, path),
     };
     test::run(&tree, &wanted, &makers)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `./x bench sale [--runs N] [--json FILE] [--kvm]`
+pub fn bench(mut options: Options) -> Result<ExitCode> {
+    let tree = Tree::here();
+    let store = store(&tree, &mut options)?;
+    let build = !options.flag("no-build");
+    let wanted = bench::Options {
+        runs: usize::try_from(options.number("runs")?.unwrap_or(5))?,
+        json: options.value("json")?.map(std::path::absolute).transpose()?,
+        kvm: options.flag("kvm"),
+        dir: tree.artefact("bench"),
+    };
+    match options.rest().as_slice() {
+        [what] if what == "sale" => bench::sale(&wanted, &built(&tree, &store, build)?)?,
+        other => bail!("{}: there is one benchmark, `./x bench sale`", other.join(" ")),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
