@@ -146,6 +146,11 @@ pub enum Rejection {
     /// More vouchers than are kept.
     #[error("more than 64 vouchers are waiting")]
     TooManyVouchers,
+    /// Not a whole number of periods of this sale.
+    #[error(
+        "a voucher is for whole periods, 1 to all of the sale: {0} is not a multiple of the price, or too much"
+    )]
+    PartOfAPeriod(Amount),
     /// No voucher that says more than was paid.
     #[error("no voucher says more than is already paid")]
     NothingNew,
@@ -161,7 +166,9 @@ impl Rejection {
             Rejection::State { .. } | Rejection::Amendment => RefusalCode::State,
             Rejection::NotFunded(_) => RefusalCode::NotFunded,
             Rejection::Epoch { .. } => RefusalCode::Epoch,
-            Rejection::TooManyVouchers | Rejection::NothingNew => RefusalCode::Voucher,
+            Rejection::TooManyVouchers | Rejection::PartOfAPeriod(_) | Rejection::NothingNew => {
+                RefusalCode::Voucher
+            }
         }
     }
 }

@@ -248,6 +248,9 @@ fn build_failed(mut sale: Sale, why: String, quarantine: Option<String>, now: No
 fn vouchers_came(mut sale: Sale, vouchers: Vec<Voucher>, now: Now) -> Stepped {
     match sale.state {
         SaleState::Ready | SaleState::Active | SaleState::Locked => {
+            if let Some(part) = vouchers.iter().find(|voucher| !is_whole(&sale, voucher)) {
+                return Err(Rejection::PartOfAPeriod(part.cumulative));
+            }
             let known = sale.vouchers.clone();
             let new = vouchers
                 .into_iter()
@@ -282,11 +285,18 @@ fn vouchers_came(mut sale: Sale, vouchers: Vec<Voucher>, now: Now) -> Stepped {
     }
 }
 
-/// The voucher that pays most of what was earned by now: never for a period that did not begin.
+/// Voucher n is n times the price: a smaller sum would make a period look paid, or never be paid at all.
+fn is_whole(sale: &Sale, voucher: &Voucher) -> bool {
+    let (sum, price) = (voucher.cumulative.0, sale.deal.price.0);
+    price > 0 && sum > 0 && sum % price == 0 && sum / price <= u128::from(sale.deal.periods)
+}
+
+/// The voucher that pays most of what was earned by now: never for a period that did not begin, never more than the
+/// lock holds, so that only a silent rail keeps it from being redeemed.
 fn due(sale: &Sale, now: Now) -> Option<&Voucher> {
-    let owed = sale.owed(sale.periods_begun());
+    let most = sale.owed(sale.periods_begun()).min(sale.lock.funded);
     let earned = |voucher: &&Voucher| {
-        voucher.cumulative <= owed && voucher.cumulative > sale.lock.paid && voucher.not_before <= now.rail
+        voucher.cumulative <= most && voucher.cumulative > sale.lock.paid && voucher.not_before <= now.rail
     };
     sale.vouchers
         .iter()
@@ -303,9 +313,11 @@ pub(super) fn redeem_due(sale: &Sale, now: Now) -> Vec<Effect> {
 
 fn redeemed(mut sale: Sale, view: LockView, now: Now) -> Stepped {
     sale.lock = newer(sale.lock, view);
+    sale.refused = false;
     let paid = sale.lock.paid;
     sale.vouchers.retain(|voucher| voucher.cumulative > paid);
     match sale.state {
+        SaleState::Ready if sale.periods_paid() == 0 => Ok((sale, Vec::new())),
         SaleState::Ready => {
             sale.proven = true;
             Ok((to(sale, SaleState::Active, now), vec![Effect::Say(Say::Active)]))
@@ -326,6 +338,7 @@ fn redeemed(mut sale: Sale, view: LockView, now: Now) -> Stepped {
 
 fn redeem_refused(mut sale: Sale, cumulative: Amount, now: Now) -> Stepped {
     sale.vouchers.retain(|voucher| voucher.cumulative != cumulative);
+    sale.refused = true;
     match sale.state {
         SaleState::Ending => settle(sale, now),
         SaleState::Ready | SaleState::Active | SaleState::Locked => Ok((sale, vec![Effect::CheckLock])),
@@ -437,8 +450,8 @@ fn active_tick(mut sale: Sale, now: Now) -> Stepped {
     let mut effects = redeem_due(&sale, now);
     let paid_ms = u64::from(sale.periods_paid()).saturating_mul(period_ms);
     let unpaid_ms = sale.served_ms.saturating_sub(paid_ms);
-    // a voucher that waits for a silent rail is no reason to stop
-    if effects.is_empty()
+    // a voucher that waits for a silent rail is no reason to stop; after one that the rail refused, its word is wanted
+    if (effects.is_empty() || sale.refused)
         && u64::from(sale.periods_paid()) < sale.periods_begun()
         && unpaid_ms >= sale.grace_ms()
     {

@@ -121,6 +121,9 @@ pub struct Sale {
     pub unlocking: bool,
     /// Vouchers that are not redeemed yet, by rising sum.
     pub vouchers: Vec<Voucher>,
+    /// The rail refused one since it last redeemed one: from then on only what it redeems counts as paid.
+    #[serde(default)]
+    pub refused: bool,
     /// Why it ends.
     pub why: Option<Why>,
     /// Torn down, and what an undo that failed said.
@@ -170,6 +173,7 @@ impl Sale {
             proven: false,
             unlocking: false,
             vouchers: Vec::new(),
+            refused: false,
             why: None,
             torn_down: None,
             ended_at: None,

@@ -284,6 +284,52 @@ fn no_voucher_for_a_period_ends_it_after_the_grace() {
 }
 
 #[test]
+fn a_part_of_a_price_pays_for_nothing() {
+    for sum in [0, 1, 99, 101, 150, 400] {
+        let refused = step(&ready(), Event::Vouchers(vec![voucher(sum, 0)]), START);
+        assert_eq!(refused, Err(Rejection::PartOfAPeriod(Amount(sum))));
+    }
+    let (sale, effects) = go(&ready(), Event::Vouchers(vec![voucher(100, 0)]), START);
+    assert_eq!(effects, [Effect::Redeem(voucher(100, 0))], "the control");
+    // a lock that says less was paid than one period is not served either
+    let (sale, _) = go(&sale, Event::Redeemed(paid(1)), START);
+    assert_eq!(sale.state, SaleState::Ready);
+    let (sale, _) = go(&sale, Event::Redeemed(paid(100)), START);
+    assert_eq!(sale.state, SaleState::Active);
+}
+
+#[test]
+fn a_voucher_that_the_rail_refuses_buys_no_time() {
+    let mut sale = active();
+    for at in (PERIOD_MS..PERIOD_MS + 30_000).step_by(1000) {
+        sale = go(&sale, Event::Vouchers(vec![voucher(200, 0)]), later(at)).0;
+        assert_eq!(sale.state, SaleState::Active, "after {at} ms");
+        let refused = Event::RedeemRefused {
+            cumulative: Amount(200),
+            why: escrow::Refusal::Closed,
+        };
+        sale = go(&sale, refused, later(at)).0;
+    }
+    sale = go(
+        &sale,
+        Event::Vouchers(vec![voucher(200, 0)]),
+        later(PERIOD_MS + 30_000),
+    )
+    .0;
+    let (sale, _) = go(&sale, Event::Tick, later(PERIOD_MS + 30_000));
+    assert_eq!((sale.state, sale.why), (SaleState::Ending, Some(Why::NotPaid)));
+}
+
+#[test]
+fn a_voucher_for_more_than_the_lock_holds_buys_no_time() {
+    let mut sale = active();
+    sale.lock.funded = Amount(100);
+    let (sale, _) = go(&sale, Event::Vouchers(vec![voucher(200, 0)]), START);
+    let (sale, _) = go(&sale, Event::Tick, later(PERIOD_MS + 30_000));
+    assert_eq!((sale.state, sale.why), (SaleState::Ending, Some(Why::NotPaid)));
+}
+
+#[test]
 fn a_silent_rail_stops_nothing() {
     let (mut sale, _) = go(
         &active(),
