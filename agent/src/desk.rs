@@ -103,6 +103,8 @@ pub(crate) struct Counter {
     base: Digest,
     selling: watch::Receiver<bool>,
     made: Mutex<HashMap<RequestHash, Made>>,
+    /// One agreement at a time: between the question whether a sale is known and its keeper nobody else may come.
+    agreeing: tokio::sync::Mutex<()>,
 }
 
 impl Counter {
@@ -122,6 +124,11 @@ pub struct Desk {
 }
 
 impl Desk {
+    /// How many sales are kept, over or not.
+    pub fn sales(&self) -> usize {
+        self.counter.shared.keepers_alive()
+    }
+
     /// What there is to sell from now on; on the disks what is free, as in [`Parts::capacity`].
     pub fn set_capacity(&self, capacity: Capacity) {
         let shared = &self.counter.shared;
@@ -134,7 +141,8 @@ impl Desk {
 /// # Errors
 /// When the journal cannot be read. A row that cannot be read is said on the console and stops nothing else.
 pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
-    let (records, bad) = Record::read_all(&parts.journal, parts.grid_id).await?;
+    let (mut records, bad) = Record::read_all(&parts.journal, parts.grid_id).await?;
+    records.sort_by_key(|record| record.sale.since); // what has been over longest is forgotten first
     for error in bad {
         parts
             .board
@@ -178,6 +186,7 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
         shared.has_volume(record.id(), Some((record.spec.group.clone(), record.spec.disk)));
     }
     shared.book().set_capacity(shared.with_volumes(capacity));
+    shared.recall_earned().await?;
     for record in records {
         resume(&shared, record, &recovered).await;
     }
@@ -188,6 +197,7 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
         base,
         selling,
         made: Mutex::default(),
+        agreeing: tokio::sync::Mutex::default(),
     });
     tokio::spawn(hear(counter.clone()));
     tokio::spawn(lapse(counter.clone()));

@@ -16,6 +16,7 @@ mod effects;
 mod keeper;
 mod keys;
 mod record;
+mod retired;
 mod shared;
 mod show;
 mod spaces;

@@ -9,7 +9,7 @@ use agent::sales::Failed;
 use escrow::{Amount, LockState};
 use market::envelope::Signed;
 use market::message::*;
-use street::{MONEY, Machine, Node, PRICE, Street, User, key, say};
+use street::{MONEY, Machine, Node, PRICE, Street, User, eventually, key, say};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const USER: u8 = 20;
@@ -106,6 +106,58 @@ async fn an_offer_is_agreed_once() {
     };
     let other = say(&mut stream, &user.sign(Agree::new(other)).bytes).await;
     assert_eq!(code(&user, &other), RefusalCode::OfferGone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_agree_on_many_streams_at_once_is_one_sale() {
+    let (_street, node, user) = opened().await;
+    let bought = user.offered(1).await;
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(user.dial(&bought.node).await);
+    }
+    let answers = streams.into_iter().map(|mut stream| {
+        let agree = bought.agree.bytes.clone();
+        tokio::spawn(async move { say(&mut stream, &agree).await })
+    });
+    for answer in answers.collect::<Vec<_>>() {
+        let sale = user.open::<Sale>(&answer.await.unwrap());
+        assert_eq!(sale.message.id(), bought.id);
+    }
+    assert_eq!(node.desk.sales(), 1, "keepers");
+}
+
+/// Agreeing costs nothing, so nothing of it stays: neither keepers, nor rows of the journal, nor over a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn agreements_without_money_leave_a_bounded_trace() {
+    let (street, node, user) = opened().await;
+    let known = user.offered(0).await.node;
+    for number in 1..300 {
+        let bought = user.offered_by(&known, number).await;
+        user.agree(&bought).await;
+        let mut stream = user.speak(&bought).await;
+        user.cancel(&mut stream, bought.id).await;
+    }
+    eventually(|| node.desk.sales() == 256).await;
+    node.power_cut();
+    let node = Node::start(&street, Arc::new(Machine::default()), Vec::new()).await;
+    assert_eq!(node.desk.sales(), 256);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_user_agrees_to_eight_sales_before_he_pays() {
+    let (_street, _node, user) = opened().await;
+    let mut first = Vec::new();
+    for number in 0..8 {
+        first.push(user.buy(number).await);
+    }
+    let bought = user.offered(8).await;
+    let mut stream = user.dial(&bought.node).await;
+    let refused = say(&mut stream, &bought.agree.bytes).await;
+    assert_eq!(code(&user, &refused), RefusalCode::OfferGone);
+    let mut of_first = user.speak(&first[0]).await;
+    user.cancel(&mut of_first, first[0].id).await;
+    user.open::<Sale>(&say(&mut stream, &bought.agree.bytes).await); // the control
 }
 
 /// This node holds two such offers, for they take half of it. A hundred looks use none of that up; two requests do.

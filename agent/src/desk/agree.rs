@@ -25,6 +25,7 @@ impl Counter {
     /// Signs the sale, if the offer it names is this node's, stands, and was not agreed by another. The same Agree
     /// again gets the same Sale again.
     pub(crate) async fn agree(&self, agree: Signed<Agree>) -> Result<Vec<u8>, No> {
+        let _alone = self.agreeing.lock().await;
         let (body, sale) = (&agree.message.body, agree.message.sale);
         if self.shared.keeper(sale).is_some() {
             return self.signed_before(sale).await;

@@ -279,6 +279,14 @@ impl Task {
         })
     }
 
+    /// What is over is kept with a bound. What is quarantined still holds something: it stays until it is freed.
+    pub(super) fn retire(&self) {
+        let sale = &self.record.sale;
+        if sale.state.is_final() && sale.state != SaleState::Quarantined {
+            self.shared.retire(sale.deal.id, sale.lock.paid);
+        }
+    }
+
     /// A new state: the screen, and at an end the receipt.
     pub(super) async fn state_changed(&mut self) {
         if self.record.sale.state.is_final() {
@@ -297,6 +305,7 @@ impl Task {
         } else {
             self.record.receipt = None;
         }
+        self.retire();
         self.show();
     }
 }

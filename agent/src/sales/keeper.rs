@@ -51,6 +51,8 @@ pub enum Order {
     Amend(Box<Signed<Amend>>, Reply),
     /// Something that ran beside the keeper is done.
     Done(Done),
+    /// It is over, and others are over since: nothing of it is kept.
+    Forget,
 }
 
 /// What ran beside the keeper.
@@ -90,7 +92,7 @@ impl Keeper {
             orders: orders.clone(),
         };
         shared.add_keeper(sale, keeper.clone());
-        let terms = record.signed.message.body().terms();
+        let (terms, alive) = (record.signed.message.body().terms(), shared.alive());
         let task = Task {
             shared,
             record,
@@ -104,6 +106,7 @@ impl Keeper {
             not_unlocked: None,
             kept_ms: boot_ms(),
             began_ms: boot_ms(),
+            _alive: alive,
         };
         tokio::spawn(task.run(queue, restarted));
         keeper
@@ -117,6 +120,13 @@ impl Keeper {
     /// Whose it is.
     pub fn user(&self) -> UserId {
         self.user
+    }
+
+    /// Ends the keeper of a sale that is over, and all that is known of it.
+    pub(super) fn forget(&self) {
+        let orders = self.orders.clone();
+        // beside the caller: keepers never wait for each other
+        tokio::spawn(async move { orders.send(Order::Forget).await });
     }
 
     /// Gives an order and waits for its answer.
@@ -162,6 +172,7 @@ pub(super) struct Task {
     kept_ms: u64,
     /// When the lock was seen: what "ready in" counts from.
     pub(super) began_ms: u64,
+    _alive: Arc<()>,
 }
 
 impl Task {
@@ -170,6 +181,8 @@ impl Task {
             let _ = self.happen(Event::Restarted { space_runs }).await;
             if self.record.sale.state.is_final() && self.record.receipt.is_none() {
                 self.state_changed().await; // it ended in the moment of the power cut
+            } else {
+                self.retire();
             }
         }
         self.show();
@@ -178,6 +191,7 @@ impl Task {
         loop {
             tokio::select! {
                 order = queue.recv() => match order {
+                    Some(Order::Forget) => if self.forgotten().await { return },
                     Some(order) => self.take(order).await,
                     None => return,
                 },
@@ -186,6 +200,16 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Whether all that is known of it is gone: not while it is not over, nor while the journal takes nothing.
+    async fn forgotten(&self) -> bool {
+        let (sale, paid) = (self.record.id(), self.record.sale.lock.paid);
+        if !self.record.sale.state.is_final() {
+            return false;
+        }
+        let forgotten = self.shared.forget(sale, paid).await;
+        forgotten.map_err(|error| self.not_kept(&error)).is_ok()
     }
 
     pub(super) fn now(&self) -> Now {
@@ -265,6 +289,7 @@ impl Task {
                 let _ = reply.send(self.amend(*amend).await);
             }
             Order::Done(done) => self.done(done).await,
+            Order::Forget => {} // taken before it comes here: it ends the keeper
         }
     }
 

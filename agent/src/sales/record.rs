@@ -8,7 +8,7 @@ use market::envelope::{EnvelopeError, Signed, open};
 use market::id::{GridId, SaleId};
 use market::message::{self, CapacityRequest};
 use market::sale::Sale;
-use provision::journal::{Journal, JournalError, SaleRow};
+use provision::journal::{Entry, Journal, JournalError, SaleRow};
 use provision::space::SpaceSpec;
 
 /// The journal's numbers of the public ports: a sale has its own until it is over.
@@ -142,6 +142,23 @@ impl Record {
     }
 }
 
+/// Removes a sale and all that lies beside it.
+pub(super) fn forget_rows(entry: &Entry<'_>, sale: &SaleId) -> Result<(), JournalError> {
+    entry.remove_sale(sale)?;
+    for room in [REQUESTS, OFFERS, RECEIPTS] {
+        entry.remove_row(room, sale.as_bytes())?;
+    }
+    let mut number = 1_u32; // amendments count from 1, without a gap
+    while entry.remove_row(AMENDMENTS, &amendment(*sale, number))? {
+        number = number.saturating_add(1);
+    }
+    Ok(())
+}
+
+fn amendment(sale: SaleId, number: u32) -> Vec<u8> {
+    [&sale.as_bytes()[..], &number.to_be_bytes()].concat()
+}
+
 /// Keeps what both signed to change a sale.
 pub async fn keep_amended(
     journal: &Journal,
@@ -149,7 +166,7 @@ pub async fn keep_amended(
     number: u32,
     bytes: Vec<u8>,
 ) -> Result<(), RecordError> {
-    let key = [&sale.as_bytes()[..], &number.to_be_bytes()].concat();
+    let key = amendment(sale, number);
     Ok(journal
         .write(move |entry| entry.put_row(AMENDMENTS, &key, &bytes))
         .await?)

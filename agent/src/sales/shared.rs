@@ -11,7 +11,8 @@ use market::id::{GridId, GroupId, SaleId};
 use market::quantity::Bytes;
 use provision::journal::Journal;
 
-use super::{Keeper, RailClock, Spaces};
+use super::retired::{self, Retired};
+use super::{Keeper, RailClock, RecordError, Spaces};
 use crate::console::Board;
 
 /// One node's shop.
@@ -44,8 +45,20 @@ pub struct Shared {
     pub public_address: Option<String>,
     book: Mutex<Book>,
     keepers: Mutex<HashMap<SaleId, Keeper>>,
-    earned: Mutex<BTreeMap<SaleId, Amount>>,
+    earned: Mutex<Earned>,
+    retired: Mutex<Retired>,
+    /// One count a keeper that lives; the task holds it.
+    alive: Arc<()>,
     volumes: Mutex<BTreeMap<SaleId, (GroupId, Bytes)>>,
+}
+
+/// What sales paid in all.
+#[derive(Default)]
+struct Earned {
+    /// Sales that are forgotten.
+    before: Amount,
+    /// Sales that the journal has.
+    known: BTreeMap<SaleId, Amount>,
 }
 
 /// The parts of a shop that are given.
@@ -115,6 +128,8 @@ impl Shared {
             book: Mutex::new(book),
             keepers: Mutex::default(),
             earned: Mutex::default(),
+            retired: Mutex::default(),
+            alive: Arc::default(),
             volumes: Mutex::default(),
         }
     }
@@ -143,6 +158,15 @@ impl Shared {
             .collect()
     }
 
+    /// How many keepers live: one for each sale that is known, never more.
+    pub fn keepers_alive(&self) -> usize {
+        Arc::strong_count(&self.alive) - 1
+    }
+
+    pub(super) fn alive(&self) -> Arc<()> {
+        self.alive.clone()
+    }
+
     pub(super) fn add_keeper(&self, sale: SaleId, keeper: Keeper) {
         self.keepers
             .lock()
@@ -153,10 +177,43 @@ impl Shared {
     /// What a sale has paid in all; returns what all sales have paid.
     pub(super) fn earned(&self, sale: SaleId, paid: Amount) -> Amount {
         let mut earned = self.earned.lock().unwrap_or_else(PoisonError::into_inner);
-        earned.insert(sale, paid);
-        earned
-            .values()
-            .fold(Amount::ZERO, |sum, paid| sum.checked_add(*paid).unwrap_or(sum))
+        earned.known.insert(sale, paid);
+        let add = |sum: Amount, paid: &Amount| sum.checked_add(*paid).unwrap_or(sum);
+        earned.known.values().fold(earned.before, add)
+    }
+
+    /// Takes up what forgotten sales have paid, at start.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn recall_earned(&self) -> Result<(), RecordError> {
+        let before = retired::earned_before(&self.journal).await?;
+        self.earned.lock().unwrap_or_else(PoisonError::into_inner).before = before;
+        Ok(())
+    }
+
+    /// A sale is over: it is kept, and the oldest of its kind beyond the bound is forgotten.
+    pub(super) fn retire(&self, sale: SaleId, paid: Amount) {
+        let oldest = {
+            let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+            retired.add(sale, !paid.is_zero())
+        };
+        if let Some(keeper) = oldest.and_then(|oldest| self.keeper(oldest)) {
+            keeper.forget();
+        }
+    }
+
+    /// Nothing of it is known from here on.
+    pub(super) async fn forget(&self, sale: SaleId, paid: Amount) -> Result<(), RecordError> {
+        retired::forget(&self.journal, sale, paid).await?;
+        self.keepers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&sale);
+        let mut earned = self.earned.lock().unwrap_or_else(PoisonError::into_inner);
+        earned.known.remove(&sale);
+        earned.before = earned.before.checked_add(paid).unwrap_or(earned.before);
+        Ok(())
     }
 
     /// A sale's volume is there from now on, or is gone.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent::console::Board;
-use agent::desk::{self, Parts};
+use agent::desk::{self, Desk, Parts};
 use agent::farmer::Farmer;
 use agent::sales::{Bytes, Failed, Spaces};
 use async_trait::async_trait;
@@ -178,6 +178,7 @@ pub struct Node {
     runtime: Option<Runtime>,
     pub board: Board,
     pub machine: Arc<Machine>,
+    pub desk: Desk,
 }
 
 impl Node {
@@ -232,11 +233,12 @@ impl Node {
             let desk = desk::start(parts).await.unwrap();
             (desk, grid)
         });
-        started.await.unwrap();
+        let (desk, _grid) = started.await.unwrap();
         Node {
             runtime: Some(runtime),
             board,
             machine,
+            desk,
         }
     }
 
@@ -276,6 +278,24 @@ async fn open_journal(path: &Path) -> Journal {
     tokio::time::timeout(SOON, opened)
         .await
         .expect("the journal is free again")
+}
+
+/// A nonce for tests: the number again and again.
+fn twice<const N: usize>(number: u16) -> [u8; N] {
+    let bytes = number.to_be_bytes();
+    std::array::from_fn(|index| bytes[index % 2])
+}
+
+/// Waits for what comes by itself, looking whenever other tasks had their turn.
+pub async fn eventually(is_so: impl Fn() -> bool) {
+    let looks = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, looks)
+        .await
+        .expect("it comes by itself");
 }
 
 /// A user with a wallet, on the grid with an endpoint of its own.
@@ -329,7 +349,7 @@ impl User {
         }
     }
 
-    pub async fn request(&self, nonce: u8, memory: u64) -> Signed<CapacityRequest> {
+    pub async fn request(&self, nonce: u16, memory: u64) -> Signed<CapacityRequest> {
         let now = self.rail.now().await.unwrap();
         let rails = vec![RailAsset {
             rail: self.rail.name(),
@@ -349,14 +369,14 @@ impl User {
             rails,
             filters: Filters::default(),
             expires: UnixMillis(now.0 + 60_000),
-            nonce: [nonce; 16],
+            nonce: twice(nonce),
             answer_to: self.grid.address().to_bytes(),
             only_looks: false,
         })
     }
 
     /// The usual request by one who only looks.
-    pub async fn look(&self, nonce: u8) -> Signed<CapacityRequest> {
+    pub async fn look(&self, nonce: u16) -> Signed<CapacityRequest> {
         self.sign(CapacityRequest {
             only_looks: true,
             ..self.request(nonce, 512 << 20).await.message
@@ -374,17 +394,43 @@ impl User {
     }
 
     /// Asks, agrees, and has the sale.
-    pub async fn buy(&self, nonce: u8) -> Bought {
+    pub async fn buy(&self, nonce: u16) -> Bought {
+        let bought = self.offered(nonce).await;
+        self.agree(&bought).await;
+        bought
+    }
+
+    pub async fn agree(&self, bought: &Bought) {
+        let mut stream = self.dial(&bought.node).await;
+        let sale = self.open::<Sale>(&say(&mut stream, &bought.agree.bytes).await);
+        assert_eq!(sale.message.id(), bought.id);
+    }
+
+    /// Asks, and signs the best offer; the node has not heard of it yet.
+    pub async fn offered(&self, nonce: u16) -> Bought {
         let request = self.request(nonce, 512 << 20).await;
         let offer = self.open::<Offer>(&self.ask(&request).await);
+        self.accept(&request, &offer)
+    }
+
+    /// The same from one node that is known, over a direct stream.
+    pub async fn offered_by(&self, node: &EndpointAddress, nonce: u16) -> Bought {
+        let request = self.request(nonce, 512 << 20).await;
+        let mut stream = self.dial(node).await;
+        let offer = self.open::<Offer>(&say(&mut stream, &request.bytes).await);
+        self.accept(&request, &offer)
+    }
+
+    fn accept(&self, request: &Signed<CapacityRequest>, offer: &Signed<Offer>) -> Bought {
         let node = EndpointAddress::from_bytes(&offer.message.address).unwrap();
         let voucher_key = RailKey::ed25519(&public(&key(60)));
         let payer = self.wallet().account();
-        let body = SaleBody::accepting(&request, &offer, payer, voucher_key, [nonce; 32]).unwrap();
+        let nonce = twice(u16::from_be_bytes([
+            request.message.nonce[0],
+            request.message.nonce[1],
+        ]));
+        let body = SaleBody::accepting(request, offer, payer, voucher_key, nonce).unwrap();
         let agree = self.sign(Agree::new(body.clone()));
-        let mut stream = self.dial(&node).await;
-        let sale = self.open::<Sale>(&say(&mut stream, &agree.bytes).await);
-        assert_eq!(sale.message.id(), body.id());
         Bought {
             id: body.id(),
             terms: body.terms(),

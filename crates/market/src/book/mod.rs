@@ -36,6 +36,11 @@ pub const MOST_HOLDS_A_NEIGHBOUR: usize = 8;
 /// Most offers and agreements that are remembered at a time, held or not.
 pub const MOST_ENTRIES: usize = 4096;
 
+/// Most agreements of one user's key that wait for their money.
+pub const MOST_AGREED_A_USER: usize = 8;
+/// Most agreements that wait for their money.
+pub const MOST_AGREED: usize = 1024;
+
 /// Who asks: both are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asker {
@@ -65,6 +70,9 @@ pub enum BookError {
     /// Another sale took the offer.
     #[error("the offer was agreed by another sale")]
     AgreedAlready,
+    /// Too many agreements wait for their money.
+    #[error("too many agreements wait for their money, {MOST_AGREED_A_USER} are let to one user")]
+    TooManyAgreed,
     /// The agreement lapsed, or never was: a lock for it is given back.
     #[error("the agreement has lapsed")]
     Lapsed,
@@ -194,8 +202,15 @@ impl Book {
     /// A user agreed to the offer for this request: once, by one sale.
     pub fn agree(&mut self, request: RequestHash, sale: SaleId, now_ms: u64) -> Result<(), BookError> {
         self.expire(now_ms);
+        let agreed = || self.pending.values().filter(|entry| entry.sale.is_some());
+        let known = self.pending.get(&request).ok_or(BookError::OfferGone)?;
+        let of_user = agreed()
+            .filter(|entry| entry.asker.user == known.asker.user)
+            .count();
+        let is_full = of_user >= MOST_AGREED_A_USER || agreed().count() >= MOST_AGREED;
         let entry = self.pending.get_mut(&request).ok_or(BookError::OfferGone)?;
         match entry.sale {
+            None if is_full => Err(BookError::TooManyAgreed),
             Some(other) if other != sale => Err(BookError::AgreedAlready),
             Some(_) => Ok(()),
             None => {

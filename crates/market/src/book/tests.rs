@@ -166,6 +166,27 @@ fn an_offer_is_agreed_once_and_a_late_lock_is_not_served() {
 }
 
 #[test]
+fn agreements_without_money_are_bounded() {
+    let mut book = Book::new(capacity());
+    let hash = |number: u32| RequestHash(std::array::from_fn(|index| number.to_be_bytes()[index % 4]));
+    let id = |number: u32| SaleId(hash(number).0);
+    for number in 0..9 {
+        book.offer(hash(number), asker(1, 1), SMALL(), 0).unwrap();
+        let agreed = book.agree(hash(number), id(number), 1);
+        assert_eq!(agreed.is_ok(), number < 8, "one user, agreement {number}");
+    }
+    assert_eq!(book.agree(hash(3), id(3), 2), Ok(()), "the same again");
+    for number in 9..1100 {
+        let user = u8::try_from(number / 8 + 2).unwrap();
+        book.offer(hash(number), asker(user, user), SMALL(), 0).unwrap();
+        let agreed = book.agree(hash(number), id(number), 1);
+        assert_eq!(agreed.is_ok(), number < 1025, "all users, agreement {number}");
+    }
+    book.release(id(0));
+    assert_eq!(book.agree(hash(8), id(8), 3), Ok(()), "the control");
+}
+
+#[test]
 fn a_resize_takes_only_what_is_free() {
     let mut book = Book::new(capacity());
     book.restore(sale(1), gives(1000, GIB, 4 * GIB), group("a"));
