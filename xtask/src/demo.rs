@@ -226,18 +226,30 @@ fn boot_moments(running: &mut qemu::Running) -> Result<Vec<Moment>> {
     if running.seen("  selling").is_none() {
         stage::wait_until_selling(running)?;
     }
+    let mut screen = newest_screen(running);
+    let sells = |screen: &[String]| screen.first().is_some_and(|head| head.ends_with("selling"));
+    while !(sells(&screen) && screen.iter().any(|line| line.contains(" resident"))) {
+        running.wait_for(" resident", stage::BOOT_WITHIN)?; // its last line, or the next screen's
+        screen = newest_screen(running);
+    }
     step.done_as("the node sells; its console:");
-    let screen: Vec<String> = running.history().iter().map(|line| line.text.clone()).collect();
-    if let Some(from) = screen
-        .iter()
-        .rposition(|line| line.trim_start().starts_with("Steading "))
-    {
-        for line in screen.iter().skip(from).take(24) {
-            eprintln!("   │ {line}");
-        }
+    for line in screen {
+        eprintln!("   │ {line}");
     }
     moments.sort_by_key(|moment| moment.at_ms);
     Ok(moments)
+}
+
+/// The lines from the last head of a screen on.
+fn newest_screen(running: &mut qemu::Running) -> Vec<String> {
+    let lines = running.history();
+    let is_head = |line: &qemu::Line| line.text.trim_start().starts_with("Steading ");
+    let head = lines.iter().rposition(is_head).unwrap_or(0);
+    let screen = lines
+        .iter()
+        .skip(head)
+        .map(|line| line.text.trim_end().to_owned());
+    screen.collect()
 }
 
 /// What a curious user types first.

@@ -78,13 +78,16 @@ pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
     Ok(())
 }
 
-/// What the client of the tester needs to know, while his market is there.
-pub fn client_environment(dir: &Path) -> Vec<(String, String)> {
-    let text = std::fs::read_to_string(environment_file(dir)).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.split_once('='))
-        .map(|(key, value)| (key.into(), value.into()))
-        .collect()
+/// What the client of the tester needs to know. Without a market it has the tester's home all the same: what a person
+/// has under his own is never touched from the tree.
+pub fn client_environment(dir: &Path) -> Result<Vec<(String, String)>> {
+    let Ok(text) = std::fs::read_to_string(environment_file(dir)) else {
+        eprintln!("x: no node of a tester runs; `./x qemu` starts one with a market around it");
+        let home = std::path::absolute(dir)?.join("people/user");
+        return Ok(vec![("STEADING_HOME".into(), home.display().to_string())]);
+    };
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    Ok(pairs.map(|(key, value)| (key.into(), value.into())).collect())
 }
 
 fn environment(stage: &Stage, home: &Path) -> String {

@@ -99,7 +99,7 @@ pub fn steading(mut options: Options) -> Result<ExitCode> {
     let words = options.rest();
     let mut client = from_tree(&tree, "steading")?;
     if std::env::var_os("STEADING_HOME").is_none() {
-        client.envs(tester::client_environment(&tree.artefact("qemu")));
+        client.envs(tester::client_environment(&tree.artefact("qemu"))?);
     }
     Err(client.args(words).exec()).context("starting the client")
 }
