@@ -5,6 +5,7 @@
 //!                           ├─ agree ───► desk            answered by the sale
 //!                           ├─ delegate ► remembered for this stream: this endpoint speaks for that sale
 //!                           ├─ command ─► owner's key     answered by an answer
+//!                           ├─ recall ──► the journal     answered by the asker's own sales
 //!                           └─ others ──► delegate? user's signature? ─► the sale's keeper
 //!  tunnel ─► opening (delegate, port) ─► space ─► bytes both ways
 //! ```
@@ -14,6 +15,7 @@
 //! Frames and streams are bounded; what is refused is answered by a signed Refusal, and the stream goes on.
 
 mod command;
+mod recall;
 mod stream;
 mod tunnel;
 
@@ -83,10 +85,19 @@ fn read_delegate(counter: &Counter, bytes: &[u8], peer: EndpointId) -> Result<Si
     if delegate.message.endpoint != peer {
         return Err(refuse("the delegate names another endpoint"));
     }
-    let expires = delegate.message.expires;
+    ends_in_time(counter, "delegate", delegate.message.expires)?;
+    Ok(delegate)
+}
+
+/// A word that binds an endpoint ends within a day; while the rail's time is unknown that is not judged.
+fn ends_in_time(counter: &Counter, what: &str, expires: UnixMillis) -> Result<(), No> {
+    let refuse = |words: &str| No {
+        code: RefusalCode::NotAllowed,
+        words: format!("the {what} {words}"),
+    };
     match counter.shared.clock.rail().map(UnixMillis::from) {
-        Some(now) if expires <= now => Err(refuse("the delegate has expired")),
-        Some(now) if expires.ms_since(now) > MOST_AHEAD_MS => Err(refuse("the delegate ends too far ahead")),
-        Some(_) | None => Ok(delegate),
+        Some(now) if expires <= now => Err(refuse("has expired")),
+        Some(now) if expires.ms_since(now) > MOST_AHEAD_MS => Err(refuse("ends too far ahead")),
+        Some(_) | None => Ok(()),
     }
 }

@@ -297,6 +297,65 @@ async fn a_stranger_speaks_for_nobodys_sale() {
     );
 }
 
+/// Whoever lost the files and has the key gets the signed messages back, three sales at a time; nobody else does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_gets_his_own_sales_back_and_nobody_elses() {
+    let (street, _node, user) = opened().await;
+    let mut bought = Vec::new();
+    for nonce in 1..=4 {
+        bought.push(user.buy(nonce).await);
+    }
+    let mut stream = user.speak(&bought[0]).await;
+    user.lock(&bought[0]).await;
+    let funded = user.sign(Funded { sale: bought[0].id });
+    let grant = say(&mut stream, &funded.bytes).await;
+    user.open::<KeyGrant>(&grant);
+    bought.sort_by_key(|sale| sale.id);
+
+    let mut stream = user.dial(&bought[0].node).await; // no delegate: the recall names the endpoint itself
+    let first = user.recall(None, 60_000).await;
+    let page = user
+        .open::<Recalled>(&say(&mut stream, &first.bytes).await)
+        .message;
+    assert_eq!(
+        (page.recall, page.sales.len(), page.more),
+        (first.hash(), 3, true)
+    );
+    let second = user.recall(Some(bought[2].id), 60_000).await;
+    let rest = user
+        .open::<Recalled>(&say(&mut stream, &second.bytes).await)
+        .message;
+    assert_eq!((rest.sales.len(), rest.more), (1, false));
+    let all = [page.sales, rest.sales].concat();
+    for (recalled, bought) in all.iter().zip(&bought) {
+        let sale = user.open::<Sale>(&recalled.sale).message;
+        assert_eq!(
+            (sale.id(), sale.agree.bytes),
+            (bought.id, bought.agree.bytes.clone())
+        );
+        let (request, offer) = (user.open(&recalled.request), user.open(&recalled.offer));
+        assert_eq!(sale.agree.message.body.matches(&request, &offer), Ok(()));
+    }
+    let grants: Vec<&Vec<u8>> = all.iter().filter_map(|sale| sale.grant.as_ref()).collect();
+    assert_eq!(grants, [&grant], "the newest grant, as it was signed");
+
+    // Another's key gets none; what was signed for another endpoint, or is over, is refused.
+    let stranger = User::new(&street, 21).await;
+    let mut strangers = stranger.dial(&bought[0].node).await;
+    let theirs = stranger.recall(None, 60_000).await;
+    let nothing = stranger
+        .open::<Recalled>(&say(&mut strangers, &theirs.bytes).await)
+        .message;
+    assert_eq!((nothing.sales.len(), nothing.more), (0, false));
+    let stolen = say(&mut strangers, &first.bytes).await;
+    assert_eq!(code(&user, &stolen), RefusalCode::NotAllowed);
+    for ahead_ms in [-1_000, 25 * 3_600_000] {
+        let untimely = user.recall(None, ahead_ms).await;
+        let answer = say(&mut stream, &untimely.bytes).await;
+        assert_eq!(code(&user, &answer), RefusalCode::NotAllowed, "{ahead_ms}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_too_much_is_told_the_numbers() {
     let (_street, _node, user) = opened().await;

@@ -4,12 +4,14 @@
 //! verb/* ─► Client ─┬─ asking   broadcast a request, gather what nodes answer
 //!                   ├─ talk     one node, one sale: signed question, signed answer
 //!                   ├─ selling  the walk of a sale, step by step
+//!                   ├─ recall   sales that only ledger and nodes know
 //!                   └─ tunnel   bytes to a space's SSH server
 //! ```
 //! Invariant: everything that comes in is opened by `market::envelope` (bounded, verified, for
 //! this grid) before anything else looks at it, and its signer is compared with whom was asked.
 
 pub mod asking;
+pub mod recall;
 pub mod selling;
 pub mod talk;
 pub mod tunnel;

@@ -3,15 +3,16 @@
 //! and a small `ssh` of the test's own says what the space would.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops loudly
 
+mod person;
 mod stand_in;
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::Ordering;
 
 use market::message::SaleState;
+use person::write_ssh;
 use serde_json::Value;
 use stand_in::{BASE, Node, PRICE};
 
@@ -53,25 +54,8 @@ impl Drop for Service {
     }
 }
 
-/// An ssh that answers the proof's script as a space would; `facts` is what it says of itself.
-fn write_ssh(dir: &Path, facts: &str) {
-    let bin = dir.join("bin");
-    std::fs::create_dir_all(&bin).unwrap();
-    let path = bin.join("ssh");
-    let script = format!(
-        "#!/bin/sh\nfor word in \"$@\"; do [ \"$word\" = exit7 ] && exit 7; done\n\
-         nonce=$(sed -n \"s/^printf %s '\\([0-9a-f]*\\)'.*/\\1/p\")\n\
-         cat <<EOF\n{facts}nonce $nonce\nend end\nEOF\n"
-    );
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 fn facts() -> String {
-    format!(
-        "uid 0\nuid_map 0 1000000 65536;\ncpu.max 50000 100000\nmemory.max 536870912\npids.max 512\n\
-         volume 4096 496000\nbase {BASE}\n"
-    )
+    person::facts(512, &BASE.to_string())
 }
 
 impl Market {

@@ -8,13 +8,13 @@ use grid::DirectStream;
 use market::envelope::{Signed, open, peek_kind, sign};
 use market::id::{Digest, EndpointId, SaleId};
 use market::message::{
-    Agree, Amend, Cancel, Command, Funded, Kind, Message, Refusal, RefusalCode, SealedKey, StatusQuery,
-    VoucherMessage,
+    Agree, Amend, Cancel, Command, Funded, Kind, Message, Recall, Refusal, RefusalCode, SealedKey,
+    StatusQuery, VoucherMessage,
 };
 use market::sale::Why;
 use tokio::time::timeout;
 
-use super::{command, read_delegate};
+use super::{command, read_delegate, recall};
 use crate::desk::Counter;
 use crate::sales::{Keeper, No, Order};
 
@@ -111,6 +111,9 @@ impl Conversation {
             Kind::Command => command::answer(&self.counter, self.open::<Command>(frame)?)
                 .await
                 .map(Some),
+            Kind::Recall => recall::answer(&self.counter, self.open::<Recall>(frame)?, self.peer)
+                .await
+                .map(Some),
             Kind::Funded => {
                 let (_, keeper) = self.of_user::<Funded>(frame, |message| message.sale)?;
                 keeper.ask(Order::Funded).await.map(Some)
@@ -158,7 +161,8 @@ impl Conversation {
             | Kind::Amended
             | Kind::Answer
             | Kind::Receipt
-            | Kind::Refusal) => Err(no(
+            | Kind::Refusal
+            | Kind::Recalled) => Err(no(
                 RefusalCode::NotExpected,
                 format!("a node takes no {}", kind.name()),
             )),

@@ -13,7 +13,7 @@ use market::sale::{Effect, Event, step};
 use tokio::time::timeout;
 
 use super::keeper::{Done, No, Order, Task, answer, no};
-use super::{PORTS, boot_ms};
+use super::{PORTS, boot_ms, record};
 
 /// How long one call to the rail may take.
 const RAIL_PATIENCE: Duration = Duration::from_secs(15);
@@ -269,14 +269,18 @@ impl Task {
             }
         }
         let (boot, image_version) = (self.shared.boot, self.shared.image_version.clone());
-        self.sign(KeyGrant {
-            sale: self.record.id(),
+        let sale = self.record.id();
+        let bytes = self.sign(KeyGrant {
+            sale,
             epoch,
             boot,
             image_version,
             seal_key,
             host_key,
-        })
+        })?;
+        let kept = record::keep_grant(&self.shared.journal, sale, bytes.clone()).await;
+        kept.map_err(|error| self.not_kept(&error))?;
+        Ok(bytes)
     }
 
     /// What is over is kept with a bound. What is quarantined still holds something: it stays until it is freed.

@@ -2,11 +2,11 @@
 //!
 //! One row a sale: the Sale as both signed it, the machine's state as JSON, what is to be built as JSON, the public
 //! half of the host key, the number of grants. Beside it, in rooms of their own, the request and offer that the sale
-//! is about, and at the end the signed receipt.
+//! is about, the newest grant, the changes, and at the end the signed receipt: what a user who lost his files gets back.
 
 use market::envelope::{EnvelopeError, Signed, open};
 use market::id::{GridId, SaleId};
-use market::message::{self, CapacityRequest};
+use market::message::{self, CapacityRequest, RecalledSale};
 use market::sale::Sale;
 use provision::journal::{Entry, Journal, JournalError, SaleRow};
 use provision::space::SpaceSpec;
@@ -17,6 +17,7 @@ const REQUESTS: &str = "sale-request";
 const OFFERS: &str = "sale-offer";
 const AMENDMENTS: &str = "sale-amended";
 const RECEIPTS: &str = "sale-receipt";
+const GRANTS: &str = "sale-grant";
 
 /// Why a sale was not kept or not found again.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +146,7 @@ impl Record {
 /// Removes a sale and all that lies beside it.
 pub(super) fn forget_rows(entry: &Entry<'_>, sale: &SaleId) -> Result<(), JournalError> {
     entry.remove_sale(sale)?;
-    for room in [REQUESTS, OFFERS, RECEIPTS] {
+    for room in [REQUESTS, OFFERS, RECEIPTS, GRANTS] {
         entry.remove_row(room, sale.as_bytes())?;
     }
     let mut number = 1_u32; // amendments count from 1, without a gap
@@ -170,6 +171,39 @@ pub async fn keep_amended(
     Ok(journal
         .write(move |entry| entry.put_row(AMENDMENTS, &key, &bytes))
         .await?)
+}
+
+/// Keeps the newest grant, before it is handed out.
+pub async fn keep_grant(journal: &Journal, sale: SaleId, bytes: Vec<u8>) -> Result<(), RecordError> {
+    Ok(journal
+        .write(move |entry| entry.put_row(GRANTS, sale.as_bytes(), &bytes))
+        .await?)
+}
+
+/// What was signed of a sale, for its user to have again; none where the request or the offer is not known any more.
+pub async fn recalled(journal: &Journal, sale: SaleId) -> Result<Option<RecalledSale>, RecordError> {
+    let read = journal.write(move |entry| {
+        let key = sale.as_bytes();
+        let (row, request, offer) = (
+            entry.sale(&sale)?,
+            entry.row(REQUESTS, key)?,
+            entry.row(OFFERS, key)?,
+        );
+        let (Some(row), Some(request), Some(offer)) = (row, request, offer) else {
+            return Ok(None);
+        };
+        let changes = serde_json::from_str::<Sale>(&row.state).map_or(0, |state| state.amendments);
+        let newest = amendment(sale, changes);
+        Ok(Some(RecalledSale {
+            request,
+            offer,
+            sale: row.signed,
+            grant: entry.row(GRANTS, key)?,
+            amended: entry.row(AMENDMENTS, &newest)?,
+            receipt: entry.row(RECEIPTS, key)?,
+        }))
+    });
+    Ok(read.await?)
 }
 
 /// Who asked for this sale, as the journal has it; for the holds of an agreement after a restart.

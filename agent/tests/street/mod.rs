@@ -102,11 +102,13 @@ impl Street {
     }
 
     pub async fn fund(&self, seed: u8) {
+        self.fund_account(&self.account(seed)).await;
+    }
+
+    pub async fn fund_account(&self, account: &Account) {
         let operator = keys::read(&self.folder.path().join("ledger"), OPERATOR).unwrap();
-        self.rail()
-            .fund(&operator, &self.account(seed), MONEY, [seed; 32])
-            .await
-            .unwrap();
+        let once = Digest::of(account.as_str().as_bytes()).0;
+        self.rail().fund(&operator, account, MONEY, once).await.unwrap();
     }
 
     pub fn journal(&self) -> std::path::PathBuf {
@@ -451,6 +453,16 @@ impl User {
             sale,
             endpoint,
             expires: UnixMillis(now.0 + 3_600_000),
+        })
+    }
+
+    /// Asks for this user's sales, until so long from now.
+    pub async fn recall(&self, after: Option<SaleId>, ahead_ms: i64) -> Signed<Recall> {
+        let now = self.rail.now().await.unwrap();
+        self.sign(Recall {
+            endpoint: EndpointId(*self.grid.id().as_bytes()),
+            expires: UnixMillis(now.0.saturating_add_signed(ahead_ms)),
+            after,
         })
     }
 

@@ -1,25 +1,21 @@
 //! `steading wallet`: the seed, the account, the backup.
 
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+mod backup;
+mod restore;
 
-use anyhow::Context;
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
-use escrow::LockState;
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use crate::client::Client;
-use crate::exit::{Code, Failure, Outcome};
+use crate::exit::{Failure, Outcome};
 use crate::keys::Seed;
 use crate::settings::Settings;
 use crate::show::Screen;
-use crate::show::text::{count, money, short};
+use crate::show::text::money;
 use crate::ssh;
-use crate::store::{Store, make_folder, write_whole};
-
-/// The largest backup that is read.
-const MOST_BACKUP: u64 = 64 << 20;
+use crate::store::Store;
 
 /// What to do with the wallet.
 #[derive(Debug, Subcommand)]
@@ -34,8 +30,11 @@ pub enum Verb {
     Balance,
     /// Write seed and sales to a file (or - for standard output). Keep it secret.
     Backup(File),
-    /// Bring a wallet back from such a file, or from the seed's one line.
+    /// Bring a wallet back from such a file, or from the seed's one line; sales come back from the
+    /// nodes.
     Restore(File),
+    /// Fetch the sales that have money in escrow and no files here from the nodes that signed them.
+    Recall,
 }
 
 /// A file, or - for standard output or input.
@@ -54,8 +53,9 @@ impl Verb {
             Verb::Show => show(settings, screen),
             Verb::Address => address(settings, screen),
             Verb::Balance => balance(settings, screen).await,
-            Verb::Backup(to) => backup(&settings, &to.file, screen),
-            Verb::Restore(from) => restore(settings, &from.file, screen).await,
+            Verb::Backup(to) => backup::run(&settings, &to.file, screen),
+            Verb::Restore(from) => restore::run(settings, &from.file, screen).await,
+            Verb::Recall => restore::recall(settings, screen).await,
         }
     }
 }
@@ -142,169 +142,4 @@ async fn balance(settings: Settings, screen: Screen) -> Outcome {
         money(balance.locked)
     );
     screen.result(&json, &text)
-}
-
-/// A backup: the seed's line, and every file of every sale.
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Backup {
-    version: u32,
-    seed: String,
-    grid: Option<String>,
-    ledger: Option<String>,
-    sales: std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>,
-}
-
-impl Drop for Backup {
-    fn drop(&mut self) {
-        use zeroize::Zeroize;
-        self.seed.zeroize();
-    }
-}
-
-fn backup(settings: &Settings, to: &Path, screen: Screen) -> Outcome {
-    let store = Store::new(settings.folders.clone());
-    let seed = store.seed()?;
-    let mut sales = std::collections::BTreeMap::new();
-    for (files, _) in store.sales()? {
-        let mut kept = std::collections::BTreeMap::new();
-        let entries = std::fs::read_dir(&files.folder).context("a sale's folder cannot be read")?;
-        for entry in entries.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if is_kept(&name) {
-                let bytes = std::fs::read(entry.path())
-                    .with_context(|| format!("{} cannot be read", entry.path().display()))?;
-                kept.insert(name, data_encoding::BASE64.encode(&bytes));
-            }
-        }
-        sales.insert(files.id.to_string(), kept);
-    }
-    let number = sales.len();
-    let backup = Backup {
-        version: 1,
-        seed: seed.to_line().to_string(),
-        grid: settings.ticket().ok().map(|ticket| ticket.to_string()),
-        ledger: settings.rail().ok().map(|rail| rail.to_string()),
-        sales,
-    };
-    let json = Zeroizing::new(serde_json::to_vec_pretty(&backup).context("no backup")?);
-    if to == Path::new("-") {
-        let mut out = std::io::stdout().lock();
-        let written = out.write_all(&json).and_then(|()| out.write_all(b"\n"));
-        return Ok(written.context("the backup cannot be written")?);
-    }
-    write_whole(to, &json)?;
-    let text = format!(
-        "{} and the seed are in {}. Whoever has that file has your money and your spaces.",
-        count(number, "sale"),
-        to.display()
-    );
-    screen.result(&json!({"file": to, "sales": number}), &text)
-}
-
-/// Names of files that a sale keeps; nothing else is written by a restore either.
-fn is_kept(name: &str) -> bool {
-    let known = [
-        "request",
-        "offer",
-        "agree",
-        "sale",
-        "grant",
-        "receipt",
-        "record.json",
-        "vouchers.json",
-    ];
-    let number = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
-    known.contains(&name) || name.strip_prefix("amended-").is_some_and(number)
-}
-
-async fn restore(settings: Settings, from: &Path, screen: Screen) -> Outcome {
-    let text = read_backup(from)?;
-    let store = Store::new(settings.folders.clone());
-    let bad_seed = |error: crate::keys::SeedError| {
-        Failure::new(Code::Wallet, "this is no backup of a wallet").caused_by(&error)
-    };
-    let (seed, backup) = if text.trim_start().starts_with('{') {
-        let backup: Backup = serde_json::from_str(&text)
-            .map_err(|error| Failure::new(Code::Wallet, "this is no backup of a wallet").because(error))?;
-        (Seed::from_line(&backup.seed).map_err(bad_seed)?, Some(backup))
-    } else {
-        (Seed::from_line(&text).map_err(bad_seed)?, None)
-    };
-    store.keep_seed(&seed)?;
-    let mut settings = settings;
-    let mut number = 0;
-    if let Some(backup) = &backup {
-        number = restore_sales(&store, backup)?;
-        let or = |kept: &Option<String>, now: Option<String>| now.or_else(|| kept.clone());
-        let (grid, ledger) = (settings.ticket().ok(), settings.rail().ok());
-        settings = Settings::read(
-            or(&backup.grid, grid.map(|ticket| ticket.to_string())),
-            or(&backup.ledger, ledger.map(|rail| rail.to_string())),
-        )?;
-    }
-    settings.keep()?;
-    ssh::write_files(&store, &seed)?;
-    let client = Client::open(settings)?;
-    let unknown = unknown_locks(&client).await;
-    let address = client.settings.rail().ok().map(|rail| client.account(&rail));
-    let json = json!({"address": address, "sales": number, "unknown_locks": unknown});
-    let mut text = format!("the wallet is back, with {}\n", count(number, "sale"));
-    if let Some(address) = &address {
-        text.push_str(&format!("address   {address}\n"));
-    }
-    for sale in unknown.iter().flatten() {
-        text.push_str(&format!(
-            "sale {} has money in escrow that this backup does not know: `steading cancel {sale}` closes it\n",
-            short(sale)
-        ));
-    }
-    screen.result(&json, &text)
-}
-
-fn read_backup(from: &Path) -> Outcome<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
-    let read = if from == Path::new("-") {
-        std::io::stdin()
-            .lock()
-            .take(MOST_BACKUP)
-            .read_to_string(&mut text)
-    } else {
-        std::fs::File::open(from).and_then(|file| file.take(MOST_BACKUP).read_to_string(&mut text))
-    };
-    read.map_err(|error| {
-        Failure::new(Code::NotFound, format!("{} cannot be read", from.display())).because(error)
-    })?;
-    Ok(text)
-}
-
-fn restore_sales(store: &Store, backup: &Backup) -> Outcome<usize> {
-    for (id, kept) in &backup.sales {
-        let id = id
-            .parse::<market::id::SaleId>()
-            .context("a sale's id in the backup is damaged")?;
-        let files = store.sale(id);
-        make_folder(&files.folder)?;
-        for (name, base64) in kept.iter().filter(|(name, _)| is_kept(name)) {
-            let bytes = data_encoding::BASE64
-                .decode(base64.as_bytes())
-                .with_context(|| format!("{name} of sale {id} in the backup is damaged"))?;
-            write_whole(&files.path(name), &bytes)?;
-        }
-    }
-    Ok(backup.sales.len())
-}
-
-/// Sales that have money in escrow and no files here; nothing where the ledger is silent.
-async fn unknown_locks(client: &Client) -> Option<Vec<String>> {
-    let rail = client.settings.rail().ok()?;
-    let ledger = client.rail(&rail).ok()?;
-    let locks = ledger.open_locks(&client.account(&rail)).await.ok()?;
-    let unknown = locks
-        .into_iter()
-        .filter(|lock| lock.view.state != LockState::Closed)
-        .map(|lock| market::id::SaleId(lock.terms.sale))
-        .filter(|sale| !client.store.sale(*sale).folder.exists())
-        .map(|sale| sale.to_string());
-    Some(unknown.collect())
 }

@@ -214,6 +214,7 @@ impl Inner {
             Kind::Voucher => Some(self.redeem(frame).await),
             Kind::Amend => Some(self.amend(frame)),
             Kind::Cancel => Some(self.end().await),
+            Kind::Recall => Some(self.refuse(frame, RefusalCode::NotExpected, "it remembers nothing")),
             other => panic!("a {} came", other.name()),
         }
     }
@@ -222,15 +223,18 @@ impl Inner {
         sign(&self.key, self.grid_id, message).unwrap().bytes
     }
 
+    fn refuse(&self, frame: &[u8], code: RefusalCode, words: &str) -> Vec<u8> {
+        self.sign(Refusal {
+            about: Digest::of(frame),
+            code,
+            words: words.to_owned(),
+        })
+    }
+
     fn agree(&self, frame: &[u8]) -> Vec<u8> {
         self.knobs.agreed.fetch_add(1, Ordering::SeqCst);
         if self.knobs.lapsed.swap(false, Ordering::SeqCst) {
-            let (code, words) = (RefusalCode::OfferGone, "the hold lapsed".to_owned());
-            return self.sign(Refusal {
-                about: Digest::of(frame),
-                code,
-                words,
-            });
+            return self.refuse(frame, RefusalCode::OfferGone, "the hold lapsed");
         }
         let agree = envelope::open::<Agree>(frame, Some(self.grid_id)).unwrap();
         let offer = self.offer.lock().unwrap().clone().unwrap();

@@ -66,6 +66,15 @@ impl EndpointAddress {
         self.id.into()
     }
 
+    /// Of an endpoint of which only the id is known: through the grid's relay.
+    pub fn by_relay(id: PeerId) -> Result<Self, AddressError> {
+        Ok(Self {
+            id: EndpointId::from_bytes(id.as_bytes()).map_err(|_| AddressError::Key)?,
+            through_relay: true,
+            direct: Vec::new(),
+        })
+    }
+
     /// Whether it says that the grid's relay reaches it.
     pub fn through_relay(&self) -> bool {
         self.through_relay

@@ -222,6 +222,8 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, EnvelopeError> {
         Kind::Answer => look::<message::Answer>(bytes),
         Kind::Receipt => look::<message::Receipt>(bytes),
         Kind::Refusal => look::<message::Refusal>(bytes),
+        Kind::Recall => look::<message::Recall>(bytes),
+        Kind::Recalled => look::<message::Recalled>(bytes),
     }
 }
 

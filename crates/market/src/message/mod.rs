@@ -10,6 +10,7 @@ mod delegate;
 mod end;
 mod keys;
 mod offer;
+mod recall;
 mod request;
 mod status;
 
@@ -20,6 +21,7 @@ pub use delegate::{Delegate, TunnelAnswer, TunnelOpening};
 pub use end::{Cancel, Receipt, Refusal, RefusalCode};
 pub use keys::{Funded, KeyGrant, SealedKey, openssh_ed25519};
 pub use offer::{Decline, DeclineCode, Facts, Offer, Reason};
+pub use recall::{MOST_RECALLED, Recall, Recalled, RecalledSale};
 pub use request::{CapacityRequest, Filters, Gives, Needs, RailAsset};
 pub use status::{Candidate, SaleState, Status, StatusQuery, VoucherMessage};
 
@@ -70,11 +72,15 @@ pub enum Kind {
     Receipt,
     /// A node refuses a direct message, and says why.
     Refusal,
+    /// A user who has the keys alone asks for the signed sales.
+    Recall,
+    /// A node hands them out.
+    Recalled,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 21] = [
         Kind::Request,
         Kind::Offer,
         Kind::Decline,
@@ -94,6 +100,8 @@ impl Kind {
         Kind::Answer,
         Kind::Receipt,
         Kind::Refusal,
+        Kind::Recall,
+        Kind::Recalled,
     ];
 
     /// As it stands in the content type.
@@ -118,6 +126,8 @@ impl Kind {
             Kind::Answer => "answer",
             Kind::Receipt => "receipt",
             Kind::Refusal => "refusal",
+            Kind::Recall => "recall",
+            Kind::Recalled => "recalled",
         }
     }
 
@@ -146,7 +156,9 @@ impl Kind {
             | Kind::Command
             | Kind::Answer
             | Kind::Receipt
-            | Kind::Refusal => 64 << 10,
+            | Kind::Refusal
+            | Kind::Recall
+            | Kind::Recalled => 64 << 10,
         }
     }
 

@@ -190,7 +190,7 @@ pub fn all() -> Vec<(Kind, Vec<u8>)> {
         periods_paid: 1,
         paid: Amount(400_000),
         paid_until: Some(UnixMillis(1_764_003_600_000)),
-        receipt: Some(receipt_bytes),
+        receipt: Some(receipt_bytes.clone()),
     };
     let grant = KeyGrant {
         sale,
@@ -230,6 +230,24 @@ pub fn all() -> Vec<(Kind, Vec<u8>)> {
         command: Digest([0xc0; 32]),
         done: true,
         lines: vec!["calm-otter stopped".into()],
+    };
+    let recall = Recall {
+        endpoint: EndpointId([0xe9; 32]),
+        expires: UnixMillis(1_764_010_000_000),
+        after: Some(market::id::SaleId([0x0a; 32])),
+    };
+    let recall = sign(&by_user, grid(), recall).unwrap();
+    let recalled = Recalled {
+        recall: recall.hash(),
+        sales: vec![RecalledSale {
+            request: request().bytes,
+            offer: offer().bytes,
+            sale: bytes(&by_node, Sale { agree: agree.clone() }).1,
+            grant: Some(bytes(&by_node, grant.clone()).1),
+            amended: Some(bytes(&by_node, Amended { amend: amend.clone() }).1),
+            receipt: Some(receipt_bytes.clone()),
+        }],
+        more: false,
     };
     let refusal = Refusal {
         about: Digest([0xab; 32]),
@@ -280,5 +298,7 @@ pub fn all() -> Vec<(Kind, Vec<u8>)> {
         bytes(&by_node, answer),
         bytes(&by_node, receipt),
         bytes(&by_node, refusal),
+        (Kind::Recall, recall.bytes),
+        bytes(&by_node, recalled),
     ]
 }
