@@ -37,6 +37,8 @@ struct Space {
     offer: Option<market::envelope::Signed<market::message::Offer>>,
     /// Why the node could not be asked.
     silent: Option<String>,
+    /// Why nothing more was signed, where something was due.
+    unpaid: Option<String>,
 }
 
 /// Asks each node, and shows.
@@ -55,6 +57,7 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Ou
             record,
             offer,
             silent: None,
+            unpaid: None,
         };
         if !arguments.offline && space.record.step > Step::Agreeing && !space.record.is_over() {
             steps.begin("asking", format!("how {} stands", space.record.name));
@@ -85,7 +88,12 @@ async fn ask(client: &mut Client, space: &mut Space) {
                 && walk.record.step == Step::Active
                 && let Err(failure) = walk.top_up().await
             {
-                tracing::warn!(%failure, "vouchers were not topped up");
+                space.unpaid = Some(
+                    std::iter::once(failure.what.as_str())
+                        .chain(failure.why.iter().map(String::as_str))
+                        .collect::<Vec<_>>()
+                        .join(": "),
+                );
             }
             if let Err(failure) = walk.keep() {
                 tracing::warn!(%failure, "the record was not written");
@@ -112,6 +120,7 @@ fn space_json(space: &Space) -> Value {
         "sale": space.files.id,
         "state": record.state_words(),
         "silent": space.silent,
+        "unpaid": space.unpaid,
         "why": heard.and_then(|heard| heard.why.clone()),
         "proven": record.is_proven(),
         "paid_until": heard.and_then(|heard| heard.paid_until_ms),
@@ -160,6 +169,9 @@ fn text(spaces: &[Space]) -> String {
         if let Some(why) = why {
             text.push_str(&format!(" {}: {why}\n", space.record.name));
         }
+        if let Some(unpaid) = &space.unpaid {
+            text.push_str(&format!(" {}: {unpaid}\n", space.record.name));
+        }
         if let Some(hint) = hint(&space.record) {
             text.push_str(&format!(" {}: {hint}\n", space.record.name));
         }
@@ -180,7 +192,7 @@ fn hint(record: &Record) -> Option<String> {
         }
         (Step::Active, _) => None,
         (Step::Agreeing | Step::Agreed | Step::Funded | Step::Keyed | Step::Ready | Step::Proven, _) => Some(
-            format!("`steading ssh {name}` or `steading unlock {name}` goes on from here"),
+            format!("`steading unlock {name}` goes on from here, `steading cancel {name}` undoes it"),
         ),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use escrow::{Rail, RailError, RailTime, Sure, Voucher, Wallet};
-use market::message::{Amend, Amended, Status, VoucherMessage};
+use market::message::{Amend, Amended, SaleState, Status, VoucherMessage};
 use market::quantity::Seconds;
 use tokio::time::Instant;
 
@@ -123,19 +123,24 @@ impl Walk<'_> {
         is_due(&self.record, self.body.period)
     }
 
-    /// Signs what is due, keeps it, and hands it to the node. Returns how many were new.
+    /// Signs what is due, keeps it, and hands it to the node. Returns how many were new. For a space that is paid
+    /// already nothing more is signed before a login has shown that it is there.
     pub async fn top_up(&mut self) -> Outcome<u32> {
         let now = self
             .wallet
             .now()
             .await
             .map_err(|error| Failure::of_rail("the ledger does not say what time it is", &error))?;
-        let due = vouchers_due(&self.record, self.body.period, now);
+        let paid = self.periods_paid().await?;
+        let due = vouchers_due(&self.record, self.body.period, now, paid);
         let known = self.record.vouchers_signed;
         if due <= known && self.record.active_since_ms.is_some() {
             return Ok(0);
         }
-        let since = self.record.active_since_ms.unwrap_or(now.0);
+        if self.record.step >= Step::Active {
+            self.still_serves().await?;
+        }
+        let since = active_since(&self.record, self.body.period).unwrap_or(now.0);
         let mut vouchers = Vec::new();
         // The newest known one goes along: it may have been lost on the way.
         for number in known.max(1)..=due {
@@ -158,6 +163,48 @@ impl Walk<'_> {
         }
         self.keep()?;
         Ok(due.saturating_sub(known))
+    }
+
+    /// Periods that the ledger itself shows as paid.
+    async fn periods_paid(&self) -> Outcome<u32> {
+        let view = self.wallet.view(&self.terms(), Sure::Final).await;
+        let view = view.map_err(|error| Failure::of_rail("the ledger does not show what is paid", &error))?;
+        let periods = view.paid.0.checked_div(self.body.price.0);
+        Ok(periods.map_or(self.record.periods, |periods| {
+            u32::try_from(periods).unwrap_or(u32::MAX)
+        }))
+    }
+
+    /// Looks from inside again: a node that says "active" and lets nobody in is paid for nothing more.
+    async fn still_serves(&mut self) -> Outcome {
+        let name = self.record.name.clone();
+        let unpaid = |code, why: String| {
+            Failure::new(code, format!("no more vouchers were signed for {name}"))
+                .because(why)
+                .next(format!(
+                    "what is signed already stays; `steading unlock {name}` looks again, `steading cancel {name}` ends it"
+                ))
+        };
+        let status = self.status(ANSWER_WITHIN).await;
+        let status = status.map_err(|error| unpaid(Code::NodeSilent, error.to_string()))?;
+        if !matches!(status.state, SaleState::Ready | SaleState::Active) {
+            let why = format!("the node says that it is {}", status.state);
+            return Err(unpaid(Code::NodeRefuses, why));
+        }
+        let sold = Sold {
+            gives: *self.gives(),
+            base: self.body.base,
+        };
+        match proof::prove(self.client, &name, &sold).await {
+            Ok(inside) => {
+                self.record.inside = Some(inside);
+                self.proof_is_due = false;
+                Ok(())
+            }
+            Err(ProofError::NotIn(why)) => Err(unpaid(Code::NodeSilent, format!("no login: {why}"))),
+            Err(ProofError::Failed(check)) => Err(unpaid(Code::ProofFailed, check)),
+            Err(ProofError::Broken(failure)) => Err(failure),
+        }
     }
 
     /// Voucher n is n times the price, void until its period may begin.
@@ -231,18 +278,34 @@ impl Walk<'_> {
 }
 
 /// How many vouchers should be signed by now: those of periods that are over, and `ahead` from the
-/// one that runs.
-fn vouchers_due(record: &Record, period: Seconds, now: RailTime) -> u32 {
-    let since = record.active_since_ms.unwrap_or(now.0);
+/// one that runs; never more than `ahead` beyond what was redeemed, for a node that was dark redeems
+/// nothing, and what is signed in advance is what the user risks.
+fn vouchers_due(record: &Record, period: Seconds, now: RailTime, paid: u32) -> u32 {
+    let since = active_since(record, period).unwrap_or(now.0);
     let over = now.0.saturating_sub(since) / period.as_ms().max(1);
-    let due = over.saturating_add(u64::from(record.ahead.max(1)));
-    u32::try_from(due).unwrap_or(u32::MAX).min(record.periods)
+    let ahead = record.ahead.max(1);
+    let due = over.saturating_add(u64::from(ahead));
+    u32::try_from(due)
+        .unwrap_or(u32::MAX)
+        .min(paid.saturating_add(ahead))
+        .min(record.periods)
+}
+
+/// When the first period began, by the rail's clock. A record that came back from the node does not know: then it is
+/// as long before the end of what is paid as what is paid lasts.
+fn active_since(record: &Record, period: Seconds) -> Option<u64> {
+    let heard = || {
+        let heard = record.heard.as_ref().filter(|_| record.step >= Step::Active)?;
+        let paid_ms = period.as_ms().saturating_mul(u64::from(heard.periods_paid));
+        Some(heard.paid_until_ms?.saturating_sub(paid_ms))
+    };
+    record.active_since_ms.or_else(heard)
 }
 
 /// Whether, by this machine's clock, a proven space's vouchers are due.
 pub fn is_due(record: &Record, period: Seconds) -> bool {
     let now = RailTime(now_ms());
-    record.step == Step::Active && vouchers_due(record, period, now) > record.vouchers_signed
+    record.step == Step::Active && vouchers_due(record, period, now, u32::MAX) > record.vouchers_signed
 }
 
 fn period_words(seconds: u64) -> String {
@@ -271,11 +334,46 @@ mod tests {
             (at(5, 1), 8),
             (at(50, 0), 10),
         ] {
-            assert_eq!(vouchers_due(&record, hour, now), due, "{now:?}");
+            assert_eq!(vouchers_due(&record, hour, now, 10), due, "{now:?}");
         }
         record.active_since_ms = None;
-        assert_eq!(vouchers_due(&record, hour, at(9, 0)), 3, "before the first one");
+        assert_eq!(
+            vouchers_due(&record, hour, at(9, 0), 10),
+            3,
+            "before the first one"
+        );
         record.periods = 2;
-        assert_eq!(vouchers_due(&record, hour, at(9, 0)), 2);
+        assert_eq!(vouchers_due(&record, hour, at(9, 0), 10), 2);
+    }
+
+    /// A node that was dark for days redeemed one period: no more than three further ones are ever at risk.
+    #[test]
+    fn dark_time_puts_nothing_more_at_risk() {
+        let mut record = crate::store::record::tests::record("calm-otter");
+        (record.periods, record.ahead, record.active_since_ms) = (100, 3, Some(1_000_000));
+        let hour = Seconds(3600);
+        let after_two_days = RailTime(1_000_000 + 48 * 3_600_000);
+        assert_eq!(vouchers_due(&record, hour, after_two_days, 1), 4);
+        assert_eq!(
+            vouchers_due(&record, hour, after_two_days, 47),
+            50,
+            "one that served is paid on"
+        );
+    }
+
+    #[test]
+    fn a_record_that_came_back_counts_from_what_is_paid() {
+        let mut record = crate::store::record::tests::record("calm-otter");
+        (record.active_since_ms, record.vouchers_signed) = (None, 0);
+        record.heard = Some(crate::store::record::Heard {
+            state: "active".to_owned(),
+            why: None,
+            paid_until_ms: Some(1_000_000 + 5 * 3_600_000),
+            paid: escrow::Amount(0),
+            periods_paid: 5,
+        });
+        assert_eq!(active_since(&record, Seconds(3600)), Some(1_000_000));
+        record.step = Step::Ready;
+        assert_eq!(active_since(&record, Seconds(3600)), None);
     }
 }
