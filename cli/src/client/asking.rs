@@ -27,6 +27,8 @@ const FRESH_MS: u64 = 60_000;
 const FRAME_WITHIN: Duration = Duration::from_secs(10);
 /// After the last answer, without a count to wait for.
 const QUIET: Duration = Duration::from_millis(1500);
+/// An offer that stands longer after its request is a mistake or a trap.
+const LONGEST_OFFER_MS: u64 = 3_600_000;
 /// Answers that are looked at; a flood beyond is left unread.
 const MOST_ANSWERS: usize = 2000;
 
@@ -300,6 +302,10 @@ fn check_offer(
         (
             "it gives less than was asked",
             asked.needs.are_met_by(&given.gives),
+        ),
+        (
+            "it stands for more than an hour",
+            given.valid_until <= asked.expires.plus_ms(LONGEST_OFFER_MS),
         ),
         ("it has another period", given.period == asked.period),
         ("it is dearer than allowed", !dear),

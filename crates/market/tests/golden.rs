@@ -7,7 +7,8 @@ mod samples;
 use std::path::PathBuf;
 
 use market::envelope::{inspect, open, sign};
-use market::message::{CapacityRequest, Kind, Message, Mismatch, Offer, SaleBody};
+use market::message::{Agree, CapacityRequest, Kind, Message, Mismatch, Offer, SaleBody};
+use market::quantity::Seconds;
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden")
@@ -71,6 +72,34 @@ fn a_request_holds_unless_it_says_that_it_only_looks() {
     let error = CapacityRequest::from_payload(&unmarked).unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("true, or the key left out"), "{source}");
+}
+
+/// The user's money stands still for these windows when a node falls silent: long ones are no offers.
+#[test]
+fn windows_without_end_are_refused_before_anything_is_signed() {
+    let offer = |accept_s: u64, notice_s: u64| Offer {
+        accept_window: Seconds(accept_s),
+        notice: Seconds(notice_s),
+        ..samples::offer().message
+    };
+    let (day, week) = (86_400, 7 * 86_400);
+    assert_eq!(offer(day, week).check(), Ok(()));
+    for (long, field) in [
+        (offer(day + 1, week), "accept window"),
+        (offer(day, week + 1), "notice"),
+    ] {
+        let error = sign(&samples::key("node"), samples::grid(), long).unwrap_err();
+        let said = std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
+        assert!(
+            said.contains(field) || error.to_string().contains(field),
+            "{error}: {said}"
+        );
+    }
+    let body = SaleBody {
+        notice: Seconds(week + 1),
+        ..samples::agree().message.body
+    };
+    assert!(sign(&samples::key("user"), samples::grid(), Agree::new(body)).is_err());
 }
 
 #[test]

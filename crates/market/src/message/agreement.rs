@@ -16,6 +16,24 @@ use crate::quantity::Seconds;
 const BODY_VERSION: u64 = 1;
 const MOST_PERIODS: u32 = 100_000;
 
+/// A day: where finality is slow a lock waits long for its first voucher.
+const MOST_ACCEPT_S: u64 = 86_400;
+/// A week: so long a silent node can keep what was not paid from the user.
+const MOST_NOTICE_S: u64 = 7 * 86_400;
+
+/// The windows in which money stands still; no offer and no sale has longer ones.
+pub(super) fn check_windows(kind: Kind, accept_window: Seconds, notice: Seconds) -> Result<(), MessageError> {
+    let fits = accept_window.0 <= MOST_ACCEPT_S;
+    ensure(kind, fits, "accept window", accept_window, "at most a day")?;
+    ensure(
+        kind,
+        notice.0 <= MOST_NOTICE_S,
+        "notice",
+        notice,
+        "at most a week",
+    )
+}
+
 /// What both sides sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaleBody {
@@ -281,6 +299,7 @@ impl Message for Agree {
     fn check(&self) -> Result<(), MessageError> {
         let (kind, body) = (Self::KIND, &self.body);
         ensure(kind, body.period.0 > 0, "period", body.period, "more than zero")?;
+        check_windows(kind, body.accept_window, body.notice)?;
         let periods = body.periods;
         ensure(
             kind,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use escrow::{Account, Amount, Asset, RailKey, RailName};
 
+use super::agreement::check_windows;
 use super::request::{is_country, is_feature};
 use super::{Gives, Kind, MOST_ADDRESS_BYTES, Message, MessageError, ensure, of, parse};
 use crate::cbor::{CborError, Fields, Item, MapWriter};
@@ -267,6 +268,7 @@ impl Message for Offer {
     fn check(&self) -> Result<(), MessageError> {
         self.gives.check(Self::KIND)?;
         self.facts.check()?;
+        check_windows(Self::KIND, self.accept_window, self.notice)?;
         ensure(
             Self::KIND,
             self.period.0 > 0,
