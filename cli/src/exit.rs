@@ -39,12 +39,14 @@ pub enum Code {
     NotValid = 13,
     /// The offer lapsed and the new one is worse: both are shown, nothing was signed.
     OfferWorse = 14,
+    /// Ctrl-C. What was begun can be gone on from or undone.
+    Interrupted = 130,
 }
 
 impl Code {
     /// All of them, with what the table in the docs says.
     #[cfg(test)]
-    pub const TABLE: [(Code, &'static str); 14] = [
+    pub const TABLE: [(Code, &'static str); 15] = [
         (
             Code::Unexpected,
             "something unexpected: a full disk, an unreadable file, a defect",
@@ -79,6 +81,10 @@ impl Code {
         (
             Code::OfferWorse,
             "the offer lapsed and the new one is worse; nothing was signed",
+        ),
+        (
+            Code::Interrupted,
+            "stopped by Ctrl-C; what was begun can be finished or undone",
         ),
     ];
 
@@ -199,7 +205,7 @@ mod tests {
             assert!(docs.contains(&row), "docs/exit-codes.md lacks the row: {row}");
         }
         let numbers: Vec<u8> = Code::TABLE.iter().map(|(code, _)| code.number()).collect();
-        assert_eq!(numbers, (1..=14).collect::<Vec<u8>>());
+        assert_eq!(numbers, (1..=14).chain([130]).collect::<Vec<u8>>());
     }
 
     #[test]

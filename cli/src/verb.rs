@@ -20,9 +20,27 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::exit::Failure;
+use crate::exit::{Code, Failure, Outcome};
 use crate::settings::Settings;
 use crate::show::Screen;
+use crate::store::Store;
+
+/// Does it, unless Ctrl-C is pressed first: then says what is open. Every step was written down when it was done, and
+/// can be done again.
+async fn or_interrupted<T>(store: &Store, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    tokio::select! {
+        done = work => done,
+        pressed = tokio::signal::ctrl_c() => {
+            pressed.map_err(|error| Failure::new(Code::Unexpected, "Ctrl-C cannot be heard").because(error))?;
+            let open = store.sales()?.into_iter().rfind(|(_, record)| !record.is_over());
+            let next = open.map_or("nothing was signed".to_owned(), |(_, record)| {
+                let name = record.name;
+                format!("`steading unlock {name}` goes on, `steading cancel {name}` undoes it; no money is lost")
+            });
+            Err(Failure::new(Code::Interrupted, "stopped").next(next))
+        }
+    }
+}
 
 /// What can be done.
 #[derive(Debug, Subcommand)]

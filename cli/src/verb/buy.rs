@@ -8,6 +8,7 @@ use market::message::{CapacityRequest, Filters, Offer, RefusalCode};
 use market::quantity::Seconds;
 use serde_json::{Value, json};
 
+use super::or_interrupted;
 use super::request::{WantedFlags, no_offers, offer_json};
 use crate::client::asking::{Patience, Wanted};
 use crate::client::selling::Walk;
@@ -126,7 +127,8 @@ fn read_key(path: &std::path::Path) -> Outcome<String> {
 pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Outcome {
     let choice = arguments.how.choice()?;
     let mut client = Client::open(settings)?;
-    let bought = buy(&mut client, &arguments, choice, screen).await;
+    let store = client.store.clone();
+    let bought = or_interrupted(&store, buy(&mut client, &arguments, choice, screen)).await;
     client.leave().await;
     let (json, text) = bought?;
     screen.result_and_told(&json, &text)

@@ -5,6 +5,7 @@ use market::quantity::Seconds;
 use std::time::Duration;
 
 use super::buy::{bought_json, last_line};
+use super::or_interrupted;
 use crate::client::Client;
 use crate::client::selling::Walk;
 use crate::exit::{Code, Failure, Outcome};
@@ -36,7 +37,8 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Ou
         return Err(Failure::new(Code::NotFound, format!("{} is over", record.name)));
     }
     let timeout = Duration::from_secs(arguments.timeout.0);
-    let done = unlock(&mut client, files, record, timeout).await;
+    let store = client.store.clone();
+    let done = or_interrupted(&store, unlock(&mut client, files, record, timeout)).await;
     client.leave().await;
     let (json, text) = done?;
     screen.result_and_told(&json, &text)

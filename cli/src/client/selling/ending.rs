@@ -7,6 +7,7 @@ use escrow::{Amount, LockState, LockView, Rail, RailError, Refusal, Wallet};
 use market::envelope::Signed;
 use market::id::SaleId;
 use market::message::{Cancel, Receipt};
+use tokio::time::Instant;
 
 use super::Walk;
 use crate::client::{Client, now_ms};
@@ -18,6 +19,10 @@ use crate::store::record::Step;
 
 /// How long a node may tear down.
 const TEAR_DOWN_WITHIN: Duration = Duration::from_secs(90);
+/// How long a node that has signed its receipt may take to give the rest back.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(10);
+/// Between two looks at the lock.
+const REPEAT: Duration = Duration::from_millis(300);
 
 /// How a sale ended.
 #[derive(Clone, Debug)]
@@ -44,6 +49,8 @@ impl Walk<'_> {
     /// Ends the sale: asks the node first; if it is silent, closes the lock alone.
     pub async fn end(&mut self, why: Option<String>, steps: &mut Steps) -> Outcome<Ended> {
         self.reach(Step::Ending, "cancelled")?;
+        let id = self.files.id;
+        self.talk.about(id); // also where the node's signature never came: it may have signed
         steps.begin("ending", "the node tears down");
         let receipt = self.ask_receipt(why, steps).await?;
         steps.begin("refund", "asking the ledger");
@@ -131,8 +138,8 @@ impl Walk<'_> {
             LockState::None | LockState::Closed => return Ok(view),
             LockState::Locked | LockState::Active => {}
         }
-        if node_ended {
-            tracing::warn!("the node ended the sale but did not give the rest back");
+        if node_ended && let Some(view) = self.given_back().await? {
+            return Ok(view);
         }
         let view = self.wallet.close(&terms).await.map_err(of_rail)?;
         match self.wallet.refund(&terms).await {
@@ -140,6 +147,20 @@ impl Walk<'_> {
             Err(RailError::Refused(Refusal::RefundFrom(_))) => Ok(view),
             Err(error) => Err(of_rail(error)),
         }
+    }
+
+    /// A lock that the node saw only as it ended the sale is given back a moment after its receipt.
+    async fn given_back(&self) -> Outcome<Option<LockView>> {
+        let deadline = Instant::now() + GIVEN_BACK_WITHIN;
+        while Instant::now() < deadline {
+            let view = self.view().await?;
+            if view.state == LockState::Closed {
+                return Ok(Some(view));
+            }
+            tokio::time::sleep(REPEAT).await;
+        }
+        tracing::warn!("the node ended the sale but did not give the rest back");
+        Ok(None)
     }
 
     /// A receipt that says something else than the ledger is shown as what it is.
