@@ -8,6 +8,7 @@
 //! Trials share one stage and run in the order of the list: a boot costs most of a minute under emulation.
 //! Needs what `./x test` built, named in `STEADING_ARTEFACTS` (a folder) and `STEADING_CLIENT` (the program).
 
+mod identity;
 mod world;
 
 use std::path::Path;
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
         ..Arguments::from_args()
     };
     let world = Arc::new(Mutex::new(World::default()));
-    let list: [(&str, fn(&mut World) -> Result<()>); 9] = [
+    let list: [(&str, fn(&mut World) -> Result<()>); 10] = [
         (
             "a_node_without_a_wallet_joins_and_says_which_line_to_add",
             no_wallet,
@@ -41,6 +42,10 @@ fn main() -> ExitCode {
         ("cancelling_gives_a_receipt_and_the_rest_back", cancelled),
         ("a_power_cut_while_building_leaves_nothing", cut_while_building),
         ("too_much_is_refused_with_reasons", refused),
+        ("a_node_is_the_same_whatever_happens_to_its_disks", |world| {
+            world.power_off();
+            identity::is_kept(world.stage()?)
+        }),
     ];
     let trials = list
         .into_iter()

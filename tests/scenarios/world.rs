@@ -36,7 +36,8 @@ const NEEDS: [&str; 10] = [
 ];
 
 impl World {
-    fn stage(&mut self) -> Result<&Stage> {
+    /// The market; opened by who asks first.
+    pub fn stage(&mut self) -> Result<&Stage> {
         if self.stage.is_none() {
             let folder = PathBuf::from(
                 std::env::var("STEADING_ARTEFACTS")
@@ -112,6 +113,13 @@ impl World {
     pub fn cut_power(&mut self) -> Result<()> {
         self.running.take().context("no node runs")?.cut_power();
         Ok(())
+    }
+
+    /// Pulls the plug, if it is in.
+    pub fn power_off(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.cut_power();
+        }
     }
 
     /// Waits for words on the node's console, those already seen in this boot included.
