@@ -10,7 +10,7 @@ use crate::message::SaleState;
 /// What a transition gives.
 pub(super) type Stepped = Result<(Sale, Vec<Effect>), Rejection>;
 
-/// How long between two looks at the lock of a running sale: a period, but within these bounds.
+/// How long between two looks at the lock of a sale: a period, but within these bounds.
 const LOOK_EVERY_MS: (u64, u64) = (5_000, 60_000);
 
 /// Applies one event. On a rejection the sale stays as it was.
@@ -418,17 +418,15 @@ fn tick(sale: Sale, now: Now) -> Stepped {
         }
         SaleState::Ready => {
             let effects = redeem_due(&sale, now);
-            Ok((sale, effects))
+            Ok(look(sale, effects, now))
         }
         SaleState::Active => active_tick(sale, now),
         SaleState::Locked if is_past(&sale, now.rail) => end(sale, Why::Expired, now),
+        SaleState::Funded | SaleState::Keyed | SaleState::Locked => Ok(look(sale, Vec::new(), now)),
         SaleState::Ending => settle(sale, now),
         SaleState::Offered
         | SaleState::Agreed
-        | SaleState::Funded
-        | SaleState::Keyed
         | SaleState::Building
-        | SaleState::Locked
         | SaleState::Ended
         | SaleState::Quarantined
         | SaleState::Lapsed
@@ -436,18 +434,28 @@ fn tick(sale: Sale, now: Now) -> Stepped {
     }
 }
 
+/// Looks at the lock now and then, in every state that holds capacity: its user may close it without a word to us.
+fn look(mut sale: Sale, mut effects: Vec<Effect>, now: Now) -> (Sale, Vec<Effect>) {
+    let every_ms = sale.deal.period.as_ms().clamp(LOOK_EVERY_MS.0, LOOK_EVERY_MS.1);
+    if now.boot_ms.saturating_sub(sale.looked_boot_ms) >= every_ms {
+        sale.looked_boot_ms = now.boot_ms;
+        effects.push(Effect::CheckLock);
+    }
+    (sale, effects)
+}
+
 /// A locked space waits for its key until the lock expires, or as long as its first voucher may take.
 fn is_past(sale: &Sale, rail: RailTime) -> bool {
     rail >= sale.lock.expiry || (!sale.proven && rail >= sale.lock.accept_by)
 }
 
-fn active_tick(mut sale: Sale, now: Now) -> Stepped {
+fn active_tick(sale: Sale, now: Now) -> Stepped {
     let period_ms = sale.deal.period.as_ms();
     let whole_ms = period_ms.saturating_mul(u64::from(sale.deal.periods));
     if sale.served_ms >= whole_ms || now.rail >= sale.lock.expiry {
         return end(sale, Why::Expired, now);
     }
-    let mut effects = redeem_due(&sale, now);
+    let effects = redeem_due(&sale, now);
     let paid_ms = u64::from(sale.periods_paid()).saturating_mul(period_ms);
     let unpaid_ms = sale.served_ms.saturating_sub(paid_ms);
     // a voucher that waits for a silent rail is no reason to stop; after one that the rail refused, its word is wanted
@@ -457,10 +465,5 @@ fn active_tick(mut sale: Sale, now: Now) -> Stepped {
     {
         return end(sale, Why::NotPaid, now);
     }
-    let look_every_ms = period_ms.clamp(LOOK_EVERY_MS.0, LOOK_EVERY_MS.1);
-    if now.boot_ms.saturating_sub(sale.looked_boot_ms) >= look_every_ms {
-        sale.looked_boot_ms = now.boot_ms;
-        effects.push(Effect::CheckLock);
-    }
-    Ok((sale, effects))
+    Ok(look(sale, effects, now))
 }

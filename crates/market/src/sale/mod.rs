@@ -9,7 +9,8 @@
 //!                    Refunded ◄────(by Ending)─────────┘    key again, or expiry ends it)
 //! ```
 //!
-//! Ending is one path for every sale that has a lock: tear down, redeem what was earned, give back the rest, sign the
+//! Ending is one path for every sale that has a lock, from each state from Funded on, and from Lapsed where the lock
+//! turned up late: tear down, redeem what was earned, give back the rest, sign the
 //! receipt. It leads to Ended where something was paid, to Refunded where nothing was, to Quarantined where an undo
 //! failed.
 //!

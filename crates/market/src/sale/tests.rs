@@ -235,7 +235,7 @@ fn only_the_newest_grant_is_answered() {
 #[test]
 fn without_a_voucher_it_ends_at_accept_by_and_the_money_goes_back() {
     for sale in [keyed(), ready()] {
-        assert_eq!(go(&sale, Event::Tick, later(99_999)).1, []);
+        assert_eq!(go(&sale, Event::Tick, later(99_999)).0.state, sale.state);
         let (sale, effects) = go(&sale, Event::Tick, later(100_000));
         assert_eq!((sale.state, effects), (SaleState::Ending, vec![Effect::TearDown]));
         let (sale, _) = go(&sale, Event::TornDown(TornDown::CLEAN), later(100_000));
@@ -475,6 +475,28 @@ fn a_user_who_closes_alone_ends_it() {
         (sale.state, sale.why, effects),
         (SaleState::Ending, Some(Why::Closed), vec![Effect::TearDown])
     );
+}
+
+/// A lock that its user closed alone holds no capacity, whether the space runs, waits for its key, or is not built yet.
+#[test]
+fn the_lock_is_looked_at_in_every_state_that_holds_capacity() {
+    let locked = go(&active(), Event::Restarted { space_runs: false }, START).0;
+    let funded = after(vec![seen(LockView {
+        accept_by: RailTime(1_900_000),
+        ..self::locked()
+    })]);
+    for sale in [funded, ready(), active(), locked] {
+        let (sale, effects) = go(&sale, Event::Tick, later(59_999));
+        assert!(!effects.contains(&Effect::CheckLock), "{:?}", sale.state);
+        let (sale, effects) = go(&sale, Event::Tick, later(60_000));
+        assert!(effects.contains(&Effect::CheckLock), "{:?}", sale.state);
+        let closed = LockView {
+            close_asked: Some(later(60_000).rail),
+            ..sale.lock
+        };
+        let (sale, _) = go(&sale, seen(closed), later(60_100));
+        assert_eq!((sale.state, sale.why), (SaleState::Ending, Some(Why::Closed)));
+    }
 }
 
 #[test]
