@@ -36,11 +36,18 @@ fn healthy() -> Status {
                 erase: None,
             },
         ]),
-        spaces: vec![Space {
-            name: "calm-otter".into(),
-            size: "0.5 cpu  512 MiB  2 GiB".into(),
-            state: "active, paid until 14:05 UTC".into(),
-        }],
+        spaces: vec![
+            Space {
+                name: "calm-otter".into(),
+                size: "0.5 cpu   512 MiB  2 GiB".into(),
+                state: "active, paid until 14:05 UTC".into(),
+            },
+            Space {
+                name: "quiet-quail".into(),
+                size: "0.25 cpu  256 MiB  12 GiB".into(),
+                state: "locked, waits for its key".into(),
+            },
+        ],
         earned: Some("12.40 today · 87.10 in all".into()),
         ..Status::default()
     }

@@ -16,6 +16,8 @@ use stage::{Answer, Artefacts, Node, NodeSettings, Person, Stage};
 
 use crate::show::{Step, heading};
 
+mod pages;
+
 /// What was asked for on the command line.
 pub struct Options {
     /// Run a few commands in the space, cancel, and end.
@@ -66,6 +68,10 @@ fn decimal<S: serde::Serializer>(amount: &u128, serializer: S) -> Result<S::Ok, 
 
 /// Runs it; the exit code says whether everything was as it should be.
 pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
+    ensure!(
+        options.nodes >= 1,
+        "--nodes 0: without a node nothing is sold; use 1 or more"
+    );
     if options.dir.exists() {
         std::fs::remove_dir_all(&options.dir)
             .with_context(|| format!("removing {}", options.dir.display()))?;
@@ -106,11 +112,32 @@ pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
     let bought = user.show(&["buy", "1", "--json"])?.expect_success("buying")?;
     let name = bought.text("/name")?.to_string();
 
+    moments.extend(pages::steps(
+        power_on,
+        &request,
+        &[
+            ("request", "/times/request_sent"),
+            ("first_offer", "/times/first_offer"),
+        ],
+    )?);
+    moments.extend(pages::steps(
+        power_on,
+        &bought,
+        &[
+            ("agreed", "/times/agreed"),
+            ("funded", "/times/funded"),
+            ("keyed", "/times/keyed"),
+            ("ready", "/times/ready"),
+            ("logged_in", "/times/logged_in"),
+            ("unlocked", "/times/unlocked"),
+        ],
+    )?);
+
     heading("Inside the space");
     if options.once {
         look_around(&user, &name)?;
     } else {
-        figures_so_far(&moments, &request, &bought, power_on)?;
+        pages::so_far(&moments, before, balances(&user, &farmer)?);
         eprintln!("This is your space. Leave it with `exit`; it is cancelled then.\n");
         user.hand_over(&["ssh", &name])?;
     }
@@ -130,51 +157,25 @@ pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
         step.done_as("the holds of the offers not taken have lapsed");
     }
 
-    for (answer, names) in [
-        (
-            &request,
-            &[
-                ("request", "/times/request_sent"),
-                ("first_offer", "/times/first_offer"),
-            ][..],
-        ),
-        (
-            &bought,
-            &[
-                ("agreed", "/times/agreed"),
-                ("funded", "/times/funded"),
-                ("keyed", "/times/keyed"),
-                ("ready", "/times/ready"),
-                ("logged_in", "/times/logged_in"),
-                ("unlocked", "/times/unlocked"),
-            ][..],
-        ),
-        (
-            &cancelled,
-            &[
-                ("cancelled", "/times/cancelled"),
-                ("refunded", "/times/refunded"),
-                ("receipt", "/times/receipt"),
-            ][..],
-        ),
-    ] {
-        for (name, pointer) in names {
-            moments.push(Moment {
-                name,
-                at_ms: since(power_on, answer, pointer)?,
-            });
-        }
-    }
+    moments.extend(pages::steps(
+        power_on,
+        &cancelled,
+        &[
+            ("cancelled", "/times/cancelled"),
+            ("refunded", "/times/refunded"),
+            ("receipt", "/times/receipt"),
+        ],
+    )?);
     let report = report(
         &stage,
         &user,
-        moments,
+        &moments,
         (before, after),
         &bought,
         &cancelled,
         &mut nodes[0],
     )?;
-    last_page(&report, before, after)?;
+    pages::last(&moments, before, after);
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)
             .with_context(|| format!("writing {}", path.display()))?;
@@ -236,7 +237,6 @@ fn boot_moments(running: &mut qemu::Running) -> Result<Vec<Moment>> {
     for line in screen {
         eprintln!("   │ {line}");
     }
-    moments.sort_by_key(|moment| moment.at_ms);
     Ok(moments)
 }
 
@@ -283,7 +283,7 @@ fn balances(user: &Person, farmer: &Person) -> Result<Balances> {
 fn report(
     stage: &Stage,
     user: &Person,
-    moments: Vec<Moment>,
+    moments: &[Moment],
     (before, after): (Balances, Balances),
     bought: &Answer,
     cancelled: &Answer,
@@ -315,6 +315,9 @@ fn report(
             "{path} is no {kind}: {}",
             verified.out
         );
+        if kind == "receipt" {
+            pages::receipt(&verified.json);
+        }
     }
     let size = |path: &Path| std::fs::metadata(path).map(|data| data.len()).ok();
     let resident = node.history().iter().rev().find_map(|line| {
@@ -368,78 +371,6 @@ fn check(report: &Value, before: Balances, after: Balances) -> Result<()> {
     let order: Vec<u64> = steps.iter().filter_map(|step| step["at_ms"].as_u64()).collect();
     ensure!(order.is_sorted(), "the steps are out of order: {order:?}");
     Ok(())
-}
-
-fn last_page(report: &Value, before: Balances, after: Balances) -> Result<()> {
-    heading("What happened");
-    let at = |name: &str| {
-        let steps = report["steps"].as_array()?;
-        steps.iter().find(|step| step["name"] == name)?["at_ms"].as_u64()
-    };
-    let gap = |from: &str, to: &str| match (at(from), at(to)) {
-        (Some(from), Some(to)) => format!("{:>6.1} s", to.saturating_sub(from) as f64 / 1000.0),
-        _ => "     –".into(),
-    };
-    eprintln!(
-        " power on to PID 1 {}    request to first offer {}",
-        gap("power_on", "pid1"),
-        gap("request", "first_offer")
-    );
-    eprintln!(
-        " PID 1 to joined   {}    lock to ready          {}",
-        gap("pid1", "joined"),
-        gap("funded", "ready")
-    );
-    eprintln!(
-        " cancel to receipt {}    ready to logged in     {}",
-        gap("cancelled", "receipt"),
-        gap("ready", "logged_in")
-    );
-    eprintln!("\n {:<10}{:>14}{:>14}", "", "before", "after");
-    for (who, before, after) in [
-        ("user", before.user, after.user),
-        ("farmer", before.farmer, after.farmer),
-        ("escrow", before.escrow, after.escrow),
-    ] {
-        eprintln!(" {who:<10}{:>14}{:>14}", money(before), money(after));
-    }
-    Ok(())
-}
-
-fn figures_so_far(moments: &[Moment], request: &Answer, bought: &Answer, power_on: SystemTime) -> Result<()> {
-    let at = |name: &str| {
-        moments
-            .iter()
-            .find(|moment| moment.name == name)
-            .map_or(0, |moment| moment.at_ms)
-    };
-    let seconds = |ms: u64| ms as f64 / 1000.0;
-    let (funded, ready) = (
-        since(power_on, bought, "/times/funded")?,
-        since(power_on, bought, "/times/ready")?,
-    );
-    let (asked, offered) = (
-        since(power_on, request, "/times/request_sent")?,
-        since(power_on, request, "/times/first_offer")?,
-    );
-    eprintln!(
-        " power on to PID 1 {:.1} s · to joined {:.1} s · request to offer {:.1} s · lock to ready {:.1} s\n",
-        seconds(at("pid1")),
-        seconds(at("joined")),
-        seconds(offered.saturating_sub(asked)),
-        seconds(ready.saturating_sub(funded)),
-    );
-    Ok(())
-}
-
-/// Smallest units as a person reads them: play money has six decimals.
-fn money(units: u128) -> String {
-    let (whole, rest) = (units / 1_000_000, units % 1_000_000);
-    if rest % 10_000 == 0 {
-        format!("{whole}.{:02}", rest / 10_000)
-    } else {
-        format!("{whole}.{rest:06}")
-    }
 }
 
 fn between(from: SystemTime, to: SystemTime) -> u64 {

@@ -1,7 +1,7 @@
 //! From status to lines of 80 columns: a pure function, so that the screen is a golden text.
 
 use super::board::Event;
-use super::status::{Selling, Status};
+use super::status::{Selling, Space, Status};
 
 /// Columns that any console has.
 pub const COLUMNS: usize = 80;
@@ -34,13 +34,14 @@ pub fn render(status: &Status, now: Now) -> Vec<String> {
         page.wrapped("", &format!("farmer.toml {fault}"));
     }
     page.field("machine", &status.machine);
-    page.list("network", &status.network, "no network card found");
+    let no_card = if status.machine.is_empty() {
+        "looking"
+    } else {
+        "no network card found"
+    };
+    page.list("network", &status.network, no_card);
     page.disks(status);
-    for (index, space) in status.spaces.iter().enumerate() {
-        let name = if index == 0 { "spaces" } else { "" };
-        let line = format!("{:<12} {}   {}", space.name, space.size, space.state);
-        page.wrapped(name, &line);
-    }
+    page.spaces(&status.spaces);
     if let Some(earned) = &status.earned {
         page.field("earned", earned);
     }
@@ -143,6 +144,19 @@ impl Page {
         }
         for (index, entry) in entries.iter().enumerate() {
             self.wrapped(if index == 0 { name } else { "" }, entry);
+        }
+    }
+
+    fn spaces(&mut self, spaces: &[Space]) {
+        let widest = |text: fn(&Space) -> &str| {
+            let widths = spaces.iter().map(|space| text(space).chars().count());
+            widths.max().unwrap_or(0)
+        };
+        let (name, size) = (widest(|space| &space.name), widest(|space| &space.size));
+        for (index, space) in spaces.iter().enumerate() {
+            let head = if index == 0 { "spaces" } else { "" };
+            let line = format!("{:<name$}  {:<size$}  {}", space.name, space.size, space.state);
+            self.wrapped(head, &line);
         }
     }
 

@@ -69,7 +69,8 @@ impl Client {
             match self.session(&mut kept).await {
                 Ok(()) => {}
                 Err(error) => {
-                    tracing::warn!(card = self.card.name, %error, "DHCP stumbled");
+                    let why = crate::sales::chain(&error);
+                    tracing::warn!(card = self.card.name, why, "no address: DHCP is tried again");
                     sleep(AFTER_FAILURE).await;
                 }
             }

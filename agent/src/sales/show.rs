@@ -55,7 +55,7 @@ impl Task {
         let line = console::Space {
             name: spec.name.clone(),
             size: format!(
-                "{}  {}  {}",
+                "{:<8}  {:<7}  {}",
                 spec.cpu.human(),
                 spec.memory.human(),
                 spec.disk.human()
@@ -85,7 +85,7 @@ impl Task {
                     seconds % 3600 / 60
                 )
             }
-            (SaleState::Locked, _) => "locked, waits for its user's key".to_owned(),
+            (SaleState::Locked, _) => "locked, waits for its key".to_owned(),
             (SaleState::Quarantined, _) => "quarantined: see the events".to_owned(),
             (state, _) => state.word().to_owned(),
         }
