@@ -7,8 +7,10 @@
 //! | nonce | what was written and synced is read back |
 //! | volume | the file system is at least the sale's disk less [`least_volume`]'s overhead |
 //! | cpu.max, memory.max, pids.max | they are the sale's figures; "max" is not |
-//! | uid_map | root inside is another outside |
+//! | uid_map | root inside is at least [`LEAST_OUTSIDE`] outside |
 //! | base | the digest is the sale's |
+//!
+//! The network rate is not looked at: it shows only under load.
 //!
 //! Invariant: what the space prints is hostile: bounded, then parsed, then compared. What this
 //! does not prove (a node that lies with all of its kernel) is in the threat model.
@@ -32,6 +34,8 @@ const LOGIN_WITHIN: Duration = Duration::from_secs(60);
 const MOST_OUTPUT: u64 = 16 * 1024;
 /// LUKS2's header in front of the file system.
 const LUKS_BYTES: u64 = 16 << 20;
+/// Ids of spaces begin here; below are those of the node itself and of people's accounts.
+const LEAST_OUTSIDE: u32 = 100_000;
 /// The kernel rounds memory.max down to pages.
 const PAGE_BYTES: u64 = 4096;
 
@@ -291,7 +295,13 @@ fn outside(map: &str, uid: u32) -> Result<u32, String> {
                     "uid_map: {uid} inside is {uid} outside, nothing is mapped"
                 ));
             }
-            return u32::try_from(mapped).map_err(|_| "uid_map is unreadable".to_owned());
+            let mapped = u32::try_from(mapped).map_err(|_| "uid_map is unreadable".to_owned())?;
+            if mapped < LEAST_OUTSIDE {
+                return Err(format!(
+                    "uid_map: {uid} inside is {mapped} outside, an id of the node's own"
+                ));
+            }
+            return Ok(mapped);
         }
     }
     Err(format!("uid_map does not map {uid}"))
@@ -368,6 +378,11 @@ mod tests {
                 "uid_map  0 1000000 65536;",
                 "uid_map 5 1000000 65536;",
                 "does not map 0",
+            ),
+            (
+                "uid_map  0 1000000 65536;",
+                "uid_map 0 99999 65536;",
+                "an id of the node's own",
             ),
             ("base ab", "base ac", "the base is ac"),
             ("nonce n0", "nonce n1", "nonce"),

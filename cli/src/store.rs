@@ -145,8 +145,25 @@ impl Store {
         }
     }
 
-    /// All sales with a record, the oldest first.
+    /// All sales with a record that can be read, the oldest first: a damaged one stops no other.
     pub fn sales(&self) -> Outcome<Vec<(SaleFiles, Record)>> {
+        let mut sales = Vec::new();
+        for files in self.folders_of_sales()? {
+            if let Ok(Some(record)) = files.record() {
+                sales.push((files, record));
+            }
+        }
+        sales.sort_by_key(|(files, record)| (record.begun_ms, files.id));
+        Ok(sales)
+    }
+
+    /// Sales whose record is there and cannot be read.
+    pub fn damaged(&self) -> Outcome<Vec<SaleFiles>> {
+        let all = self.folders_of_sales()?;
+        Ok(all.into_iter().filter(|files| files.record().is_err()).collect())
+    }
+
+    fn folders_of_sales(&self) -> Outcome<Vec<SaleFiles>> {
         let entries = match std::fs::read_dir(self.sales_folder()) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -158,15 +175,9 @@ impl Store {
         let mut sales = Vec::new();
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some(id) = name.to_str().and_then(|name| name.parse::<SaleId>().ok()) else {
-                continue;
-            };
-            let files = self.sale(id);
-            if let Some(record) = files.record()? {
-                sales.push((files, record));
-            }
+            let id = name.to_str().and_then(|name| name.parse::<SaleId>().ok());
+            sales.extend(id.map(|id| self.sale(id)));
         }
-        sales.sort_by_key(|(files, record)| (record.begun_ms, files.id));
         Ok(sales)
     }
 

@@ -81,6 +81,15 @@ async fn the_seed_alone_brings_working_spaces_back() {
     assert_eq!(after.state(), "active");
     assert_eq!(after.code(&["ssh", name, "--", "exit7"]).0, 7);
 
+    // A record that a full disk cut short comes back the same way.
+    let record = after.home.join("data/sales").join(id).join("record.json");
+    std::fs::write(&record, "{").unwrap();
+    assert_eq!(
+        after.json(&["wallet", "recall"])["recalled"],
+        serde_json::json!([name])
+    );
+    assert_eq!(after.state(), "active");
+
     // The node loses its power: the unlock key follows from the seed, and the host key stays pinned.
     let specs: Vec<_> = node.machine.running.lock().unwrap().values().cloned().collect();
     node.power_cut();

@@ -353,6 +353,10 @@ async fn a_silent_node_is_closed_without_it_and_the_user_hears_when_the_rest_ret
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["receipt"], Value::Null);
     assert_eq!(json["lock"], "active");
+    assert_eq!(
+        market.json(&["spaces", "--offline"])["spaces"][0]["state"],
+        "ending"
+    );
     let asked = json["times"]["cancelled"].as_u64().unwrap();
     let from = json["refund_from"].as_u64().unwrap();
     assert!(
@@ -437,6 +441,59 @@ async fn ten_connections_at_once_carry_every_byte_both_ways() {
         said.contains("the space is locked") && said.contains("steading unlock"),
         "{said}"
     );
+}
+
+/// Whatever was signed and not taken goes out again with the next verb.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vouchers_that_did_not_arrive_are_sent_again() {
+    let market = Market::open().await;
+    let knobs = &market.node().knobs;
+    knobs.busy.store(true, Ordering::SeqCst);
+    let (code, said) = market.code(&["buy", "--duration", "2h"]);
+    assert_eq!(code, 10, "{said}");
+    assert_eq!(market.balances(), (MONEY - 2 * PRICE, 0, 2 * PRICE));
+    let spaces = market.json(&["spaces"]);
+    let name = spaces["spaces"][0]["name"].as_str().unwrap();
+    assert!(said.contains(&format!("steading unlock {name}")), "{said}");
+    market.json(&["unlock", name]);
+    assert_eq!(knobs.vouchers.load(Ordering::SeqCst), 2);
+    assert_eq!(market.balances(), (MONEY - 2 * PRICE, PRICE, PRICE));
+    market.json(&["unlock", name]);
+    assert_eq!(
+        knobs.vouchers.load(Ordering::SeqCst),
+        2,
+        "once taken, never again"
+    );
+}
+
+/// What a verb cannot do is said before anything is signed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_there_is_or_than_a_node_keeps_is_not_signed() {
+    let market = Market::open().await;
+    let (code, said) = market.code(&["buy", "--ahead", "65", "--yes"]);
+    assert_eq!((code, said.contains("64")), (2, true), "{said}");
+    market.json(&["request", "--offers", "1"]);
+    let (code, said) = market.code(&["buy", "1", "--memory", "4GiB"]);
+    assert_eq!((code, said.contains("--memory")), (2, true), "{said}");
+    let name = market.json(&["buy", "1"])["name"].as_str().unwrap().to_owned();
+    let (code, said) = market.code(&["extend", &name, "--duration", "9000h"]);
+    assert_eq!((code, said.contains("nothing was signed")), (6, true), "{said}");
+    let extended = market.json(&["extend", &name, "--duration", "1h"]);
+    assert_eq!(extended["periods"], 2, "the refused one left nothing behind");
+}
+
+/// One file that cannot be read stops no other space, and comes back from the node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_record_stops_no_other_space() {
+    let market = Market::open().await;
+    let id = market.json(&["buy"])["sale"]["id"].as_str().unwrap().to_owned();
+    let record = market.user.join("data/sales").join(&id).join("record.json");
+    std::fs::write(&record, "{").unwrap();
+    let spaces = market.json(&["spaces"]);
+    assert_eq!(spaces["spaces"], Value::Array(Vec::new()));
+    assert_eq!(spaces["damaged"], Value::from(vec![id]));
+    market.json(&["request", "--offers", "1"]);
+    assert_eq!(market.json(&["buy", "1"])["state"], "active");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

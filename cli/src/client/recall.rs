@@ -52,7 +52,7 @@ struct Opened {
 }
 
 impl Client {
-    /// This wallet's locks that are not closed and whose sales have no files here.
+    /// This wallet's locks that are not closed and whose sales have no record here, or a damaged one.
     pub async fn unknown_locks(&self) -> Outcome<Vec<OpenLease>> {
         let address = self.settings.rail()?;
         let locks = self.rail(&address)?.open_locks(&self.account(&address)).await;
@@ -61,7 +61,7 @@ impl Client {
         Ok(locks
             .into_iter()
             .filter(|lock| lock.view.state != LockState::Closed)
-            .filter(|lock| !self.store.sale(SaleId(lock.terms.sale)).folder.exists())
+            .filter(|lock| !matches!(self.store.sale(SaleId(lock.terms.sale)).record(), Ok(Some(_))))
             .collect())
     }
 
@@ -186,6 +186,7 @@ impl Client {
             node_address: data_encoding::HEXLOWER.encode(&address.to_bytes()),
             ahead: AHEAD,
             vouchers_signed: 0,
+            vouchers_sent: 0,
             active_since_ms: None,
             periods: change.map_or(body.periods, |change| change.periods),
             amendments: change.map_or(0, |change| change.number),

@@ -8,6 +8,7 @@
 //! the proof held over SSH with the host key that the node signed.
 
 pub mod ending;
+pub mod extending;
 pub mod paying;
 pub mod starting;
 
@@ -20,6 +21,7 @@ use market::envelope::{self, Signed};
 use market::id::{GridId, NodeId};
 use market::message::{Gives, Offer, Receipt, Sale, SaleBody, Status, StatusQuery};
 use market::quantity::UnixMillis;
+use tokio::time::Instant;
 
 use super::talk::{Talk, TalkError};
 use super::{Client, now_ms, random};
@@ -247,8 +249,7 @@ impl<'c> Walk<'c> {
     }
 
     /// Goes on as far as a space that can be used: whatever is missing is done.
-    pub async fn finish(&mut self, timeout: Duration, steps: &mut Steps) -> Outcome {
-        let deadline = tokio::time::Instant::now() + timeout;
+    pub async fn finish(&mut self, deadline: Instant, steps: &mut Steps) -> Outcome {
         if self.record.step == Step::Agreeing {
             self.agree(steps).await?;
         }

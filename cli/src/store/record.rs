@@ -86,6 +86,9 @@ pub struct Record {
     pub ahead: u32,
     /// Periods for which vouchers were signed, from the first on.
     pub vouchers_signed: u32,
+    /// Of those, how many the node has acknowledged, from the first on.
+    #[serde(default)]
+    pub vouchers_sent: u32,
     /// When the first voucher was accepted, by the rail's clock.
     pub active_since_ms: Option<u64>,
     /// All periods, extensions included.
@@ -148,7 +151,7 @@ impl Record {
             return Step::Ready.words().to_owned();
         }
         match (self.step, heard) {
-            (Step::Ended, _) => Step::Ended.words().to_owned(),
+            (over @ (Step::Ending | Step::Ended), _) => over.words().to_owned(),
             (step, None) => step.words().to_owned(),
             (_, Some(heard)) => heard.to_owned(),
         }
@@ -170,6 +173,7 @@ pub mod tests {
             node_address: String::new(),
             ahead: 3,
             vouchers_signed: 3,
+            vouchers_sent: 3,
             active_since_ms: Some(1),
             periods: 3,
             amendments: 0,

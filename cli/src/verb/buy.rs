@@ -7,11 +7,13 @@ use market::envelope::Signed;
 use market::message::{CapacityRequest, Filters, Offer, RefusalCode};
 use market::quantity::Seconds;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::or_interrupted;
 use super::request::{WantedFlags, no_offers, offer_json};
 use crate::client::asking::{Patience, Wanted};
 use crate::client::selling::Walk;
+use crate::client::selling::paying::MOST_AHEAD;
 use crate::client::selling::starting::Choice;
 use crate::client::{Client, now_ms};
 use crate::exit::{Code, Failure, Outcome};
@@ -38,7 +40,7 @@ A proof that fails pays nothing: the money is asked back, exit code 12.")]
 pub struct Arguments {
     /// The number of an offer in `steading offers`, or its id. Without it, nodes are asked now and
     /// the best offer is taken.
-    #[arg(value_name = "OFFER")]
+    #[arg(value_name = "OFFER", conflicts_with = "WantedFlags")]
     offer: Option<String>,
     #[command(flatten)]
     wanted: WantedFlags,
@@ -49,8 +51,9 @@ pub struct Arguments {
 /// How to buy.
 #[derive(Clone, Debug, Args)]
 pub struct How {
-    /// Periods signed ahead, so that this machine may sleep: what you risk. More than 24 needs --yes.
-    #[arg(long, value_name = "PERIODS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Periods signed ahead, so that this machine may sleep: what you risk. More than 24 needs --yes; a node keeps
+    /// no more than 64.
+    #[arg(long, value_name = "PERIODS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_AHEAD)))]
     ahead: u32,
     /// Yes to signing more than 24 periods ahead.
     #[arg(long)]
@@ -143,7 +146,7 @@ async fn buy(
     let mut steps = Steps::new();
     let (request, offer) = choose(client, arguments, &mut steps, screen).await?;
     has_money(client, &request, &offer).await?;
-    let deadline = Duration::from_secs(arguments.how.timeout.0);
+    let until = Instant::now() + Duration::from_secs(arguments.how.timeout.0);
     let begun = Walk::begin(client, &request, &offer, choice.clone(), &mut steps).await;
     let mut walk = match begun {
         Err(failure) if failure.code == Code::NodeRefuses && has_lapsed(&failure) => {
@@ -155,10 +158,9 @@ async fn buy(
     };
     let held = walk.files.lock()?;
     walk.lock(&mut steps).await?;
-    let until = tokio::time::Instant::now() + deadline;
     walk.hand_over_key(until, &mut steps).await?;
     if !arguments.how.no_wait {
-        walk.finish(deadline, &mut steps).await?;
+        walk.finish(until, &mut steps).await?;
     }
     drop((steps, held));
     let text = last_line(&walk.record);
@@ -314,6 +316,10 @@ pub fn last_line(record: &Record) -> String {
 
 /// The sale as JSON: ids, paths, what was seen, when.
 pub fn bought_json(walk: &Walk<'_>) -> Value {
+    let mut offer = offer_json(&walk.offer, walk.record.periods, 1);
+    if let Some(object) = offer.as_object_mut() {
+        object.remove("number"); // of a list that is over
+    }
     let (record, files) = (&walk.record, &walk.files);
     let path = |message: &str| {
         let path = files.path(message);
@@ -330,7 +336,7 @@ pub fn bought_json(walk: &Walk<'_>) -> Value {
             "sale": path("sale"),
             "grant": path("grant"),
         },
-        "offer": offer_json(&walk.offer, record.periods, 1),
+        "offer": offer,
         "price_of_period": walk.body.price,
         "periods": record.periods,
         "total": walk.total(),

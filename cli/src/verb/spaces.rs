@@ -69,10 +69,27 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Ou
     drop(steps);
     client.leave().await;
     let json: Vec<Value> = spaces.iter().map(space_json).collect();
-    screen.result(&json!({"spaces": json}), &text(&spaces))
+    let damaged = client.store.damaged()?;
+    let mut text = text(&spaces);
+    for files in &damaged {
+        text.push_str(&format!(
+            "\nsale {}: {} is damaged; `steading wallet recall` brings it back from its node while money is in escrow",
+            files.id.short(),
+            files.path("record.json").display()
+        ));
+    }
+    let damaged: Vec<_> = damaged.iter().map(|files| files.id).collect();
+    screen.result(&json!({"spaces": json, "damaged": damaged}), &text)
 }
 
 async fn ask(client: &mut Client, space: &mut Space) {
+    // Beside another command that works on this sale, what was noted last is shown, and nothing is written.
+    let Ok(Some(held)) = space.files.try_lock() else {
+        return;
+    };
+    if let Ok(Some(record)) = space.files.record() {
+        space.record = record;
+    }
     let walk = Walk::resume(client, space.files.clone(), space.record.clone()).await;
     let mut walk = match walk {
         Ok(walk) => walk,
@@ -102,6 +119,7 @@ async fn ask(client: &mut Client, space: &mut Space) {
         Err(error) => space.silent = Some(error.to_string()),
     }
     space.record = walk.record;
+    drop(held);
 }
 
 fn state(space: &Space) -> String {
@@ -184,10 +202,11 @@ fn hint(record: &Record) -> Option<String> {
     let heard = record.heard.as_ref().map(|heard| heard.state.as_str());
     match (record.step, heard) {
         (Step::Ended, _) => None,
+        (Step::Ending, _) => Some(format!("`steading cancel {name}` settles the money")),
         (_, Some("locked")) => Some(format!(
             "the node was off; `steading unlock {name}` hands the key over again"
         )),
-        (_, Some("ended" | "refunded" | "lapsed" | "quarantined")) | (Step::Ending, _) => {
+        (_, Some("ended" | "refunded" | "lapsed" | "quarantined")) => {
             Some(format!("`steading cancel {name}` settles the money"))
         }
         (Step::Active, _) => None,

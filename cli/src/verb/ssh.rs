@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use market::message::Sale;
+use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::client::selling::Walk;
@@ -76,7 +77,7 @@ pub async fn finish_first(client: &mut Client, files: SaleFiles, record: Record)
             let mut steps = Steps::new();
             Walk::resume(client, files, record)
                 .await?
-                .finish(FINISH_WITHIN, &mut steps)
+                .finish(Instant::now() + FINISH_WITHIN, &mut steps)
                 .await?;
             drop(held);
         }

@@ -3,6 +3,7 @@
 use clap::Args;
 use market::quantity::Seconds;
 use std::time::Duration;
+use tokio::time::Instant;
 
 use super::buy::{bought_json, last_line};
 use super::or_interrupted;
@@ -54,7 +55,7 @@ async fn unlock(
     let record = files.record()?.unwrap_or(record);
     let mut steps = Steps::new();
     let mut walk = Walk::resume(client, files, record).await?;
-    walk.finish(timeout, &mut steps).await?;
+    walk.finish(Instant::now() + timeout, &mut steps).await?;
     drop((steps, held));
     Ok((bought_json(&walk), last_line(&walk.record)))
 }

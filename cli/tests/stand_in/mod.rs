@@ -40,6 +40,8 @@ pub struct Knobs {
     pub agreed: AtomicU32,
     pub keys: AtomicU32,
     pub vouchers: AtomicU32,
+    /// The next vouchers are refused as too many messages.
+    pub busy: AtomicBool,
     /// Requests that asked for a hold, and that only looked.
     pub holds: AtomicU32,
     pub looks: AtomicU32,
@@ -81,6 +83,7 @@ impl Node {
             agreed: AtomicU32::new(0),
             keys: AtomicU32::new(0),
             vouchers: AtomicU32::new(0),
+            busy: AtomicBool::new(false),
             holds: AtomicU32::new(0),
             looks: AtomicU32::new(0),
             offers: AtomicU32::new(0),
@@ -321,6 +324,9 @@ impl Inner {
     }
 
     async fn redeem(&self, frame: &[u8]) -> Vec<u8> {
+        if self.knobs.busy.swap(false, Ordering::SeqCst) {
+            return self.refuse(frame, RefusalCode::Busy, "later");
+        }
         let message = envelope::open::<VoucherMessage>(frame, Some(self.grid_id))
             .unwrap()
             .message;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use escrow::{Rail, RailError, RailTime, Sure, Voucher, Wallet};
-use market::message::{Amend, Amended, SaleState, Status, VoucherMessage};
+use market::message::{SaleState, Status, VoucherMessage};
 use market::quantity::Seconds;
 use tokio::time::Instant;
 
@@ -18,6 +18,8 @@ use crate::store::write_whole;
 
 /// Between two tries of a login that the space is not ready for.
 const REPEAT: Duration = Duration::from_millis(700);
+/// Vouchers that a node keeps waiting.
+pub const MOST_AHEAD: u32 = 64;
 /// How long the ledger may take to show a payment that the node has acknowledged.
 const PAID_WITHIN: Duration = Duration::from_secs(20);
 
@@ -89,9 +91,10 @@ impl Walk<'_> {
         };
         let gives = self.gives();
         format!(
-            "root inside is {} outside · {} · {} · {}",
+            "root inside is {} outside · files {} of {} · {} · {}",
             inside.outside_uid,
             market::quantity::Bytes(inside.volume_bytes).human(),
+            gives.disk.human(),
             gives.cpu.human(),
             gives.memory.human()
         )
@@ -103,9 +106,7 @@ impl Walk<'_> {
         if is_first {
             steps.begin("paid", "signing the first voucher");
         }
-        if self.top_up().await? == 0 && !is_first {
-            return Ok(());
-        }
+        self.top_up().await?;
         if is_first {
             self.wait_until_paid().await?;
             self.reach(Step::Active, "unlocked")?;
@@ -133,21 +134,22 @@ impl Walk<'_> {
             .map_err(|error| Failure::of_rail("the ledger does not say what time it is", &error))?;
         let paid = self.periods_paid().await?;
         let due = vouchers_due(&self.record, self.body.period, now, paid);
-        let known = self.record.vouchers_signed;
-        if due <= known && self.record.active_since_ms.is_some() {
+        let (known, sent) = (self.record.vouchers_signed, self.record.vouchers_sent);
+        let all = due.max(known);
+        if all <= sent && self.record.active_since_ms.is_some() {
             return Ok(0);
         }
-        if self.record.step >= Step::Active {
+        if due > known && self.record.step >= Step::Active {
             self.still_serves().await?;
         }
         let since = active_since(&self.record, self.body.period).unwrap_or(now.0);
+        // What was signed and not acknowledged goes out again: the reply, or the client, may have been lost.
         let mut vouchers = Vec::new();
-        // The newest known one goes along: it may have been lost on the way.
-        for number in known.max(1)..=due {
+        for number in sent.max(paid).saturating_add(1)..=all {
             vouchers.push(self.voucher(number, since)?);
         }
         self.record.active_since_ms = Some(since);
-        self.record.vouchers_signed = due.max(known);
+        self.record.vouchers_signed = all;
         let json = serde_json::to_vec_pretty(&vouchers).map_err(anyhow::Error::from)?;
         write_whole(&self.files.path("vouchers.json"), &json)?;
         self.keep()?;
@@ -157,10 +159,14 @@ impl Walk<'_> {
                 vouchers: part.iter().map(Voucher::to_bytes).collect(),
             };
             let answer = self.talk.ask::<_, Status>(message, ANSWER_WITHIN).await;
-            let (_, status) =
-                answer.map_err(|error| error.failure("the vouchers were signed, but not accepted"))?;
+            let (_, status) = answer.map_err(|error| {
+                error
+                    .failure("vouchers were signed, and the node has not taken them")
+                    .next(format!("`steading unlock {}` sends them again", self.record.name))
+            })?;
             self.heard(&status.message);
         }
+        self.record.vouchers_sent = all;
         self.keep()?;
         Ok(due.saturating_sub(known))
     }
@@ -239,42 +245,6 @@ impl Walk<'_> {
             tokio::time::sleep(REPEAT).await;
         }
     }
-
-    /// Adds periods: both sign the change, then the lock is topped up.
-    pub async fn extend(&mut self, periods: u32, steps: &mut Steps) -> Outcome {
-        let all = self
-            .record
-            .periods
-            .checked_add(periods)
-            .ok_or_else(|| Failure::new(Code::Usage, "so many periods cannot be counted"))?;
-        steps.begin("extended", "signing");
-        let amend = Amend {
-            sale: self.files.id,
-            number: self.record.amendments + 1,
-            periods: all,
-            gives: None,
-            price: self.body.price,
-        };
-        let answer = self.talk.ask::<_, Amended>(amend, ANSWER_WITHIN).await;
-        let (own, amended) =
-            answer.map_err(|error| error.failure("the node does not extend the sale; nothing changed"))?;
-        if amended.message.amend.bytes != own.bytes {
-            return Err(Failure::new(
-                Code::NodeRefuses,
-                "the node signed another change than this one",
-            ));
-        }
-        self.record.amendments += 1;
-        self.record.periods = all;
-        self.files
-            .keep(&format!("amended-{}", self.record.amendments), &amended.bytes)?;
-        self.keep()?;
-        steps.done("extended", format!("{all} periods in all, signed by both"));
-        steps.begin("locked", "asking the ledger");
-        self.fund().await?;
-        steps.done("locked", format!("{} in all", money(self.total())));
-        self.pay(steps).await
-    }
 }
 
 /// How many vouchers should be signed by now: those of periods that are over, and `ahead` from the
@@ -283,7 +253,7 @@ impl Walk<'_> {
 fn vouchers_due(record: &Record, period: Seconds, now: RailTime, paid: u32) -> u32 {
     let since = active_since(record, period).unwrap_or(now.0);
     let over = now.0.saturating_sub(since) / period.as_ms().max(1);
-    let ahead = record.ahead.max(1);
+    let ahead = record.ahead.clamp(1, MOST_AHEAD);
     let due = over.saturating_add(u64::from(ahead));
     u32::try_from(due)
         .unwrap_or(u32::MAX)

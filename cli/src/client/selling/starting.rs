@@ -70,6 +70,7 @@ impl<'c> Walk<'c> {
             node_address: data_encoding::HEXLOWER.encode(&offer.message.address),
             ahead: choice.ahead,
             vouchers_signed: 0,
+            vouchers_sent: 0,
             active_since_ms: None,
             periods: body.periods,
             amendments: 0,
@@ -116,7 +117,10 @@ impl<'c> Walk<'c> {
     /// Locks the whole sum under the sale's id.
     pub async fn lock(&mut self, steps: &mut Steps) -> Outcome {
         steps.begin("locked", "asking the ledger");
-        self.fund().await?;
+        self.fund().await.map_err(|failure| match failure.code {
+            Code::Money => failure.because("a sale that is not funded lapses by itself; nothing is owed"),
+            _ => failure,
+        })?;
         self.reach(Step::Funded, "funded")?;
         let (total, ahead) = (self.total(), self.vouchers_ahead());
         let risk = self.body.owed_after(ahead);
@@ -152,8 +156,7 @@ impl<'c> Walk<'c> {
         };
         match tries.await {
             Ok(_) => Ok(()),
-            Err(error @ RailError::Refused(_)) => Err(Failure::of_rail("the money was not locked", &error)
-                .because("a sale that is not funded lapses by itself; nothing is owed")),
+            Err(error @ RailError::Refused(_)) => Err(Failure::of_rail("the money was not locked", &error)),
             Err(error) => {
                 let name = &self.record.name;
                 Err(

@@ -1,0 +1,122 @@
+//! More time: both sign the change, then the lock is topped up.
+//!
+//! Invariant: nothing is signed that the wallet cannot pay; a change that was signed and not answered is said again
+//! before another one takes its number.
+
+use escrow::Wallet;
+use market::envelope::{self, Signed};
+use market::message::{Amend, Amended};
+
+use super::{ANSWER_WITHIN, Walk};
+use crate::client::talk::TalkError;
+use crate::exit::{Code, Failure, Outcome};
+use crate::show::steps::Steps;
+use crate::show::text::money;
+
+/// The change that is being signed, until the next one.
+const AMENDING: &str = "amending";
+
+impl Walk<'_> {
+    /// Adds periods: both sign the change, then the lock is topped up.
+    pub async fn extend(&mut self, periods: u32, steps: &mut Steps) -> Outcome {
+        steps.begin("extended", "asking the ledger");
+        // A change whose money was never locked is no base for another one.
+        let funded = self.periods_funded().await?;
+        let all = funded
+            .checked_add(periods)
+            .ok_or_else(|| Failure::new(Code::Usage, "so many periods cannot be counted"))?;
+        self.can_pay(all).await?;
+        steps.doing("signing");
+        self.change_signed_before().await?;
+        if self.record.periods != all {
+            let amend = Amend {
+                sale: self.files.id,
+                number: self.record.amendments.saturating_add(1),
+                periods: all,
+                gives: None,
+                price: self.body.price,
+            };
+            let amend =
+                envelope::sign(&self.client.seed.user_key(), self.body.grid, amend).map_err(|error| {
+                    Failure::new(Code::Usage, "such a change cannot be made; nothing was sent")
+                        .caused_by(&error)
+                })?;
+            self.files.keep(AMENDING, &amend.bytes)?;
+            let signed = self.sign_change(&amend).await;
+            signed.map_err(|error| {
+                error.failure("the node does not extend the sale; nothing was locked for it")
+            })?;
+        }
+        steps.done("extended", format!("{all} periods in all, signed by both"));
+        steps.begin("locked", "asking the ledger");
+        self.fund().await?;
+        steps.done("locked", format!("{} in all", money(self.total())));
+        self.pay(steps).await
+    }
+
+    /// A change that was signed here and never answered has the next number: the node gets the same one again, for it
+    /// may have signed it.
+    async fn change_signed_before(&mut self) -> Outcome {
+        let Some(amend) = self.files.message::<Amend>(AMENDING)? else {
+            return Ok(());
+        };
+        if amend.message.number != self.record.amendments.saturating_add(1) {
+            return Ok(());
+        }
+        match self.sign_change(&amend).await {
+            Ok(()) | Err(TalkError::Refused(..)) => Ok(()),
+            Err(error) => {
+                Err(error
+                    .failure("whether an earlier change was signed is not known; nothing new was signed"))
+            }
+        }
+    }
+
+    async fn sign_change(&mut self, amend: &Signed<Amend>) -> Result<(), TalkError> {
+        let amended = self
+            .talk
+            .ask_signed::<Amended>(&amend.bytes, ANSWER_WITHIN)
+            .await?;
+        let node = self.body.node;
+        if amended.message.amend.bytes != amend.bytes {
+            let words = "it signed another change than this one".to_owned();
+            return Err(TalkError::Nonsense(node, words));
+        }
+        let number = amend.message.number;
+        self.record.amendments = number;
+        self.record.periods = amend.message.periods;
+        let kept = self.files.keep(&format!("amended-{number}"), &amended.bytes);
+        kept.and_then(|()| self.keep())
+            .map_err(|failure| TalkError::Nonsense(node, failure.to_string()))
+    }
+
+    /// Periods that the lock pays for in all.
+    async fn periods_funded(&self) -> Outcome<u32> {
+        let view = self.view().await?;
+        let periods = view.funded.0.checked_div(self.body.price.0);
+        let periods = periods.and_then(|periods| u32::try_from(periods).ok());
+        Ok(periods.unwrap_or(self.record.periods).min(self.record.periods))
+    }
+
+    /// Before anything is signed: is there enough for so many periods?
+    async fn can_pay(&self, periods: u32) -> Outcome {
+        let (view, account) = (self.view().await?, self.wallet.account());
+        let balance = self.wallet.rail().balance_of(&account).await;
+        let free = balance
+            .map_err(|error| Failure::of_rail("the ledger does not say what you have", &error))?
+            .free;
+        let total = self.body.price.checked_mul(u64::from(periods));
+        let needed = total.map(|total| total.saturating_sub(view.funded));
+        if needed.is_some_and(|needed| needed <= free) {
+            return Ok(());
+        }
+        let needed = needed.map_or("more than there is".to_owned(), money);
+        let what = format!(
+            "not enough money: {needed} more is needed, {} is free",
+            money(free)
+        );
+        Err(Failure::new(Code::Money, what).next(
+            "nothing was signed; take a shorter --duration, or have money sent to `steading wallet address`",
+        ))
+    }
+}
