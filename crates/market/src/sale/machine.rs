@@ -304,6 +304,19 @@ fn due(sale: &Sale, now: Now) -> Option<&Voucher> {
         .max_by_key(|voucher| voucher.cumulative)
 }
 
+/// Periods that are paid, or would be if the rail were not silent: a voucher that waits for its word is no reason to
+/// stop, but covers what it says and not a period more. After one that the rail refused, its word is wanted.
+fn periods_covered(sale: &Sale, now: Now) -> u64 {
+    let paid = u64::from(sale.periods_paid());
+    let waiting = due(sale, now).filter(|_| !sale.refused).map_or(0, |voucher| {
+        let periods = voucher.cumulative.0.checked_div(sale.deal.price.0);
+        periods
+            .and_then(|periods| u64::try_from(periods).ok())
+            .unwrap_or(0)
+    });
+    paid.max(waiting)
+}
+
 pub(super) fn redeem_due(sale: &Sale, now: Now) -> Vec<Effect> {
     due(sale, now)
         .map(|voucher| Effect::Redeem(voucher.clone()))
@@ -456,13 +469,9 @@ fn active_tick(sale: Sale, now: Now) -> Stepped {
         return end(sale, Why::Expired, now);
     }
     let effects = redeem_due(&sale, now);
-    let paid_ms = u64::from(sale.periods_paid()).saturating_mul(period_ms);
-    let unpaid_ms = sale.served_ms.saturating_sub(paid_ms);
-    // a voucher that waits for a silent rail is no reason to stop; after one that the rail refused, its word is wanted
-    if (effects.is_empty() || sale.refused)
-        && u64::from(sale.periods_paid()) < sale.periods_begun()
-        && unpaid_ms >= sale.grace_ms()
-    {
+    let covered = periods_covered(&sale, now);
+    let unpaid_ms = sale.served_ms.saturating_sub(covered.saturating_mul(period_ms));
+    if covered < sale.periods_begun() && unpaid_ms >= sale.grace_ms() {
         return end(sale, Why::NotPaid, now);
     }
     Ok(look(sale, effects, now))
