@@ -109,6 +109,26 @@ async fn an_offer_is_agreed_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_space_whose_process_ended_is_down_and_says_so() {
+    let (_street, node, user) = opened().await;
+    let bought = user.buy(1).await;
+    user.lock(&bought).await;
+    let mut stream = user.speak(&bought).await;
+    let grant = user.grant(&mut stream, bought.id).await;
+    user.open::<Status>(&user.seal(&mut stream, &grant).await);
+    user.wait_for(&mut stream, bought.id, SaleState::Ready).await;
+    user.pay(&mut stream, &bought, 1).await;
+    let ended = node.machine.running.lock().unwrap().remove(&bought.id).unwrap();
+    eventually(|| node.said(" is down")).await;
+    let status = user.wait_for(&mut stream, bought.id, SaleState::Active).await;
+    assert!(status.why.unwrap().contains("no time is counted"));
+    node.machine.running.lock().unwrap().insert(bought.id, ended);
+    eventually(|| node.said(" runs again")).await;
+    let status = user.wait_for(&mut stream, bought.id, SaleState::Active).await;
+    assert_eq!(status.why, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_agree_on_many_streams_at_once_is_one_sale() {
     let (_street, node, user) = opened().await;
     let bought = user.offered(1).await;

@@ -38,11 +38,13 @@ fn healthy() -> Status {
         ]),
         spaces: vec![
             Space {
+                sale: [1; 32],
                 name: "calm-otter".into(),
                 size: "0.5 cpu   512 MiB  2 GiB".into(),
                 state: "active, paid until 14:05 UTC".into(),
             },
             Space {
+                sale: [2; 32],
                 name: "quiet-quail".into(),
                 size: "0.25 cpu  256 MiB  12 GiB".into(),
                 state: "locked, waits for its key".into(),

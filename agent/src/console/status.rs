@@ -31,6 +31,8 @@ pub struct Disk {
 /// A space as the farmer sees it: a name, its size, and how it stands; nothing of what is inside.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Space {
+    /// The sale's id: two sales may have one name.
+    pub sale: [u8; 32],
     /// Derived from the sale's id.
     pub name: String,
     /// `0.5 cpu  512 MiB  2 GiB`.

@@ -204,7 +204,7 @@ impl Task {
     }
 
     /// Whether the book takes it; asked only where the lock itself is as agreed.
-    fn admit(&self, view: LockView) -> bool {
+    fn admit(&mut self, view: LockView) -> bool {
         let good = step(
             &self.record.sale,
             Event::LockSeen { view, admitted: true },
@@ -215,7 +215,16 @@ impl Task {
         if !good || !held {
             return true; // the machine refuses it for its own reason
         }
-        self.shared.book().fund(self.record.id(), boot_ms()).is_ok()
+        let sale = self.record.id();
+        let mut book = self.shared.book();
+        if book.fund(sale, boot_ms()).is_err() {
+            return false;
+        }
+        // the disk that was offered may be full by now: it is built where it is booked
+        if let Some(group) = book.group_of(sale) {
+            self.record.spec.group = group;
+        }
+        true
     }
 
     async fn redeemed(&mut self, sum: escrow::Amount, result: Result<LockView, RailError>) {

@@ -196,9 +196,21 @@ impl Task {
                     None => return,
                 },
                 _ = ticks.tick(), if !self.record.sale.state.is_final() => {
+                    self.look_at_space().await;
                     let _ = self.happen(Event::Tick).await;
                 }
             }
+        }
+    }
+
+    /// A space whose process ended by itself earns nothing until it runs again.
+    async fn look_at_space(&mut self) {
+        let sale = &self.record.sale;
+        let serves = matches!(sale.state, SaleState::Ready | SaleState::Active);
+        let runs = self.shared.spaces.runs(sale.deal.id);
+        if serves && runs == sale.down {
+            let _ = self.happen(Event::SpaceRuns(runs)).await;
+            self.show();
         }
     }
 
@@ -407,6 +419,9 @@ impl Task {
             .not_unlocked
             .as_ref()
             .filter(|_| self.record.sale.state == SaleState::Locked);
+        if self.record.sale.down {
+            return "the space is down and is started again; no time is counted".to_owned();
+        }
         failed.map_or_else(|| self.record.sale.words(), |why| format!("not unlocked: {why}"))
     }
 

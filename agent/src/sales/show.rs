@@ -41,6 +41,8 @@ impl Task {
             }
             Say::Active => format!("{name} active"),
             Say::Locked => format!("{name} locked: waits for its user's key"),
+            Say::Down => format!("{name} is down: it is started again; no time is counted"),
+            Say::Up => format!("{name} runs again"),
             Say::Ended => format!("{name} ended: {}", self.record.sale.words()),
         };
         self.shared.board.event(text);
@@ -53,6 +55,7 @@ impl Task {
         let all = self.shared.earned(sale.deal.id, sale.lock.paid);
         let earned = (!all.is_zero()).then(|| format!("{} in all", self.shared.decimal(all)));
         let line = console::Space {
+            sale: sale.deal.id.0,
             name: spec.name.clone(),
             size: format!(
                 "{:<8}  {:<7}  {}",
@@ -66,10 +69,12 @@ impl Task {
             sale.state.is_final() && sale.state != SaleState::Quarantined || sale.state == SaleState::Agreed;
         self.shared.board.update(|status| {
             status.earned = earned;
-            status.spaces.retain(|space| space.name != line.name);
+            status.spaces.retain(|space| space.sale != line.sale);
             if !gone {
                 status.spaces.push(line);
-                status.spaces.sort_by(|one, other| one.name.cmp(&other.name));
+                status
+                    .spaces
+                    .sort_by(|one, other| (&one.name, one.sale).cmp(&(&other.name, other.sale)));
             }
         });
     }
@@ -77,6 +82,7 @@ impl Task {
     fn state_words(&self) -> String {
         let sale = &self.record.sale;
         match (sale.state, sale.paid_until(self.now())) {
+            (SaleState::Ready | SaleState::Active, _) if sale.down => "down, is started again".to_owned(),
             (SaleState::Active, Some(until)) => {
                 let (seconds, day) = (until.0 / 1000, 86_400);
                 format!(

@@ -62,6 +62,8 @@ pub enum Event {
         /// The space's process lives.
         space_runs: bool,
     },
+    /// The space's process ended by itself, or runs again.
+    SpaceRuns(bool),
     /// Both sign a longer deal.
     Amended {
         /// Counts this sale's changes from 1.
@@ -117,6 +119,10 @@ pub enum Say {
     Active,
     /// Closed after a reboot until the key comes.
     Locked,
+    /// Its process ended by itself.
+    Down,
+    /// And runs again.
+    Up,
     /// Over, whichever way.
     Ended,
 }

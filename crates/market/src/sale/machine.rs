@@ -29,6 +29,7 @@ pub fn step(sale: &Sale, event: Event, now: Now) -> Stepped {
         Event::TornDown(torn_down) => torn(sale, torn_down, now),
         Event::GaveBack(view) => gave_back(sale, view, now),
         Event::Restarted { space_runs } => restarted(sale, space_runs, now),
+        Event::SpaceRuns(runs) => space_runs(sale, runs),
         Event::Amended { number, deal } => amended(sale, number, deal),
         Event::Tick => tick(sale, now),
     }
@@ -37,7 +38,7 @@ pub fn step(sale: &Sale, event: Event, now: Now) -> Stepped {
 /// Counts service: time in Active, by the clock of this boot. A reboot counts nothing.
 fn served(mut sale: Sale, event: &Event, now: Now) -> Sale {
     let rebooted = matches!(event, Event::Restarted { space_runs: false });
-    if sale.state == SaleState::Active && !rebooted {
+    if sale.state == SaleState::Active && !sale.down && !rebooted {
         let since = sale.last_boot_ms.unwrap_or(now.boot_ms);
         sale.served_ms = sale.served_ms.saturating_add(now.boot_ms.saturating_sub(since));
     }
@@ -190,6 +191,7 @@ fn built(mut sale: Sale, now: Now) -> Stepped {
         }
         SaleState::Locked => {
             sale.unlocking = false;
+            sale.down = false;
             let (state, say) = if sale.proven {
                 (SaleState::Active, Say::Active)
             } else {
@@ -367,8 +369,19 @@ fn redeem_refused(mut sale: Sale, cumulative: Amount, now: Now) -> Stepped {
     }
 }
 
+fn space_runs(mut sale: Sale, runs: bool) -> Stepped {
+    let serves = matches!(sale.state, SaleState::Ready | SaleState::Active);
+    if !serves || sale.down != runs {
+        return Ok((sale, Vec::new()));
+    }
+    sale.down = !runs;
+    let say = if runs { Say::Up } else { Say::Down };
+    Ok((sale, vec![Effect::Say(say)]))
+}
+
 fn restarted(mut sale: Sale, space_runs: bool, now: Now) -> Stepped {
     sale.unlocking = false;
+    sale.down = false;
     sale.looked_boot_ms = now.boot_ms;
     match sale.state {
         SaleState::Agreed => Ok((sale, vec![Effect::CheckLock])),
@@ -457,9 +470,16 @@ fn look(mut sale: Sale, mut effects: Vec<Effect>, now: Now) -> (Sale, Vec<Effect
     (sale, effects)
 }
 
-/// A locked space waits for its key until the lock expires, or as long as its first voucher may take.
+/// A locked space waits for its key until the lock expires, as long as its first voucher may take, and never longer
+/// than all that was agreed: whoever locks money for a year has not bought a year of waiting.
 fn is_past(sale: &Sale, rail: RailTime) -> bool {
-    rail >= sale.lock.expiry || (!sale.proven && rail >= sale.lock.accept_by)
+    let whole_ms = sale
+        .deal
+        .period
+        .as_ms()
+        .saturating_mul(u64::from(sale.deal.periods));
+    let waited = rail >= sale.since.plus_ms(whole_ms);
+    rail >= sale.lock.expiry || waited || (!sale.proven && rail >= sale.lock.accept_by)
 }
 
 fn active_tick(sale: Sale, now: Now) -> Stepped {

@@ -14,7 +14,7 @@
 //! receipt. It leads to Ended where something was paid, to Refunded where nothing was, to Quarantined where an undo
 //! failed.
 //!
-//! Invariants: money is redeemed only for periods that began in service; nothing ends because the rail is silent; a
+//! Invariants: money is redeemed only for periods that began in service, and a space that is down does not serve; nothing ends because the rail is silent; a
 //! closed lock never serves; each state has a deadline or waits for one of our own tasks; what a peer causes is
 //! rejected, never asserted. The caller persists the new sale before it acts on the effects, and each effect can be
 //! repeated.
@@ -118,6 +118,9 @@ pub struct Sale {
     pub ready_at: Option<RailTime>,
     /// A voucher was redeemed once: from then on the host key may not change.
     pub proven: bool,
+    /// The space's process ended by itself and is being started again: such time is not service.
+    #[serde(default)]
+    pub down: bool,
     /// The user's key came and the volume is being opened again.
     pub unlocking: bool,
     /// Vouchers that are not redeemed yet, by rising sum.
@@ -172,6 +175,7 @@ impl Sale {
             last_boot_ms: Some(now.boot_ms),
             ready_at: None,
             proven: false,
+            down: false,
             unlocking: false,
             vouchers: Vec::new(),
             refused: false,

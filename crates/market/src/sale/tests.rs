@@ -396,6 +396,31 @@ fn a_reboot_locks_and_dark_time_costs_nothing() {
 }
 
 #[test]
+fn a_space_that_is_down_earns_nothing() {
+    let (sale, effects) = go(&active(), Event::SpaceRuns(false), later(40_000));
+    assert_eq!((sale.served_ms, effects), (40_000, vec![Effect::Say(Say::Down)]));
+    let (sale, _) = go(&sale, Event::Vouchers(vec![voucher(200, 0)]), later(40_000));
+    let (sale, effects) = go(&sale, Event::Tick, later(10 * PERIOD_MS));
+    assert_eq!((sale.state, sale.served_ms), (SaleState::Active, 40_000));
+    assert!(!effects.contains(&Effect::Redeem(voucher(200, 0))));
+    let (sale, effects) = go(&sale, Event::SpaceRuns(true), later(10 * PERIOD_MS));
+    assert_eq!((sale.served_ms, effects), (40_000, vec![Effect::Say(Say::Up)]));
+    let (_, effects) = go(&sale, Event::Tick, later(10 * PERIOD_MS + 20_000));
+    assert_eq!(effects[0], Effect::Redeem(voucher(200, 0)), "the control");
+}
+
+#[test]
+fn a_locked_space_waits_no_longer_than_what_was_agreed() {
+    let mut sale = active();
+    sale.lock.expiry = RailTime(u64::MAX);
+    let (sale, _) = go(&sale, Event::Restarted { space_runs: false }, START);
+    let (sale, _) = go(&sale, Event::Tick, later(3 * PERIOD_MS - 1));
+    assert_eq!(sale.state, SaleState::Locked);
+    let (sale, _) = go(&sale, Event::Tick, later(3 * PERIOD_MS));
+    assert_eq!((sale.state, sale.why), (SaleState::Ending, Some(Why::Expired)));
+}
+
+#[test]
 fn a_wrong_key_leaves_it_locked_and_may_be_tried_again() {
     let sale = go(&active(), Event::Restarted { space_runs: false }, START).0;
     let sale = go(&sale, Event::FundedHint, START).0;
@@ -581,6 +606,7 @@ fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
         Just(Event::TornDown(TornDown::CLEAN)),
         good.prop_map(Event::GaveBack),
         any::<bool>().prop_map(|space_runs| Event::Restarted { space_runs }),
+        any::<bool>().prop_map(Event::SpaceRuns),
         Just(Event::Tick),
     ];
     prop::collection::vec((0u64..30_000, event), 0..80)
