@@ -10,10 +10,11 @@ use ed25519_dalek::Signer;
 use escrow::{LockState, LockView, RailError, Refusal, Sure};
 use market::message::{KeyGrant, RefusalCode, SaleState};
 use market::sale::{Effect, Event, step};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::keeper::{Done, No, Order, Task, answer, no};
-use super::{PORTS, boot_ms, record};
+use super::{Failed, PORTS, boot_ms, record};
 
 /// How long one call to the rail may take.
 const RAIL_PATIENCE: Duration = Duration::from_secs(15);
@@ -49,6 +50,12 @@ impl Task {
                 let grant = self.grant(epoch).await;
                 answer(&mut self.waiting.grant, &grant);
             }
+            Effect::PrepareSpace => {
+                let spec = self.record.spec.clone();
+                self.shared
+                    .has_volume(sale, Some((spec.group.clone(), spec.disk)));
+                self.on_machine(async move { Done::Prepared(spaces.prepare(spec).await) });
+            }
             Effect::BuildSpace | Effect::UnlockSpace => {
                 let new_volume = effect == Effect::BuildSpace;
                 let doing = if new_volume { "building" } else { "unlocking" };
@@ -65,7 +72,7 @@ impl Task {
                 let (spec, began) = (self.record.spec.clone(), boot_ms());
                 self.shared
                     .has_volume(sale, Some((spec.group.clone(), spec.disk)));
-                self.beside(async move {
+                self.on_machine(async move {
                     let built = match new_volume {
                         true => spaces.build(spec, access).await,
                         false => spaces.unlock(spec, access).await,
@@ -75,12 +82,12 @@ impl Task {
             }
             Effect::TearDown => {
                 self.keys.forget();
-                self.beside(async move { Done::TornDown(spaces.end(sale).await) });
+                self.on_machine(async move { Done::TornDown(spaces.end(sale).await) });
             }
             Effect::UndoBuild => {
                 self.keys.forget();
                 self.record.host_key = None;
-                self.beside(async move {
+                self.on_machine(async move {
                     let undone = spaces.end(sale).await;
                     if let Some(causes) = undone.quarantine {
                         tracing::error!(%causes, "what was half built could not be undone");
@@ -120,6 +127,21 @@ impl Task {
         });
     }
 
+    /// Runs work on the machine beside the keeper, after all such work that was begun before it: an end must not
+    /// overtake the build that it ends.
+    fn on_machine(&mut self, work: impl Future<Output = Done> + Send + 'static) {
+        let (ended, next) = oneshot::channel::<()>();
+        let before = self.last_on_machine.replace(next);
+        self.beside(async move {
+            if let Some(before) = before {
+                let _ = before.await; // it ends by being dropped
+            }
+            let done = work.await;
+            drop(ended);
+            done
+        });
+    }
+
     /// One call to the rail at a time: the next tick asks again for what is not begun now.
     fn ask_rail(
         &mut self,
@@ -150,25 +172,32 @@ impl Task {
             Done::Looked(result) => self.looked(result).await,
             Done::Redeemed(sum, result) => self.redeemed(sum, result).await,
             Done::GaveBack(result) => self.gave_back(result).await,
+            Done::Prepared(Ok(())) => {}
+            // while the build stands behind it, the build tries again, and tells
+            Done::Prepared(Err(_))
+                if !matches!(self.record.sale.state, SaleState::Funded | SaleState::Keyed) => {}
+            Done::Prepared(Err(failed)) => self.not_built(failed).await,
             Done::Built(Ok(()), began) => {
                 self.began_ms = began;
                 let _ = self.happen(Event::Built).await;
             }
-            Done::Built(Err(failed), _) => {
-                let (name, why) = (&self.record.spec.name, &failed.why);
-                self.shared
-                    .board
-                    .event(format!("{name}: the space could not be built: {why}"));
-                let event = Event::BuildFailed {
-                    why: failed.why,
-                    quarantine: failed.quarantine,
-                };
-                let _ = self.happen(event).await;
-            }
+            Done::Built(Err(failed), _) => self.not_built(failed).await,
             Done::TornDown(torn_down) => drop(self.happen(Event::TornDown(torn_down)).await),
             Done::Undone => {}
         }
         self.show();
+    }
+
+    async fn not_built(&mut self, failed: Failed) {
+        let (name, why) = (&self.record.spec.name, &failed.why);
+        self.shared
+            .board
+            .event(format!("{name}: the space could not be built: {why}"));
+        let event = Event::BuildFailed {
+            why: failed.why,
+            quarantine: failed.quarantine,
+        };
+        let _ = self.happen(event).await;
     }
 
     async fn looked(&mut self, result: Result<LockView, RailError>) {

@@ -60,6 +60,8 @@ pub enum Order {
 pub enum Done {
     /// The rail's answer to a look.
     Looked(Result<LockView, RailError>),
+    /// What needs no key is there, or why not.
+    Prepared(Result<(), Failed>),
     /// The space is built or open again, or why not.
     Built(Result<(), Failed>, u64),
     /// Everything is undone, or as much as could be.
@@ -104,6 +106,7 @@ impl Keeper {
             redeem_wanted: false,
             waiting: Waiting::default(),
             not_unlocked: None,
+            last_on_machine: None,
             kept_ms: boot_ms(),
             began_ms: boot_ms(),
             _alive: alive,
@@ -168,6 +171,8 @@ pub(super) struct Task {
     pub(super) waiting: Waiting,
     /// Why the last unlock failed.
     pub(super) not_unlocked: Option<String>,
+    /// Closed when the last work on the machine has ended.
+    pub(super) last_on_machine: Option<oneshot::Receiver<()>>,
     /// When the record was last written.
     kept_ms: u64,
     /// When the lock was seen: what "ready in" counts from.

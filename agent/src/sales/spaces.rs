@@ -27,6 +27,8 @@ pub struct Failed {
 /// What a sale needs of the machine.
 #[async_trait]
 pub trait Spaces: Send + Sync {
+    /// Makes what of a space needs no key; what fails is undone.
+    async fn prepare(&self, spec: SpaceSpec) -> Result<(), Failed>;
     /// Builds a space; what fails is undone.
     async fn build(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed>;
     /// Opens a space again after a reboot; what fails is undone down to the volume.
@@ -41,6 +43,12 @@ pub trait Spaces: Send + Sync {
 
 #[async_trait]
 impl Spaces for Provisioner {
+    async fn prepare(&self, spec: SpaceSpec) -> Result<(), Failed> {
+        Provisioner::prepare(self, spec)
+            .await
+            .map_err(|error| failed(&error))
+    }
+
     async fn build(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed> {
         Provisioner::build(self, spec, access)
             .await

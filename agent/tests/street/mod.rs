@@ -133,6 +133,10 @@ pub struct Machine {
 
 #[async_trait]
 impl Spaces for Machine {
+    async fn prepare(&self, _spec: SpaceSpec) -> Result<(), Failed> {
+        Ok(())
+    }
+
     async fn build(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed> {
         self.seeds.lock().unwrap().push(access.host_key_seed.is_some());
         if let Some(failed) = self.next_failure.lock().unwrap().take() {

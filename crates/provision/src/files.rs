@@ -105,6 +105,10 @@ impl<C: FilesContext + ?Sized> Step<C> for FilesStep {
         "files"
     }
 
+    fn after(&self) -> Option<&'static [&'static str]> {
+        Some(&["mount"])
+    }
+
     async fn ensure(&self, sale: &SaleId, context: &C) -> Result<(), Cause> {
         let files = context.files().ok_or(FilesError::Nothing)?.copy();
         let volume = names::volume_mount(sale.as_bytes());
@@ -140,8 +144,9 @@ impl SpaceFiles {
                 source,
             }
         };
-        let tree = Tree::open(volume).map_err(error(""))?;
         let building = self.host_key_seed.is_some();
+        // A new volume is worth nothing before all of this is there; in an old one each file replaces the user's.
+        let tree = Tree::open(volume, !building).map_err(error(""))?;
 
         tree.ensure_folder("steading", 0o700).map_err(error("steading"))?;
         if let Some(seed) = &self.host_key_seed {

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!            ensure ─────────────────────────────────────────────────────────────────►
-//!   volume      mount         files        limits     network            process
-//!   LV, LUKS2,  open, mount   host key,    cgroup     namespaces,        the space's PID 1,
-//!   ext4                      login keys   fresh      cables, walls      and sshd's banner
-//!   ◄───────────────────────────────────────────────────────────────── ensure_absent
-//!   needs the user's key: volume, mount; the others do not
+//!   volume ──┬── key ──────────┐        LV, LUKS2, ext4, open; the one key slot
+//!            └── mount ─ files ┤        mounted; host key, login keys
+//!                    └── limits┼─ process   cgroup, fresh; the space's PID 1, and sshd's banner
+//!   network ───────────────────┘        namespaces, cables, walls
+//!   ◄───────────────────────────────────────────────────────────────── ensure_absent, one by one
+//!   needs what the user sends: key, files, process; the others are prepared before it comes
 //!
 //!   Building ── all steps done ──► Built ── end ──► Ending ── all undone ──► (no record)
 //!      │  power lost, or a step failed   │  power lost
@@ -19,9 +20,11 @@
 //! - [`Provisioner::recover`] compares the journal with the kernel: what runs is adopted, what was half built is
 //!   undone, what was built and does not run is locked, what is on the machine and in no record goes.
 //! - A space whose processes end by themselves (a reboot inside) is started again by its keeper.
-//! - Steps say what they need of the key, so that those without it can one day run before the key arrives.
+//! - [`Provisioner::prepare`] makes what needs no key while the user still makes and seals it. Whatever ends the sale
+//!   before the key comes ends what was prepared; so does a restart of the agent.
 
 mod context;
+mod error;
 mod keeper;
 mod network;
 mod process;
@@ -37,8 +40,9 @@ use serde::{Deserialize, Serialize};
 use crate::network::address::{SpaceIndex, UserIndex};
 
 pub use context::{Access, SpaceContext};
+pub use error::{BuildError, EndError, Lost, NotKept, ProvisionerError};
 pub use process::ProcessError;
-pub use provisioner::{BuildError, EndError, Ended, Provisioner, ProvisionerError, Ready};
+pub use provisioner::{Ended, Provisioner, Ready};
 pub use record::{AdmitError, Phase, SpaceRecord};
 pub use recover::{Outcome, RecoverError, Recovered};
 pub use walls::{Walls, WallsError};

@@ -17,6 +17,10 @@
 //!   all undone: the first cause is told        any undo failed: Quarantined, every cause is told
 //! ```
 //!
+//! A step waits for those that it names in [`Step::after`], by default for all before it; steps that wait for nothing
+//! of each other run at the same time. Undoing is one after the other, in reverse. Steps that need no secret of the
+//! user's ([`Step::needs_key`]) can be made ahead of the others: [`Table::prepare`], then [`Table::run_after`].
+//!
 //! What a record says about the machine:
 //!
 //! ```text
@@ -37,6 +41,7 @@
 mod run;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use std::error::Error;
 use std::fmt;
@@ -46,6 +51,7 @@ use market::id::SaleId;
 use serde::{Deserialize, Serialize};
 
 pub use run::{RunError, TearDownError, UndoFailure};
+pub use times::{StepTime, in_words};
 
 /// What a step, or the log below it, failed with. The concrete error is the source's own.
 pub type Cause = Box<dyn Error + Send + Sync + 'static>;
@@ -59,6 +65,16 @@ pub type Cause = Box<dyn Error + Send + Sync + 'static>;
 pub trait Step<C: Sync + ?Sized>: Send + Sync {
     /// A name that is unique in its table and never changes: the log keeps it.
     fn name(&self) -> &'static str;
+
+    /// The earlier steps that must be applied before this one begins; `None`: all of them.
+    fn after(&self) -> Option<&'static [&'static str]> {
+        None
+    }
+
+    /// Whether it needs what only the user has. What does not can be made before the user's key is here.
+    fn needs_key(&self) -> bool {
+        true
+    }
 
     /// Makes it so; where it is so already, says so by `Ok`.
     ///
@@ -143,23 +159,41 @@ pub struct Table<C: Sync + ?Sized> {
     steps: Vec<Box<dyn Step<C>>>,
 }
 
-/// Two steps of one table have the same name.
+/// Why a list of steps is no table.
 #[derive(Debug, thiserror::Error)]
-#[error("two steps are named {name}")]
-pub struct TableError {
-    /// The name.
-    pub name: &'static str,
+pub enum TableError {
+    /// Two steps have the same name: the log could not tell them apart.
+    #[error("two steps are named {0}")]
+    Name(&'static str),
+    /// A step waits for one that does not stand before it.
+    #[error("step {step} waits for {after}, which does not stand before it")]
+    After {
+        /// The step.
+        step: &'static str,
+        /// What it waits for.
+        after: &'static str,
+    },
 }
 
 impl<C: Sync + ?Sized> Table<C> {
     /// Makes a table of steps that run in this order.
     ///
     /// # Errors
-    /// When a name occurs twice: the log could not tell the two apart.
+    /// When a name occurs twice, or a step waits for one that does not stand before it.
     pub fn new(steps: Vec<Box<dyn Step<C>>>) -> Result<Self, TableError> {
         for (index, step) in steps.iter().enumerate() {
-            if steps[..index].iter().any(|other| other.name() == step.name()) {
-                return Err(TableError { name: step.name() });
+            let name = step.name();
+            let is_before = |name: &str| steps[..index].iter().any(|other| other.name() == name);
+            if is_before(name) {
+                return Err(TableError::Name(name));
+            }
+            if let Some(after) = step
+                .after()
+                .unwrap_or_default()
+                .iter()
+                .find(|after| !is_before(after))
+            {
+                return Err(TableError::After { step: name, after });
             }
         }
         Ok(Self { steps })

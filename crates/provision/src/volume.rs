@@ -1,16 +1,22 @@
-//! The volume of a space: two steps of its table.
+//! The volume of a space: three steps of its table.
 //!
 //! ```text
 //!   ext4, mounted unmapped at /run/steading/volume/<16 hex>      step "mount"
 //!     │                                                            ▲ open, mount │ unmount, close ▼
 //!   /dev/mapper/steading-<16 hex>     dm-crypt                   ──┘
 //!     │
-//!   LUKS2: 1 MiB, one key slot        the user's key             step "volume"
+//!   the one key slot                  the user's key             step "key"
+//!     │                                                            add ▲         │ (goes with the volume)
+//!   LUKS2: 1 MiB                      fresh volume key           step "volume"
 //!     │                                                            make ▲        │ destroy ▼
 //!   LV space-<16 hex>, tagged sale-<64 hex>, linear              ──┘
 //!     │
 //!   VG of one disk
 //! ```
+//!
+//! A new volume is made, opened and mounted before the user's key is here; then its key gets the only slot, and the
+//! volume key is forgotten. Until that is done the space has never been ready: what stops there is undone whole.
+//! A volume that is there already opens by the user's key alone.
 //!
 //! Undoing `mount` locks the volume: the user's data stays and the key is gone from the kernel.
 //! Undoing `volume` destroys it: key slots and header are overwritten and looked at again, then the
@@ -18,7 +24,8 @@
 //! further ([`Table::run_from`](crate::step::Table::run_from)).
 //!
 //! Invariants: a volume is known by the whole id in its tag, never by its name alone; a file system
-//! is made only on a volume that has none, whose key slot this key opens; nothing here keeps a key.
+//! is made only on a volume that was made just now or that this key opens; a volume whose slot another key has is
+//! never made anew without that key's owner asking for it.
 
 mod make;
 
@@ -68,6 +75,9 @@ pub enum VolumeError {
         /// Its tags.
         tags: String,
     },
+    /// A volume of this sale is there, some key opens it, and that key is not at hand.
+    #[error("the volume is there already, and the key that opens it is not at hand")]
+    Keyed,
     /// The opened volume has something else on it than the file system that was made.
     #[error("the volume holds {what}, not the file system that was made")]
     NotOurs {
@@ -119,8 +129,11 @@ pub fn mount_point(sale: &SaleId) -> PathBuf {
     names::volume_mount(sale.as_bytes())
 }
 
-/// Step `volume`: the logical volume, its LUKS header and its file system.
+/// Step `volume`: the logical volume, its LUKS header and its file system, open.
 pub struct VolumeStep;
+
+/// Step `key`: the one key slot. Undoing it is nothing: the slot goes with the volume, and with nothing less.
+pub struct KeyStep;
 
 /// Step `mount`: opened and mounted.
 pub struct MountStep;
@@ -131,10 +144,14 @@ impl<C: VolumeContext + ?Sized> Step<C> for VolumeStep {
         "volume"
     }
 
+    fn needs_key(&self) -> bool {
+        false
+    }
+
     async fn ensure(&self, sale: &SaleId, context: &C) -> Result<(), Cause> {
         let bytes = context.bytes();
         blocking(sale, context, move |place, key| {
-            place.ensure_made(bytes, &key.ok_or(VolumeError::NoKey)?)
+            place.ensure_made(bytes, key.as_ref())
         })
         .await
     }
@@ -145,16 +162,43 @@ impl<C: VolumeContext + ?Sized> Step<C> for VolumeStep {
 }
 
 #[async_trait]
+impl<C: VolumeContext + ?Sized> Step<C> for KeyStep {
+    fn name(&self) -> &'static str {
+        "key"
+    }
+
+    fn after(&self) -> Option<&'static [&'static str]> {
+        Some(&["volume"])
+    }
+
+    async fn ensure(&self, sale: &SaleId, context: &C) -> Result<(), Cause> {
+        blocking(sale, context, |place, key| {
+            place.ensure_key(&key.ok_or(VolumeError::NoKey)?)
+        })
+        .await
+    }
+
+    async fn ensure_absent(&self, _: &SaleId, _: &C) -> Result<(), Cause> {
+        Ok(())
+    }
+}
+
+#[async_trait]
 impl<C: VolumeContext + ?Sized> Step<C> for MountStep {
     fn name(&self) -> &'static str {
         "mount"
     }
 
+    fn after(&self) -> Option<&'static [&'static str]> {
+        Some(&["volume"])
+    }
+
+    fn needs_key(&self) -> bool {
+        false
+    }
+
     async fn ensure(&self, sale: &SaleId, context: &C) -> Result<(), Cause> {
-        blocking(sale, context, |place, key| {
-            place.ensure_mounted(&key.ok_or(VolumeError::NoKey)?)
-        })
-        .await
+        blocking(sale, context, |place, key| place.ensure_mounted(key.as_ref())).await
     }
 
     async fn ensure_absent(&self, sale: &SaleId, context: &C) -> Result<(), Cause> {

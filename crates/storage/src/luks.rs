@@ -7,35 +7,39 @@
 //!   unlock key (the user's, 64 random bytes) ─ pbkdf2 ─► key slot 0 ─► volume key (made here)
 //! ```
 //!
+//! A volume can be made and opened before the user's key is there ([`Luks::create`]); its volume key is then in the
+//! library's own locked memory, until the user's key gets the one slot ([`Luks::add_key`]) or the volume goes.
+//!
 //! Invariants: the volume key is made by libcryptsetup, goes to the kernel and never anywhere
 //! else; there is exactly one key slot; a header that does not say what we formatted is not opened
 //! (see `header`); destroying leaves neither slots nor header, and looks.
 
 mod call;
+mod destroy;
 mod header;
 mod key;
+mod mapping;
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use call::{call, call_raw, failed, wrong_key};
+use destroy::{destroy, used_slots};
 use host::names;
 pub use key::{UNLOCK_KEY_BYTES, UnlockKey};
 use libcryptsetup_rs::consts::flags::{CryptActivate, CryptDeactivate, CryptPbkdf, CryptVolumeKey};
 use libcryptsetup_rs::consts::vals::{
-    CryptKdf, CryptStatusInfo, EncryptionFormat, KeyslotInfo, KeyslotsSize, MetadataSize,
+    CryptKdf, CryptStatusInfo, EncryptionFormat, KeyslotsSize, MetadataSize,
 };
 use libcryptsetup_rs::{
     CryptDevice, CryptInit, CryptParamsLuks2, CryptParamsLuks2Ref, CryptPbkdfType, Either, LibcryptErr,
 };
+use mapping::check_mapping;
 
 use crate::owner::{OwnerError, Storage};
 
 /// What the header takes from a volume: data begins after it.
 pub const HEADER_BYTES: u64 = header::DATA_OFFSET_BYTES;
-/// LUKS2 has at most this many key slots.
-const MAX_SLOTS: u32 = 32;
 
 /// Why LUKS did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +106,90 @@ impl Luks {
     /// When libcryptsetup fails.
     pub fn format(&self, device: &Path, key: &UnlockKey) -> Result<(), LuksError> {
         let (device, key) = (device.to_owned(), key.another_handle());
-        self.storage.run(move |_| format(&device, &key))?
+        self.storage.run(move |_| {
+            let mut made = format(&device)?;
+            add_key(&mut made, &device, &key)
+        })?
+    }
+
+    /// Makes `device` a LUKS2 volume with a fresh volume key and no key slot, open as `/dev/mapper/<mapping>`, and
+    /// returns that path. What was there is lost; so is this, unless [`Luks::add_key`] follows before it is closed.
+    ///
+    /// # Errors
+    /// When libcryptsetup fails, or the mapping exists.
+    pub fn create(&self, device: &Path, mapping: &str) -> Result<PathBuf, LuksError> {
+        let (device, mapping) = (device.to_owned(), mapping.to_owned());
+        self.storage.run(move |libraries| {
+            // No header is read back here, so there is none that could lie about what is opened.
+            let mut made = format(&device)?;
+            call("opening", &mapping, || {
+                let flags = CryptActivate::empty();
+                made.activate_handle()
+                    .activate_by_volume_key(Some(&mapping), None, flags)
+            })?;
+            let path = names::mapping_device(&mapping);
+            libraries.made.insert(mapping, Some(made));
+            Ok(path)
+        })?
+    }
+
+    /// Whether this process made and opened the mapping by [`Luks::create`], and has not closed it since.
+    ///
+    /// # Errors
+    /// When the owner thread has ended.
+    pub fn is_made_here(&self, mapping: &str) -> Result<bool, LuksError> {
+        let mapping = mapping.to_owned();
+        Ok(self
+            .storage
+            .run(move |libraries| libraries.made.contains_key(&mapping))?)
+    }
+
+    /// Whether its volume key is in this process's memory, since it has no key slot yet.
+    ///
+    /// # Errors
+    /// When the owner thread has ended.
+    pub fn holds_volume_key(&self, mapping: &str) -> Result<bool, LuksError> {
+        let mapping = mapping.to_owned();
+        Ok(self
+            .storage
+            .run(move |libraries| libraries.made.get(&mapping).is_some_and(Option::is_some))?)
+    }
+
+    /// Gives what [`Luks::create`] made its one key slot, which `key` opens, and forgets the volume key. A volume that
+    /// this key opens already: done.
+    ///
+    /// # Errors
+    /// [`LuksError::WrongKey`] where another key has the slot; when libcryptsetup fails.
+    pub fn add_key(&self, device: &Path, mapping: &str, key: &UnlockKey) -> Result<(), LuksError> {
+        let (device, mapping, key) = (device.to_owned(), mapping.to_owned(), key.another_handle());
+        self.storage.run(move |libraries| {
+            let Some(made) = libraries.made.get_mut(&mapping).and_then(Option::as_mut) else {
+                return match opens(&device, &key)? {
+                    true => Ok(()),
+                    false => Err(LuksError::WrongKey {
+                        device: device.to_string_lossy().into_owned(),
+                    }),
+                };
+            };
+            add_key(made, &device, &key)?;
+            // Dropping it wipes the volume key.
+            libraries.made.insert(mapping, None);
+            Ok(())
+        })?
+    }
+
+    /// Whether `device` has a LUKS2 header with a key slot in use: somebody's key opens it.
+    ///
+    /// # Errors
+    /// When libcryptsetup cannot tell; no header is an answer.
+    pub fn has_key(&self, device: &Path) -> Result<bool, LuksError> {
+        let device = device.to_owned();
+        self.storage.run(move |_| {
+            let Ok(mut loaded) = load(&device) else {
+                return Ok(false);
+            };
+            Ok(!used_slots(&mut loaded, &device.to_string_lossy())?.is_empty())
+        })?
     }
 
     /// Opens `device` as `/dev/mapper/<mapping>` and returns that path. Open already, by the same
@@ -150,7 +237,11 @@ impl Luks {
     /// [`LuksError::Busy`] while something uses it.
     pub fn close(&self, mapping: &str) -> Result<(), LuksError> {
         let mapping = mapping.to_owned();
-        self.storage.run(move |_| close(&mapping))?
+        self.storage.run(move |libraries| {
+            close(&mapping)?;
+            libraries.made.remove(&mapping);
+            Ok(())
+        })?
     }
 
     /// Destroys the key: every key slot is overwritten, then the whole header, and both are looked
@@ -165,7 +256,8 @@ impl Luks {
     }
 }
 
-fn format(path: &Path, key: &UnlockKey) -> Result<(), LuksError> {
+/// A header with a volume key and no slot. The volume key stays in what is returned.
+fn format(path: &Path) -> Result<CryptDevice, LuksError> {
     let name = path.to_string_lossy();
     let mut device = by_path(path)?;
     let kdf = CryptPbkdfType {
@@ -201,14 +293,22 @@ fn format(path: &Path, key: &UnlockKey) -> Result<(), LuksError> {
             None,
             Either::Right(header::KEY_BYTES),
             Some(&mut reference),
-        )?;
+        )
+    })?;
+    Ok(device)
+}
+
+/// The one slot of what [`format`] has made.
+fn add_key(device: &mut CryptDevice, path: &Path, key: &UnlockKey) -> Result<(), LuksError> {
+    let name = path.to_string_lossy();
+    call("adding the key of", &name, || {
         let flags = CryptVolumeKey::empty();
         device
             .keyslot_handle()
             .add_by_key(Some(0), None, key.bytes(), flags)
             .map(drop)
     })?;
-    check_header(&mut device, &name)
+    check_header(device, &name)
 }
 
 fn open(path: &Path, mapping: &str, key: &UnlockKey) -> Result<PathBuf, LuksError> {
@@ -300,95 +400,6 @@ fn close(mapping: &str) -> Result<(), LuksError> {
         })
     } else {
         Ok(())
-    }
-}
-
-fn destroy(path: &Path) -> Result<(), LuksError> {
-    let name = path.to_string_lossy();
-    // Without a readable header there are no slots to address; the overwriting below takes all.
-    if let Ok(mut device) = load(path) {
-        let mut left = 0;
-        for slot in 0..MAX_SLOTS {
-            let state = |device: &mut CryptDevice| device.keyslot_handle().status(slot);
-            let used = |state| !matches!(state, KeyslotInfo::Inactive | KeyslotInfo::Invalid);
-            if used(call("reading slots of", &name, || state(&mut device))?) {
-                call("destroying a slot of", &name, || {
-                    device.keyslot_handle().destroy(slot)
-                })?;
-                left += u32::from(used(call("reading slots of", &name, || state(&mut device))?));
-            }
-        }
-        if left > 0 {
-            let what = format!("{left} key slots are still active");
-            return Err(LuksError::NotOurs {
-                device: name.into_owned(),
-                what,
-            });
-        }
-    }
-    overwrite_header(path).map_err(|source| LuksError::Wipe {
-        device: name.into_owned(),
-        source,
-    })
-}
-
-/// Zeros over header and key slots, durable, and read back.
-fn overwrite_header(path: &Path) -> io::Result<()> {
-    let zeros = vec![0; HEADER_BYTES as usize];
-    let mut file = File::options().write(true).open(path)?;
-    file.write_all(&zeros)?;
-    file.sync_all()?;
-    let mut back = Vec::new();
-    File::open(path)?.take(HEADER_BYTES).read_to_end(&mut back)?;
-    if back == zeros {
-        Ok(())
-    } else {
-        Err(io::Error::other("it was still there"))
-    }
-}
-
-/// A mapping that is open must have the cipher, key, sector size and start that were formatted,
-/// and stand on this device.
-fn check_mapping(mapping: &str, path: &Path) -> Result<(), LuksError> {
-    let differs = |what: String| {
-        Err(LuksError::NotOurs {
-            device: mapping.to_owned(),
-            what,
-        })
-    };
-    let mut device = by_name(mapping)?;
-    let (cipher, mode) = call("looking at", mapping, || {
-        let mut status = device.status_handle();
-        Ok((status.get_cipher()?, status.get_cipher_mode()?))
-    })?;
-    if (cipher.as_str(), mode.as_str()) != (header::CIPHER, header::CIPHER_MODE) {
-        return differs(format!("its cipher is {cipher}-{mode}"));
-    }
-    let key_bytes = device.status_handle().get_volume_key_size();
-    if key_bytes != header::KEY_BYTES as i32 {
-        return differs(format!("its key has {key_bytes} bytes"));
-    }
-    let sector = libcryptsetup_rs::get_sector_size(Some(&mut device));
-    if sector != header::SECTOR_BYTES as i32 {
-        return differs(format!("its sectors have {sector} bytes"));
-    }
-    let active = call("looking at", mapping, || {
-        device.runtime_handle(mapping).get_active_device()
-    })?;
-    if active.offset * 512 != header::DATA_OFFSET_BYTES || active.iv_offset != 0 {
-        return differs(format!("its data begins at sector {}", active.offset));
-    }
-    let below = call("looking at", mapping, || {
-        device.status_handle().get_device_path().map(Path::to_owned)
-    })?;
-    let same = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => a == b,
-    };
-    if same(&below, path) {
-        Ok(())
-    } else {
-        differs(format!("it stands on {}", below.display()))
     }
 }
 

@@ -9,9 +9,12 @@
 //! A panic in a closure is caught and told to its caller; the thread goes on.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, mpsc};
+
+use libcryptsetup_rs::CryptDevice;
 
 use crate::luks::Luks;
 use crate::lvm::{Lvm, LvmError, LvmSession};
@@ -24,6 +27,9 @@ type Job = Box<dyn FnOnce(&mut Libraries) + Send>;
 /// What lives on the owner thread, and nowhere else.
 pub(crate) struct Libraries {
     pub(crate) lvm: LvmSession,
+    /// By mapping: volumes that this process made and has not closed since. Those without a key slot yet have their
+    /// volume keys in here, and in the kernel.
+    pub(crate) made: HashMap<String, Option<CryptDevice>>,
 }
 
 /// Why the owner thread did not answer.
@@ -113,7 +119,10 @@ fn own(queue: &mpsc::Receiver<Job>, ready: &mpsc::Sender<Result<(), LvmError>>) 
         }
     };
     let _ = ready.send(Ok(()));
-    let mut libraries = Libraries { lvm };
+    let mut libraries = Libraries {
+        lvm,
+        made: HashMap::new(),
+    };
     while let Ok(job) = queue.recv() {
         job(&mut libraries);
     }

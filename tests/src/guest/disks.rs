@@ -15,7 +15,9 @@ use provision::base::{BaseError, Bases};
 use provision::claim::{DiskState, Holding};
 use provision::state::{self, Started, State};
 use provision::step::{Step, StepLog, Table};
-use provision::volume::{MountStep, VolumeContext, VolumeStep, extents_for, least_bytes, mount_point};
+use provision::volume::{
+    KeyStep, MountStep, VolumeContext, VolumeStep, extents_for, least_bytes, mount_point,
+};
 use sha2::Digest as _;
 use storage::Storage;
 use storage::luks::UnlockKey;
@@ -438,7 +440,8 @@ fn space_volume() -> Result<()> {
         group: group.clone(),
         key: byte.map(|byte| UnlockKey::take(&mut [byte; 64])),
     };
-    let steps: Vec<Box<dyn Step<Context1>>> = vec![Box::new(VolumeStep), Box::new(MountStep)];
+    let steps: Vec<Box<dyn Step<Context1>>> =
+        vec![Box::new(VolumeStep), Box::new(KeyStep), Box::new(MountStep)];
     let table = Table::new(steps)?;
     let log = state.journal().map_err(|e| anyhow::anyhow!("{e}"))?.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
@@ -489,7 +492,7 @@ fn space_volume() -> Result<()> {
     let records = runtime
         .block_on(log.records(&sale))
         .map_err(|e| anyhow::anyhow!("{e}"))?;
-    ensure!(records.len() == 2, "{records:?}");
+    ensure!(records.len() == 3, "{records:?}");
     runtime.block_on(table.run_from(&log, &sale, &context(Some(1)), "mount"))?;
     ensure!(
         fs::read_to_string(&mark)? == "the user's",

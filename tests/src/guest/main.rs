@@ -36,12 +36,20 @@ fn main() -> ExitCode {
         return code;
     }
     println!("guest tests: started");
+    if word("guest-trace").is_some() {
+        // For people who look where time goes: `guest-trace=debug` on the kernel's command line.
+        tracing_subscriber::fmt()
+            .with_env_filter(word("guest-trace").unwrap_or_default())
+            .with_ansi(false)
+            .with_writer(std::io::stdout)
+            .init();
+    }
     // Trials speak of disks: init loads their modules beside us.
     if let Err(error) = host::module::wait_for_hardware(Duration::from_secs(60)) {
         println!("guest tests: the hardware is not ready: {error}");
     }
     let arguments = Arguments {
-        filter: filter(),
+        filter: word("guest-tests"),
         test_threads: Some(1),
         ..Arguments::default()
     };
@@ -66,10 +74,10 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// `guest-tests=NAME` on the kernel's command line: only trials whose name contains it.
-fn filter() -> Option<String> {
+/// The value of `NAME=VALUE` on the kernel's command line. `guest-tests=NAME`: only trials whose name contains it.
+fn word(name: &str) -> Option<String> {
     let line = std::fs::read_to_string("/proc/cmdline").ok()?;
     line.split_whitespace()
-        .find_map(|word| word.strip_prefix("guest-tests="))
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
         .map(String::from)
 }

@@ -4,6 +4,7 @@
 //! blank again afterwards.
 
 mod bench;
+mod times;
 
 use std::time::Duration;
 
@@ -36,6 +37,12 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("provisioner::a_build_that_was_cut_off_is_undone", || {
             Bench::with(cut_off)
+        }),
+        trial("provisioner::what_was_prepared_ends_without_a_key", || {
+            Bench::with(times::no_key_comes)
+        }),
+        trial("provisioner::where_the_time_of_a_build_goes", || {
+            Bench::with(times::table)
         }),
     ]
 }

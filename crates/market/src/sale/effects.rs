@@ -33,7 +33,7 @@ pub enum Event {
     },
     /// The space is built, or open again.
     Built,
-    /// It could not be built, or not be opened again.
+    /// It could not be prepared or built, or not be opened again.
     BuildFailed {
         /// In words.
         why: String,
@@ -85,6 +85,8 @@ pub enum Effect {
         /// Which.
         epoch: u64,
     },
+    /// Make what of the space needs no key.
+    PrepareSpace,
     /// Build the space with the key that just came.
     BuildSpace,
     /// Open the space again with the key that just came.

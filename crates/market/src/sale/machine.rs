@@ -96,7 +96,7 @@ fn lock_seen(mut sale: Sale, view: LockView, admitted: bool, now: Now) -> Steppe
                 return give_back_now(sale, Why::NoCapacity, now);
             }
             check_funds(&sale, &view, now)?;
-            Ok((to(sale, SaleState::Funded, now), Vec::new()))
+            Ok((to(sale, SaleState::Funded, now), vec![Effect::PrepareSpace]))
         }
         SaleState::Lapsed if held && sale.lock.state != LockState::Closed => {
             sale.lock = newer(sale.lock, view);
@@ -216,7 +216,7 @@ fn built(mut sale: Sale, now: Now) -> Stepped {
 
 fn build_failed(mut sale: Sale, why: String, quarantine: Option<String>, now: Now) -> Stepped {
     match sale.state {
-        SaleState::Building => {
+        SaleState::Funded | SaleState::Keyed | SaleState::Building => {
             let clean = quarantine.is_none();
             sale.torn_down = Some(TornDown {
                 key_slot: clean,
@@ -236,8 +236,6 @@ fn build_failed(mut sale: Sale, why: String, quarantine: Option<String>, now: No
         SaleState::Ending => Ok((sale, Vec::new())),
         SaleState::Offered
         | SaleState::Agreed
-        | SaleState::Funded
-        | SaleState::Keyed
         | SaleState::Ready
         | SaleState::Active
         | SaleState::Ended
@@ -385,8 +383,13 @@ fn restarted(mut sale: Sale, space_runs: bool, now: Now) -> Stepped {
     sale.looked_boot_ms = now.boot_ms;
     match sale.state {
         SaleState::Agreed => Ok((sale, vec![Effect::CheckLock])),
-        SaleState::Funded | SaleState::Keyed => Ok((to(sale, SaleState::Funded, now), Vec::new())),
-        SaleState::Building => Ok((to(sale, SaleState::Funded, now), vec![Effect::UndoBuild])),
+        SaleState::Funded | SaleState::Keyed => {
+            Ok((to(sale, SaleState::Funded, now), vec![Effect::PrepareSpace]))
+        }
+        SaleState::Building => {
+            let effects = vec![Effect::UndoBuild, Effect::PrepareSpace];
+            Ok((to(sale, SaleState::Funded, now), effects))
+        }
         SaleState::Ready | SaleState::Active if space_runs => Ok((sale, vec![Effect::CheckLock])),
         SaleState::Ready | SaleState::Active => {
             Ok((to(sale, SaleState::Locked, now), vec![Effect::Say(Say::Locked)]))

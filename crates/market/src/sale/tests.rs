@@ -114,8 +114,11 @@ fn the_good_way() {
         (sale.state, effects),
         (SaleState::Agreed, vec![Effect::CheckLock])
     );
-    let (sale, _) = go(&sale, seen(locked()), START);
-    assert_eq!(sale.state, SaleState::Funded);
+    let (sale, effects) = go(&sale, seen(locked()), START);
+    assert_eq!(
+        (sale.state, effects),
+        (SaleState::Funded, vec![Effect::PrepareSpace])
+    );
     let (sale, effects) = go(&sale, Event::FundedHint, START);
     assert_eq!(
         (sale.state, effects),
@@ -444,7 +447,7 @@ fn power_lost_before_ready_goes_back_to_funded() {
     let (sale, effects) = go(&building, Event::Restarted { space_runs: false }, START);
     assert_eq!(
         (sale.state, effects),
-        (SaleState::Funded, vec![Effect::UndoBuild])
+        (SaleState::Funded, vec![Effect::UndoBuild, Effect::PrepareSpace])
     );
     assert_eq!(
         go(&sale, Event::FundedHint, START).1,
@@ -641,5 +644,52 @@ proptest! {
             prop_assert!(new.vouchers.len() <= MOST_VOUCHERS);
             sale = new;
         }
+    }
+}
+
+#[test]
+fn what_was_prepared_is_taken_down_when_no_key_comes() {
+    for sale in [after(vec![seen(locked())]), keyed()] {
+        // the user never sends the key, cancels, or closes the lock; the preparation may fail as well
+        let (ending, effects) = go(
+            &sale,
+            Event::Tick,
+            Now {
+                rail: locked().accept_by,
+                ..START
+            },
+        );
+        assert_eq!(
+            (ending.state, effects),
+            (SaleState::Ending, vec![Effect::TearDown])
+        );
+        let (ending, effects) = go(&sale, Event::End(Why::Cancelled), START);
+        assert_eq!(
+            (ending.state, effects),
+            (SaleState::Ending, vec![Effect::TearDown])
+        );
+        let failed = |quarantine: Option<&str>| Event::BuildFailed {
+            why: "no room".into(),
+            quarantine: quarantine.map(Into::into),
+        };
+        let (ending, effects) = go(&sale, failed(None), START);
+        assert_eq!(
+            (ending.state, effects),
+            (
+                SaleState::Ending,
+                vec![Effect::Release, Effect::GiveBack { paid: Amount::ZERO }]
+            )
+        );
+        let (_, effects) = go(&sale, failed(Some("stuck")), START);
+        assert_eq!(
+            effects[0],
+            Effect::Withhold,
+            "what could not be undone is not sold again"
+        );
+        let (again, effects) = go(&sale, Event::Restarted { space_runs: false }, START);
+        assert_eq!(
+            (again.state, effects),
+            (SaleState::Funded, vec![Effect::PrepareSpace])
+        );
     }
 }

@@ -20,12 +20,15 @@ const NEW: &str = ".steading-new";
 /// An open folder.
 pub(super) struct Tree {
     root: File,
+    /// Whether each file is durable before it takes another's place; else all are by [`Tree::sync`].
+    sync_each: bool,
 }
 
 impl Tree {
-    pub(super) fn open(root: &Path) -> io::Result<Self> {
+    pub(super) fn open(root: &Path, sync_each: bool) -> io::Result<Self> {
         Ok(Self {
             root: File::open(root)?,
+            sync_each,
         })
     }
 
@@ -60,7 +63,9 @@ impl Tree {
         fchown(&file, Some(Uid::from_raw(0)), Some(Gid::from_raw(0))).or_else(unless_unprivileged)?;
         file.write_all(bytes)?;
         fchmod(&file, Mode::from_bits_truncate(mode))?;
-        file.sync_all()?;
+        if self.sync_each {
+            file.sync_all()?;
+        }
         Ok(renameat(&parent, NEW, &parent, name)?)
     }
 

@@ -86,7 +86,7 @@ async fn watch(shared: &Weak<Shared>, sale: SaleId) {
             .run_from(&shared.journal, &sale, &context, RESTART_FROM)
             .await;
         match restarted {
-            Ok(()) => tracing::warn!(%sale, "the space's processes had ended; it runs again"),
+            Ok(_) => tracing::warn!(%sale, "the space's processes had ended; it runs again"),
             Err(error) if short_starts < MOST_STARTS => {
                 tracing::warn!(%sale, cause = %chain(&error), "the space does not start again yet");
             }

@@ -18,6 +18,15 @@ impl Step<SpaceContext> for LimitsStep {
         "limits"
     }
 
+    /// The device of its mapping has to be there: its limit of io names it.
+    fn after(&self) -> Option<&'static [&'static str]> {
+        Some(&["mount"])
+    }
+
+    fn needs_key(&self) -> bool {
+        false
+    }
+
     async fn ensure(&self, sale: &SaleId, context: &SpaceContext) -> Result<(), Cause> {
         let (spec, place) = (&context.spec, context.place);
         let cgroup = names::cgroup(sale.as_bytes());
@@ -48,6 +57,14 @@ pub(super) struct NetworkStep;
 impl Step<SpaceContext> for NetworkStep {
     fn name(&self) -> &'static str {
         "network"
+    }
+
+    fn after(&self) -> Option<&'static [&'static str]> {
+        Some(&[])
+    }
+
+    fn needs_key(&self) -> bool {
+        false
     }
 
     async fn ensure(&self, sale: &SaleId, context: &SpaceContext) -> Result<(), Cause> {

@@ -12,14 +12,15 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::SpaceContext;
-use crate::network;
 use crate::step::{Cause, Step};
+use crate::{limits, network};
 
 /// How long the helper may take: namespaces, mounts, the first program.
 const START_WITHIN: Duration = Duration::from_secs(60);
 /// How long sshd may take to say its first words: seconds on a busy machine without virtualisation.
 const BANNER_WITHIN: Duration = Duration::from_secs(60);
-/// How often a port that refuses is tried again: the kernel tells nobody that a port has begun to listen.
+/// How often a port that refuses is tried again: the kernel tells nobody that a port has begun to listen. To read it
+/// off /proc/net/tcp costs more than a try, and trying more often slows the very start that it waits for.
 const TRY_EVERY: Duration = Duration::from_millis(50);
 /// How long one try may wait for the first words.
 const WORDS_WITHIN: Duration = Duration::from_secs(10);
@@ -65,15 +66,18 @@ impl Step<SpaceContext> for ProcessStep {
                 volume: names::volume_mount(sale.as_bytes()),
                 first_id: context.place.first_id,
                 netns: names::netns_path(&names::space_netns(sale.as_bytes())),
-                cgroup,
+                cgroup: cgroup.clone(),
                 hostname: context.spec.name.clone(),
                 argv: isolate::default_argv(),
                 seccomp: context.seccomp.clone(),
             };
+            limits::set_cpu(&cgroup, None)?;
             let started = tokio::task::spawn_blocking(move || isolate::start(&start, START_WITHIN)).await?;
             started.map_err(ProcessError::Start)?;
         }
-        Ok(banner(sale).await?)
+        banner(sale).await?;
+        // What is not `Applied` is undone or started anew: no space goes on with more than was sold.
+        Ok(limits::set_cpu(&cgroup, Some(context.spec.cpu))?)
     }
 
     async fn ensure_absent(&self, sale: &SaleId, _: &SpaceContext) -> Result<(), Cause> {

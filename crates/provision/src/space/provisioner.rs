@@ -1,8 +1,8 @@
-//! The one who runs spaces: build, unlock, end, look.
+//! The one who runs spaces: prepare, build, unlock, end, look.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 
 use host::names;
 use market::id::SaleId;
@@ -11,15 +11,16 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::context::{Access, Node, SpaceContext};
+use super::error::{BuildError, EndError, Lost, NotKept, ProvisionerError};
 use super::keeper;
-use super::record::{self, AdmitError, Phase, SpaceRecord};
+use super::record::{self, Phase, SpaceRecord};
 use super::walls::{Walls, WallsError};
 use super::{SpaceSpec, network::LimitsStep, network::NetworkStep, process::ProcessStep};
 use crate::firewall::{Openings, Uplink};
 use crate::journal::{Journal, JournalError};
 use crate::limits::{self, Observed, ReadLimitsError};
 use crate::network::{self, ConnectError};
-use crate::step::{RunError, Step, Table, TableError, TearDownError};
+use crate::step::{RunError, Step, StepTime, Table, in_words};
 use crate::{files, volume};
 
 /// The first step that runs again when a volume is unlocked.
@@ -38,18 +39,12 @@ pub(super) struct Shared {
     pub(super) walls: Arc<Walls>,
     networks: Arc<Mutex<()>>,
     seccomp: Option<PathBuf>,
+    /// What needs no key of these is made, by this process; their steps.
+    prepared: StdMutex<HashMap<SaleId, Vec<StepTime>>>,
     /// The spaces that have a keeper.
     pub(super) kept: StdMutex<HashSet<SaleId>>,
     /// One at a time for each sale: an end waits until a build has come to one.
     busy: StdMutex<HashMap<SaleId, Arc<Mutex<()>>>>,
-}
-
-/// Why there is no provisioner.
-#[derive(Debug, thiserror::Error)]
-pub enum ProvisionerError {
-    /// The table of steps is wrong: a defect.
-    #[error("the table of steps is wrong")]
-    Table(#[from] TableError),
 }
 
 /// A space that answers.
@@ -59,6 +54,8 @@ pub struct Ready {
     pub sale: SaleId,
     /// The number of the space's PID 1 on the node.
     pub pid: Option<i32>,
+    /// What its steps took.
+    pub times: Vec<StepTime>,
 }
 
 /// A space of which nothing is left.
@@ -68,94 +65,6 @@ pub struct Ended {
     pub sale: SaleId,
     /// Whether there was anything to undo; an end that is repeated finds nothing.
     pub was_there: bool,
-}
-
-/// Why a space was not built or not unlocked.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// It has no place here.
-    #[error(transparent)]
-    Admit(#[from] AdmitError),
-    /// There is none that could be unlocked.
-    #[error("there is no space {sale} that could be unlocked: {why}")]
-    NotLocked {
-        /// The sale.
-        sale: SaleId,
-        /// What it is instead.
-        why: &'static str,
-    },
-    /// A step failed. Whether all was undone, the source says.
-    #[error("space {sale} could not be built")]
-    Run {
-        /// The sale.
-        sale: SaleId,
-        /// Which step, why, and whether all was undone.
-        #[source]
-        source: RunError,
-    },
-    /// The journal failed; the space is taken down again when the agent starts next.
-    #[error("space {sale}: the journal")]
-    Journal {
-        /// The sale.
-        sale: SaleId,
-        /// Why.
-        #[source]
-        source: JournalError,
-    },
-    /// The task was lost: a defect.
-    #[error("space {sale}: the work on it was lost")]
-    Lost {
-        /// The sale.
-        sale: SaleId,
-        /// Why.
-        #[source]
-        source: tokio::task::JoinError,
-    },
-}
-
-impl BuildError {
-    /// Whether something is left on the machine that could not be undone: the space is quarantined.
-    pub fn is_quarantined(&self) -> bool {
-        matches!(
-            self,
-            Self::Run {
-                source: RunError::Quarantined { .. },
-                ..
-            }
-        )
-    }
-}
-
-/// Why a space has not ended.
-#[derive(Debug, thiserror::Error)]
-pub enum EndError {
-    /// Something could not be undone: the space is quarantined.
-    #[error("space {sale} could not be taken down")]
-    TearDown {
-        /// The sale.
-        sale: SaleId,
-        /// Which steps, and why.
-        #[source]
-        source: TearDownError,
-    },
-    /// The journal failed.
-    #[error("space {sale}: the journal")]
-    Journal {
-        /// The sale.
-        sale: SaleId,
-        /// Why.
-        #[source]
-        source: JournalError,
-    },
-    /// The task was lost: a defect.
-    #[error("space {sale}: the work on it was lost")]
-    Lost {
-        /// The sale.
-        sale: SaleId,
-        /// Why.
-        #[source]
-        source: tokio::task::JoinError,
-    },
 }
 
 impl Provisioner {
@@ -174,6 +83,7 @@ impl Provisioner {
             walls,
             networks: Arc::default(),
             seccomp,
+            prepared: StdMutex::default(),
             kept: StdMutex::default(),
             busy: StdMutex::default(),
         };
@@ -187,95 +97,54 @@ impl Provisioner {
         self.shared.walls.set_uplinks(uplinks, openings).await
     }
 
-    /// Builds a space; answers when its SSH server does. What fails is undone before this returns.
+    /// Makes all of a space that needs no key: [`Provisioner::build`] then makes the rest, [`Provisioner::end`] undoes
+    /// it. What fails is undone before this returns.
     ///
-    /// Once begun it runs to its end, also when this future is dropped.
+    /// Once begun it runs to its end, also when this future is dropped; so do the next three.
+    pub async fn prepare(&self, spec: SpaceSpec) -> Result<(), BuildError> {
+        let sale = spec.sale;
+        let work = |shared: Arc<Shared>| async move { shared.prepare(spec).await };
+        self.alone(sale, work).await
+    }
+
+    /// Builds a space; answers when its SSH server does. What fails is undone before this returns.
     pub async fn build(&self, spec: SpaceSpec, access: Access) -> Result<Ready, BuildError> {
-        let (sale, shared) = (spec.sale, Arc::clone(&self.shared));
-        let work = async move {
-            let _alone = shared.alone(sale).await;
-            let record = record::admit(&shared.journal, &spec).await?;
-            let context = shared.context(&record, Some(access));
-            if let Err(source) = shared.table.run(&shared.journal, &sale, &context).await {
-                if !matches!(source, RunError::Quarantined { .. }) {
-                    shared
-                        .dismiss(sale)
-                        .await
-                        .map_err(|source| BuildError::Journal { sale, source })?;
-                }
-                return Err(BuildError::Run { sale, source });
-            }
-            let built = record::set_phase(&shared.journal, sale, Phase::Built).await;
-            built.map_err(|source| BuildError::Journal { sale, source })?;
-            keeper::keep(&shared, sale);
-            Ok(Ready {
-                sale,
-                pid: pid(&sale),
-            })
-        };
-        tokio::spawn(work)
-            .await
-            .map_err(|source| BuildError::Lost { sale, source })?
+        let sale = spec.sale;
+        let work = |shared: Arc<Shared>| async move { shared.build(spec, access).await };
+        self.alone(sale, work).await
     }
 
     /// Brings a locked space back with the user's files: everything from the mount on. What fails is undone down to
     /// the volume, which stays.
     pub async fn unlock(&self, sale: SaleId, access: Access) -> Result<Ready, BuildError> {
-        let shared = Arc::clone(&self.shared);
-        let work = async move {
-            let _alone = shared.alone(sale).await;
-            let record = record::read(&shared.journal, sale).await;
-            let record = record.map_err(|source| BuildError::Journal { sale, source })?;
-            let why = match &record {
-                None => Some("nothing is known of it"),
-                Some(SpaceRecord {
-                    phase: Phase::Building,
-                    ..
-                }) => Some("it has never been ready"),
-                Some(SpaceRecord {
-                    phase: Phase::Ending, ..
-                }) => Some("it is ending"),
-                Some(SpaceRecord {
-                    phase: Phase::Built, ..
-                }) => None,
-            };
-            let record = match (record, why) {
-                (Some(record), None) => record,
-                (_, why) => {
-                    return Err(BuildError::NotLocked {
-                        sale,
-                        why: why.unwrap_or_default(),
-                    });
-                }
-            };
-            let context = shared.context(&record, Some(access));
-            let run = shared
-                .table
-                .run_from(&shared.journal, &sale, &context, UNLOCK_FROM)
-                .await;
-            run.map_err(|source| BuildError::Run { sale, source })?;
-            keeper::keep(&shared, sale);
-            Ok(Ready {
-                sale,
-                pid: pid(&sale),
-            })
-        };
-        tokio::spawn(work)
-            .await
-            .map_err(|source| BuildError::Lost { sale, source })?
+        let work = move |shared: Arc<Shared>| async move { shared.unlock(sale, access).await };
+        self.alone(sale, work).await
     }
 
     /// Takes a space down, whatever state it is in: its processes, its network, its volume's key, its volume. Ended
     /// already: fine.
     pub async fn end(&self, sale: SaleId) -> Result<Ended, EndError> {
+        let work = move |shared: Arc<Shared>| async move { shared.end(sale).await };
+        self.alone(sale, work).await
+    }
+
+    /// Does `work` about a sale when nothing else is done about it, in a task of its own.
+    async fn alone<T, E, F>(
+        &self,
+        sale: SaleId,
+        work: impl FnOnce(Arc<Shared>) -> F + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Lost> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send,
+    {
         let shared = Arc::clone(&self.shared);
-        let work = async move {
+        let task = tokio::spawn(async move {
             let _alone = shared.alone(sale).await;
-            shared.end(sale).await
-        };
-        tokio::spawn(work)
-            .await
-            .map_err(|source| EndError::Lost { sale, source })?
+            work(Arc::clone(&shared)).await
+        });
+        task.await.map_err(|source| Lost { sale, source })?
     }
 
     /// What the space uses now. Reads files of the kernel: short, but not for a worker with many to look at.
@@ -321,21 +190,97 @@ impl Shared {
         SpaceContext::new(spec, place, node, access)
     }
 
+    async fn prepare(&self, spec: SpaceSpec) -> Result<(), BuildError> {
+        let sale = spec.sale;
+        if self.prepared().contains_key(&sale) {
+            return Ok(());
+        }
+        let record = record::admit(&self.journal, &spec).await?;
+        let context = self.context(&record, None);
+        match self.table.prepare(&self.journal, &sale, &context).await {
+            Ok(times) => {
+                tracing::info!(%sale, steps = in_words(&times), "prepared");
+                self.prepared().insert(sale, times);
+                Ok(())
+            }
+            Err(source) => Err(self.not_built(sale, source).await),
+        }
+    }
+
+    async fn build(self: &Arc<Self>, spec: SpaceSpec, access: Access) -> Result<Ready, BuildError> {
+        let sale = spec.sale;
+        let record = record::admit(&self.journal, &spec).await?;
+        let context = self.context(&record, Some(access));
+        let made = self.prepared().remove(&sale).unwrap_or_default();
+        let run = self.table.run_after(&self.journal, &sale, &context, &made).await;
+        let times = match run {
+            Ok(times) => times,
+            Err(source) => return Err(self.not_built(sale, source).await),
+        };
+        let built = record::set_phase(&self.journal, sale, Phase::Built).await;
+        built.map_err(NotKept::about(sale))?;
+        Ok(self.ready(sale, times))
+    }
+
+    async fn unlock(self: &Arc<Self>, sale: SaleId, access: Access) -> Result<Ready, BuildError> {
+        let record = record::read(&self.journal, sale).await;
+        let record = record.map_err(NotKept::about(sale))?;
+        let not_locked = |why| BuildError::NotLocked { sale, why };
+        let record = record.ok_or_else(|| not_locked("nothing is known of it"))?;
+        match record.phase {
+            Phase::Building => return Err(not_locked("it has never been ready")),
+            Phase::Ending => return Err(not_locked("it is ending")),
+            Phase::Built => {}
+        }
+        let context = self.context(&record, Some(access));
+        let run = self
+            .table
+            .run_from(&self.journal, &sale, &context, UNLOCK_FROM)
+            .await;
+        let times = run.map_err(|source| BuildError::Run { sale, source })?;
+        Ok(self.ready(sale, times))
+    }
+
+    /// Every step is applied: from here on the space has a keeper.
+    fn ready(self: &Arc<Self>, sale: SaleId, times: Vec<StepTime>) -> Ready {
+        tracing::info!(%sale, steps = in_words(&times), "ready");
+        keeper::keep(self, sale);
+        Ready {
+            sale,
+            pid: pid(&sale),
+            times,
+        }
+    }
+
+    /// A build failed: where all was undone, its record goes too.
+    async fn not_built(&self, sale: SaleId, source: RunError) -> BuildError {
+        if !matches!(source, RunError::Quarantined { .. })
+            && let Err(error) = self.dismiss(sale).await
+        {
+            return NotKept::about(sale)(error).into();
+        }
+        BuildError::Run { sale, source }
+    }
+
+    fn prepared(&self) -> MutexGuard<'_, HashMap<SaleId, Vec<StepTime>>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) async fn end(&self, sale: SaleId) -> Result<Ended, EndError> {
-        let journal = |source| EndError::Journal { sale, source };
-        let Some(record) = record::read(&self.journal, sale).await.map_err(journal)? else {
+        self.prepared().remove(&sale);
+        let record = record::read(&self.journal, sale).await;
+        let Some(record) = record.map_err(NotKept::about(sale))? else {
             return Ok(Ended {
                 sale,
                 was_there: false,
             });
         };
-        record::set_phase(&self.journal, sale, Phase::Ending)
-            .await
-            .map_err(journal)?;
+        let ending = record::set_phase(&self.journal, sale, Phase::Ending).await;
+        ending.map_err(NotKept::about(sale))?;
         let context = self.context(&record, None);
         let undone = self.table.tear_down(&self.journal, &sale, &context).await;
         undone.map_err(|source| EndError::TearDown { sale, source })?;
-        self.dismiss(sale).await.map_err(journal)?;
+        self.dismiss(sale).await.map_err(NotKept::about(sale))?;
         Ok(Ended {
             sale,
             was_there: true,
@@ -354,6 +299,7 @@ impl Shared {
 fn steps() -> Vec<Box<dyn Step<SpaceContext>>> {
     vec![
         Box::new(volume::VolumeStep),
+        Box::new(volume::KeyStep),
         Box::new(volume::MountStep),
         Box::new(files::FilesStep),
         Box::new(LimitsStep),

@@ -1,11 +1,14 @@
 //! Running a table forward, and undoing it. See the parent module for the drawing.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Instant;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use market::id::SaleId;
 
-use super::{Cause, Step, StepLog, StepState, Table, chain};
+use super::{Cause, Step, StepLog, StepState, StepTime, Table, chain};
 
 /// One undo that failed: part of the step is still on the machine.
 #[derive(Debug)]
@@ -83,16 +86,68 @@ fn list(failures: &[UndoFailure]) -> String {
         .join("; ")
 }
 
+/// Which steps of a table one run makes.
+struct Part<'a> {
+    /// The first; those before it are applied and stay as they are.
+    from: usize,
+    /// Made already by this process, a moment ago: taken as applied, undone with the others.
+    made: &'a [StepTime],
+    /// Only what needs no key.
+    without_key: bool,
+}
+
 impl<C: Sync + ?Sized> Table<C> {
-    /// Runs every step forward; on an error undoes, in reverse, all that may be there.
+    /// Runs every step forward; on an error undoes, in reverse, all that may be there. Tells what took how long.
     ///
     /// Steps that the log calls applied are ensured again: after a reboot the record is older than
     /// the machine.
     ///
     /// # Errors
     /// [`RunError::Undone`] leaves nothing, [`RunError::Quarantined`] says what is left.
-    pub async fn run(&self, log: &dyn StepLog, sale: &SaleId, context: &C) -> Result<(), RunError> {
-        self.forward(log, sale, context, 0).await
+    pub async fn run(
+        &self,
+        log: &dyn StepLog,
+        sale: &SaleId,
+        context: &C,
+    ) -> Result<Vec<StepTime>, RunError> {
+        self.run_after(log, sale, context, &[]).await
+    }
+
+    /// As [`Table::run`], but makes only the steps that need no key, and that wait for none that does.
+    ///
+    /// # Errors
+    /// As [`Table::run`].
+    pub async fn prepare(
+        &self,
+        log: &dyn StepLog,
+        sale: &SaleId,
+        context: &C,
+    ) -> Result<Vec<StepTime>, RunError> {
+        let part = Part {
+            from: 0,
+            made: &[],
+            without_key: true,
+        };
+        self.forward(log, sale, context, part).await
+    }
+
+    /// As [`Table::run`], with what [`Table::prepare`] has `made` a moment ago, in this process.
+    ///
+    /// # Errors
+    /// As [`Table::run`]; what was made before is undone too.
+    pub async fn run_after(
+        &self,
+        log: &dyn StepLog,
+        sale: &SaleId,
+        context: &C,
+        made: &[StepTime],
+    ) -> Result<Vec<StepTime>, RunError> {
+        let part = Part {
+            from: 0,
+            made,
+            without_key: false,
+        };
+        self.forward(log, sale, context, part).await
     }
 
     /// As [`Table::run`], but from the step named `first` on; the steps before it must be applied
@@ -107,7 +162,7 @@ impl<C: Sync + ?Sized> Table<C> {
         sale: &SaleId,
         context: &C,
         first: &str,
-    ) -> Result<(), RunError> {
+    ) -> Result<Vec<StepTime>, RunError> {
         let from = self
             .position(first)
             .ok_or_else(|| RunError::NoSuchStep(first.to_owned()))?;
@@ -122,7 +177,12 @@ impl<C: Sync + ?Sized> Table<C> {
                 });
             }
         }
-        self.forward(log, sale, context, from).await
+        let part = Part {
+            from,
+            made: &[],
+            without_key: false,
+        };
+        self.forward(log, sale, context, part).await
     }
 
     /// Undoes, in reverse, every step that may be there. Never stops early.
@@ -164,26 +224,20 @@ impl<C: Sync + ?Sized> Table<C> {
         log: &dyn StepLog,
         sale: &SaleId,
         context: &C,
-        from: usize,
-    ) -> Result<(), RunError> {
+        part: Part<'_>,
+    ) -> Result<Vec<StepTime>, RunError> {
         // What an earlier, interrupted run left is undone too if this one fails: read it first.
         let earlier = log.records(sale).await.map_err(RunError::Log)?;
-        let mut failed = None;
-        let mut reached = from;
-        for (index, step) in self.steps.iter().enumerate().skip(from) {
-            reached = index + 1;
-            if let Err(cause) = forward_one(step.as_ref(), log, sale, context).await {
-                failed = Some((step.name(), cause));
-                break;
-            }
-        }
+        let from = part.from;
+        let mut reached: BTreeSet<&str> = part.made.iter().map(|made| made.step).collect();
+        let (times, failed) = self.spread(log, sale, context, part, &mut reached).await;
         let Some((step, cause)) = failed else {
-            return Ok(());
+            return Ok(times);
         };
         tracing::warn!(step, cause = %chain(cause.as_ref()), "step failed, undoing");
         let mut undo = Vec::new();
-        for (index, other) in self.steps.iter().enumerate().skip(from).rev() {
-            let there = index < reached
+        for other in self.steps.iter().skip(from).rev() {
+            let there = reached.contains(other.name())
                 || earlier
                     .iter()
                     .any(|r| r.step == other.name() && r.state.may_be_there());
@@ -196,6 +250,60 @@ impl<C: Sync + ?Sized> Table<C> {
         } else {
             RunError::Quarantined { step, cause, undo }
         })
+    }
+
+    /// Begins each step as soon as those that it waits for are applied. After a failure none is begun any more, and
+    /// those under way are waited for: an undo never runs beside a do.
+    async fn spread(
+        &self,
+        log: &dyn StepLog,
+        sale: &SaleId,
+        context: &C,
+        part: Part<'_>,
+        reached: &mut BTreeSet<&'static str>,
+    ) -> (Vec<StepTime>, Option<(&'static str, Cause)>) {
+        let start = Instant::now();
+        let (below, above) = self.steps.split_at(part.from);
+        let mut applied: BTreeSet<&str> = below.iter().map(|step| step.name()).collect();
+        applied.extend(part.made.iter().map(|made| made.step));
+        let mut waiting: Vec<_> = above.iter().map(AsRef::as_ref).collect();
+        waiting.retain(|step| !(applied.contains(step.name()) || part.without_key && step.needs_key()));
+        let mut under_way = FuturesUnordered::new();
+        let (mut times, mut failed) = (part.made.to_vec(), None);
+        loop {
+            if failed.is_none() {
+                waiting.retain(|step| {
+                    let begins = self.names_before(*step).all(|name| applied.contains(name));
+                    if begins {
+                        reached.insert(step.name());
+                        let step = *step;
+                        under_way.push(async move {
+                            let began = start.elapsed();
+                            let result = forward_one(step, log, sale, context).await;
+                            let took = start.elapsed().saturating_sub(began);
+                            (StepTime::new(step.name(), began, took), result)
+                        });
+                    }
+                    !begins
+                });
+            }
+            match under_way.next().await {
+                None => return (times, failed),
+                Some((time, Ok(()))) => {
+                    applied.insert(time.step);
+                    times.push(time);
+                }
+                // The first cause is the one that is told; the others were beside it.
+                Some((time, Err(cause))) => failed = failed.or(Some((time.step, cause))),
+            }
+        }
+    }
+
+    /// What a step waits for.
+    fn names_before<'a>(&'a self, step: &'a dyn Step<C>) -> impl Iterator<Item = &'static str> + 'a {
+        let all_before = self.steps.iter().map(|other| other.name());
+        let all_before = all_before.take_while(|name| *name != step.name());
+        all_before.filter(|name| step.after().is_none_or(|after| after.contains(name)))
     }
 
     async fn backward(
@@ -230,13 +338,8 @@ async fn forward_one<C: Sync + ?Sized>(
     context: &C,
 ) -> Result<(), Cause> {
     log.record(sale, step.name(), StepState::Intended).await?;
-    let start = Instant::now();
     step.ensure(sale, context).await?;
-    tracing::info!(
-        step = step.name(),
-        took_ms = start.elapsed().as_millis() as u64,
-        "step applied"
-    );
+    tracing::debug!(step = step.name(), "step made");
     log.record(sale, step.name(), StepState::Applied).await
 }
 

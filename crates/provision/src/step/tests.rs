@@ -1,7 +1,7 @@
 //! The engine against a machine in memory, with steps that fail at every point.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use market::id::SaleId;
@@ -251,7 +251,103 @@ fn two_steps_of_one_name_are_refused() {
             undo_fails: false,
         }) as Box<dyn Step<Machine>>
     };
-    assert_eq!(Table::new(vec![step(), step()]).unwrap_err().name, "volume");
+    let refused = Table::new(vec![step(), step()]).unwrap_err();
+    assert!(matches!(refused, TableError::Name("volume")), "{refused}");
+}
+
+/// A step that waits for these alone, and notes when it begins and ends; `network` and `mount` meet in the middle.
+struct Beside {
+    name: &'static str,
+    after: &'static [&'static str],
+    key: bool,
+    meets: Option<Arc<tokio::sync::Barrier>>,
+}
+
+#[async_trait]
+impl Step<Machine> for Beside {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn after(&self) -> Option<&'static [&'static str]> {
+        Some(self.after)
+    }
+    fn needs_key(&self) -> bool {
+        self.key
+    }
+    async fn ensure(&self, _: &SaleId, machine: &Machine) -> Result<(), Cause> {
+        machine.call("ensure", self.name);
+        if let Some(meets) = &self.meets {
+            meets.wait().await;
+        }
+        machine.set(self.name, 2);
+        Ok(())
+    }
+    async fn ensure_absent(&self, _: &SaleId, machine: &Machine) -> Result<(), Cause> {
+        machine.call("absent", self.name);
+        machine.set(self.name, 0);
+        Ok(())
+    }
+}
+
+fn beside() -> Table<Machine> {
+    let meets = Arc::new(tokio::sync::Barrier::new(2));
+    let step = |name, after, key, meets| {
+        Box::new(Beside {
+            name,
+            after,
+            key,
+            meets,
+        }) as Box<dyn Step<Machine>>
+    };
+    Table::new(vec![
+        step("volume", &[], false, None),
+        step("mount", &["volume"], false, Some(meets.clone())),
+        step("files", &["mount"], true, None),
+        step("network", &[], false, Some(meets)),
+        step("process", &["files", "network"], false, None),
+    ])
+    .unwrap()
+}
+
+#[test]
+fn steps_that_wait_for_nothing_of_each_other_run_at_the_same_time() {
+    let (machine, log) = (Machine::default(), Memory::default());
+    // Were they one after the other, the first would wait for the second for ever.
+    block(beside().run(&log, &sale(), &machine)).unwrap();
+    assert!(NAMES.iter().all(|n| machine.get(n) == 2));
+    assert_eq!(machine.calls().last().unwrap(), "ensure process");
+}
+
+#[test]
+fn what_needs_no_key_is_made_ahead_once_and_undone_with_the_rest() {
+    let (machine, log, table) = (Machine::default(), Memory::default(), beside());
+    let made = block(table.prepare(&log, &sale(), &machine)).unwrap();
+    let there: Vec<_> = NAMES.iter().filter(|n| machine.get(n) == 2).collect();
+    assert_eq!(
+        there,
+        [&"volume", &"mount", &"network"],
+        "process waits for what needs the key"
+    );
+    let times = block(table.run_after(&log, &sale(), &machine, &made)).unwrap();
+    assert_eq!(
+        (machine.calls().len(), times.len()),
+        (5, 5),
+        "nothing is made twice"
+    );
+    block(table.tear_down(&log, &sale(), &machine)).unwrap();
+    assert!(NAMES.iter().all(|n| machine.get(n) == 0));
+
+    let made = block(table.prepare(&log, &sale(), &machine)).unwrap();
+    let full = Memory {
+        records: Mutex::new(log.records.lock().unwrap().clone()),
+        dies_at: Some(1),
+        ..Memory::default()
+    };
+    block(table.run_after(&full, &sale(), &machine, &made)).unwrap_err();
+    assert!(
+        NAMES.iter().all(|n| machine.get(n) == 0),
+        "what was made ahead stays"
+    );
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -274,7 +370,7 @@ proptest! {
             prop_assert!(machine.get(name) == 0 || may_be_there, "{name} is there and the log does not know");
         }
         match &result {
-            Ok(()) => prop_assert!(NAMES.iter().all(|n| machine.get(n) == 2)),
+            Ok(_) => prop_assert!(NAMES.iter().all(|n| machine.get(n) == 2)),
             Err(RunError::Undone { .. }) => prop_assert!(NAMES.iter().all(|n| machine.get(n) == 0)),
             Err(RunError::Quarantined { undo, .. }) => {
                 prop_assert!(!undo.is_empty());

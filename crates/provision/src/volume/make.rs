@@ -13,6 +13,10 @@ use storage::probe::{Content, probe};
 
 use super::{VolumeError, extents_for, journal_bytes};
 
+/// Inode tables are not zeroed behind the space's back: the kernel knows which are in use, and to encrypt 16 MiB of
+/// zeros for each GiB takes a second of CPU on a slow node, just while the space starts.
+const MOUNT_OPTIONS: &str = "noinit_itable";
+
 /// Where the volume of one sale lies.
 pub(super) struct Place {
     storage: Storage,
@@ -83,29 +87,62 @@ impl Place {
         Ok(found)
     }
 
-    /// Makes LV, LUKS header and file system; a volume that has all three is left as it is.
-    pub(super) fn ensure_made(&self, disk: u64, key: &UnlockKey) -> Result<(), VolumeError> {
+    /// Makes LV, LUKS header and file system, and leaves it open; a volume that has all three is left as it is.
+    pub(super) fn ensure_made(&self, disk: u64, key: Option<&UnlockKey>) -> Result<(), VolumeError> {
+        if self.ensure_volume(disk)? {
+            return self.make_content(disk);
+        }
         let luks = self.storage.luks();
-        let device = self.device();
-        let fresh = self.find_active()?.is_none();
-        if fresh {
-            // No disk has 2^64 bytes: LVM says that there is too little room.
-            let bytes = extents_for(disk).unwrap_or(u64::MAX);
-            self.storage
-                .lvm()
-                .lv_create(&self.group, &self.name(), bytes, &[&self.tag()])?;
+        let (device, mapping) = (self.device(), self.mapping());
+        let there = if luks.is_made_here(&mapping)? {
+            Some(names::mapping_device(&mapping))
+        } else {
+            match key {
+                Some(key) if luks.opens(&device, key).unwrap_or(false) => {
+                    Some(luks.open(&device, &mapping, key)?)
+                }
+                // Some key opens it: whose it is cannot be told now.
+                None if luks.has_key(&device)? => return Err(VolumeError::Keyed),
+                // What an interrupted build left: the user's key was other then, or there was none, and nothing
+                // was ever written below a file system.
+                _ => None,
+            }
+        };
+        match there {
+            Some(mapping) if self.has_our_file_system(&mapping)? => Ok(()),
+            Some(mapping) => self.make_file_system(&mapping, disk),
+            None => {
+                self.refuse_if_open()?;
+                self.make_content(disk)
+            }
         }
-        // A header from an interrupted run that this key does not open has no data behind it: the
-        // user's key was other then, and nothing was ever written below a file system.
-        if fresh || !luks.opens(&device, key).unwrap_or(false) {
-            self.refuse_if_open()?;
-            luks.format(&device, key)?;
+    }
+
+    /// Makes the logical volume; whether it is new. Making is tried first, since LVM refuses a name that is taken, and
+    /// looking costs as much as making.
+    fn ensure_volume(&self, disk: u64) -> Result<bool, VolumeError> {
+        // No disk has 2^64 bytes: LVM says that there is too little room.
+        let bytes = extents_for(disk).unwrap_or(u64::MAX);
+        let lvm = self.storage.lvm();
+        match lvm.lv_create(&self.group, &self.name(), bytes, &[&self.tag()]) {
+            Ok(()) => Ok(true),
+            Err(error) => match self.find_active()? {
+                Some(_) => Ok(false),
+                None => Err(error.into()),
+            },
         }
-        let mapping = luks.open(&device, &self.mapping(), key)?;
-        if !self.has_our_file_system(&mapping)? {
-            self.make_file_system(&mapping, disk)?;
-        }
-        Ok(())
+    }
+
+    /// A new header and a new file system, on a volume that has nothing worth keeping.
+    fn make_content(&self, disk: u64) -> Result<(), VolumeError> {
+        let mapping = self.storage.luks().create(&self.device(), &self.mapping())?;
+        self.make_file_system(&mapping, disk)
+    }
+
+    /// The one key slot.
+    pub(super) fn ensure_key(&self, key: &UnlockKey) -> Result<(), VolumeError> {
+        let luks = self.storage.luks();
+        Ok(luks.add_key(&self.device(), &self.mapping(), key)?)
     }
 
     /// A mapping that is open is somebody's at work: never format below it.
@@ -130,7 +167,7 @@ impl Place {
         })
     }
 
-    /// ext4, lazy: inode tables and journal are zeroed by the kernel later. No blocks are kept for
+    /// ext4, lazy: inode tables and journal are zeroed when they are used. No blocks are kept for
     /// root (`-m 0`): all of it was sold. The journal's size is ours to choose, so that what a volume loses
     /// to it can be told ([`least_bytes`](super::least_bytes)). No discard: it would not pass the encryption.
     fn make_file_system(&self, mapping: &std::path::Path, disk: u64) -> Result<(), VolumeError> {
@@ -156,20 +193,28 @@ impl Place {
         Ok(())
     }
 
-    /// Opens and mounts it, unmapped.
-    pub(super) fn ensure_mounted(&self, key: &UnlockKey) -> Result<(), VolumeError> {
-        if self.find_active()?.is_none() {
-            return Err(VolumeError::Absent {
-                sale: self.sale,
-                group: self.group.clone(),
-            });
-        }
-        let mapping = self.storage.luks().open(&self.device(), &self.mapping(), key)?;
-        if !self.has_our_file_system(&mapping)? {
-            let what = probe(&mapping)?.words();
-            return Err(VolumeError::NotOurs { what });
-        }
-        mount::ensure_mounted(&mapping, &self.mount_point(), "ext4", MsFlags::MS_NODEV, "")?;
+    /// Opens and mounts it, unmapped. One that was made a moment ago is open, and there is no key that it could ask for.
+    pub(super) fn ensure_mounted(&self, key: Option<&UnlockKey>) -> Result<(), VolumeError> {
+        let luks = self.storage.luks();
+        let mapping = if luks.is_made_here(&self.mapping())? {
+            names::mapping_device(&self.mapping())
+        } else {
+            if self.find_active()?.is_none() {
+                return Err(VolumeError::Absent {
+                    sale: self.sale,
+                    group: self.group.clone(),
+                });
+            }
+            let key = key.ok_or(VolumeError::NoKey)?;
+            let mapping = luks.open(&self.device(), &self.mapping(), key)?;
+            if !self.has_our_file_system(&mapping)? {
+                let what = probe(&mapping)?.words();
+                return Err(VolumeError::NotOurs { what });
+            }
+            mapping
+        };
+        let (target, flags) = (self.mount_point(), MsFlags::MS_NODEV);
+        mount::ensure_mounted(&mapping, &target, "ext4", flags, MOUNT_OPTIONS)?;
         Ok(())
     }
 

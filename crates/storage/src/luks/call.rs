@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::Location;
+use std::time::Instant;
 
 use libcryptsetup_rs::LibcryptErr;
 
@@ -32,12 +34,18 @@ unsafe extern "C" fn collect(level: c_int, message: *const c_char, _: *mut c_voi
 pub(super) type Failure = (LibcryptErr, Vec<String>);
 
 /// Runs one call with the library's error lines caught, on the owner thread.
+#[track_caller]
 pub(super) fn call_raw<T>(function: impl FnOnce() -> Result<T, LibcryptErr>) -> Result<T, Failure> {
     libcryptsetup_rs::set_log_callback::<()>(Some(collect), None);
     WORDS.take();
-    function().map_err(|error| (error, WORDS.take()))
+    let start = Instant::now();
+    let result = function();
+    let (place, took_ms) = (Location::caller().line(), start.elapsed().as_millis() as u64);
+    tracing::debug!(place, took_ms, "luks");
+    result.map_err(|error| (error, WORDS.take()))
 }
 
+#[track_caller]
 pub(super) fn call<T>(
     what: &'static str,
     device: &str,

@@ -121,6 +121,30 @@ impl Bench {
         }
     }
 
+    /// The bytes that no volume has.
+    pub fn free(&self) -> Result<u64> {
+        let groups = self.storage.lvm().vgs()?;
+        let group = groups.iter().find(|group| group.name == GROUP);
+        Ok(group.context("no group")?.free_bytes)
+    }
+
+    /// The volume of this sale has a slot for the key of [`access`], and none for another.
+    pub fn opens_by_the_key_alone(&self, sale: SaleId) -> Result<()> {
+        let device = names::lvm_device(GROUP, &names::space_volume(sale.as_bytes()));
+        let luks = self.storage.luks();
+        ensure!(
+            luks.opens(&device, &access().unlock_key)?,
+            "the user's key does not open it"
+        );
+        let other = UnlockKey::take(&mut [0x43; 64]);
+        ensure!(!luks.opens(&device, &other)?, "another key opens it");
+        ensure!(
+            !luks.holds_volume_key(&names::mapping(sale.as_bytes()))?,
+            "its volume key is still in memory"
+        );
+        Ok(())
+    }
+
     /// A provisioner that has not looked at the machine yet.
     pub fn unrecovered(&self) -> Result<Provisioner> {
         Ok(Provisioner::new(self.journal()?, self.storage.clone(), None)?)
