@@ -4,169 +4,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops loudly
 
 mod person;
+mod setting;
 mod stand_in;
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 
 use market::message::SaleState;
 use person::write_ssh;
 use serde_json::Value;
-use stand_in::{BASE, Node, PRICE};
-
-const MONEY: u128 = 10_000_000;
-
-/// Ledger, grid, a node, a user with money.
-struct Market {
-    node: Option<Node>,
-    _ledger: Service,
-    _grid: Service,
-    farmer: PathBuf,
-    user: PathBuf,
-    ledger_line: String,
-    grid_line: String,
-    dir: tempfile::TempDir,
-}
-
-struct Service(Child, String);
-
-impl Service {
-    fn start(arguments: &[&str]) -> Service {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_steading"))
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        Service(child, line.trim().to_owned())
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn facts() -> String {
-    person::facts(512, &BASE.to_string())
-}
-
-impl Market {
-    async fn open() -> Market {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = |name: &str| dir.path().join(name).display().to_string();
-        let ledger = Service::start(&[
-            "ledger",
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--dir",
-            &folder("ledger"),
-        ]);
-        let grid = Service::start(&[
-            "grid",
-            "serve",
-            "--name",
-            "test",
-            "--listen",
-            "127.0.0.1:0",
-            "--dir",
-            &folder("grid"),
-        ]);
-        let mut market = Market {
-            node: None,
-            ledger_line: ledger.1.clone(),
-            grid_line: grid.1.clone(),
-            _ledger: ledger,
-            _grid: grid,
-            farmer: dir.path().join("farmer"),
-            user: dir.path().join("user"),
-            dir,
-        };
-        write_ssh(market.dir.path(), &facts());
-        let farmer = market.json_of(&market.farmer, &["wallet", "new"]);
-        let user = market.json_of(&market.user, &["wallet", "new"]);
-        let ledger_dir = market.dir.path().join("ledger").display().to_string();
-        let (to, amount) = (user["address"].as_str().unwrap(), MONEY.to_string());
-        market.json(&[
-            "ledger",
-            "fund",
-            "--to",
-            to,
-            "--amount",
-            &amount,
-            "--dir",
-            &ledger_dir,
-        ]);
-        let payee = farmer["address"].as_str().unwrap();
-        market.node = Some(Node::start(&market.grid_line, &market.ledger_line, payee).await);
-        market
-    }
-
-    fn node(&self) -> &Node {
-        self.node.as_ref().unwrap()
-    }
-
-    fn run_as(&self, home: &Path, arguments: &[&str]) -> Output {
-        let path = std::env::var("PATH").unwrap();
-        Command::new(env!("CARGO_BIN_EXE_steading"))
-            .args(arguments)
-            .env(
-                "PATH",
-                format!("{}:{path}", self.dir.path().join("bin").display()),
-            )
-            .env("STEADING_HOME", home)
-            .env("STEADING_LEDGER", &self.ledger_line)
-            .env("STEADING_GRID", &self.grid_line)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
-    }
-
-    fn json_of(&self, home: &Path, arguments: &[&str]) -> Value {
-        let output = self.run_as(home, &[arguments, &["--json"]].concat());
-        let err = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {err}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        self.json_of(&self.user, arguments)
-    }
-
-    fn code(&self, arguments: &[&str]) -> (i32, String) {
-        let output = self.run_as(&self.user, arguments);
-        (
-            output.status.code().unwrap(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        )
-    }
-
-    /// Free money of user and farmer, and what lies in escrow.
-    fn balances(&self) -> (u128, u128, u128) {
-        let amount = |home: &Path, name: &str| {
-            let json = self.json_of(home, &["wallet", "balance"]);
-            json[name].as_str().unwrap().parse::<u128>().unwrap()
-        };
-        (
-            amount(&self.user, "balance"),
-            amount(&self.farmer, "balance"),
-            amount(&self.user, "escrow"),
-        )
-    }
-
-    fn state(&self) -> String {
-        let spaces = self.json(&["spaces"]);
-        spaces["spaces"][0]["state"].as_str().unwrap().to_owned()
-    }
-}
+use setting::{MONEY, Market, facts};
+use stand_in::PRICE;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sale_that_goes_well_is_paid_by_the_period_and_the_rest_comes_back() {

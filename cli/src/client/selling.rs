@@ -34,6 +34,9 @@ use crate::store::record::{Heard, Record, Step};
 /// How long a short answer may take: the node is emulated, loaded, or far away.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long a space that the node calls ready may keep everybody out, unless said otherwise.
+pub const LOGIN_WITHIN: Duration = Duration::from_secs(120);
+
 /// A sale and everything that is needed to go on with it.
 pub struct Walk<'c> {
     /// Whose.
@@ -48,6 +51,8 @@ pub struct Walk<'c> {
     pub offer: Signed<Offer>,
     talk: Talk,
     wallet: LedgerWallet,
+    /// How long a space that the node calls ready may keep everybody out.
+    pub login_within: Duration,
     /// The key went out in this process: what answers now is looked at from inside.
     proof_is_due: bool,
     /// Boot and epoch of the grant that this process answered: a node that still says "locked" in
@@ -130,6 +135,7 @@ impl<'c> Walk<'c> {
             offer,
             talk,
             wallet,
+            login_within: LOGIN_WITHIN,
             proof_is_due: false,
             answered: None,
         };

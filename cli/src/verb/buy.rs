@@ -67,6 +67,9 @@ pub struct How {
     /// How long to wait for the space.
     #[arg(long, value_name = "TIME", default_value = "10min")]
     timeout: Seconds,
+    /// How long a space that the node calls ready may let nobody in, before the proof has failed.
+    #[arg(long, value_name = "TIME", default_value = "2min")]
+    login_timeout: Seconds,
 }
 
 impl How {
@@ -156,6 +159,7 @@ async fn buy(
         }
         begun => begun?,
     };
+    walk.login_within = Duration::from_secs(arguments.how.login_timeout.0);
     let held = walk.files.lock()?;
     walk.lock(&mut steps).await?;
     walk.hand_over_key(until, &mut steps).await?;

@@ -25,9 +25,11 @@ const PAID_WITHIN: Duration = Duration::from_secs(20);
 
 impl Walk<'_> {
     /// Logs in with the pinned host key and checks from inside that it is what was sold. One check
-    /// that fails: nothing is signed, the money is asked back, exit 12.
+    /// that fails: nothing is signed, the money is asked back, exit 12. The first check is that the space the node calls
+    /// ready lets its user in.
     pub async fn prove(&mut self, deadline: Instant, steps: &mut Steps) -> Outcome {
         steps.begin("proven", "logging in");
+        let login_by = Instant::now() + self.login_within;
         let sold = Sold {
             gives: *self.gives(),
             base: self.body.base,
@@ -47,6 +49,9 @@ impl Walk<'_> {
                 }
                 Err(ProofError::NotIn(why)) => {
                     steps.doing(format!("logging in: {why}"));
+                    if Instant::now() >= login_by {
+                        break format!("no login, though the node says that it is ready: {why}");
+                    }
                     if Instant::now() + REPEAT >= deadline {
                         return Err(self.still_going(&format!("no login yet: {why}")));
                     }

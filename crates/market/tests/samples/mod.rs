@@ -77,6 +77,7 @@ pub fn request() -> Signed<CapacityRequest> {
 }
 
 /// The same by one who only looks.
+#[allow(dead_code)] // not every test that has samples looks
 pub fn look() -> Signed<CapacityRequest> {
     let request = CapacityRequest {
         only_looks: true,

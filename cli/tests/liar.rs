@@ -1,0 +1,116 @@
+//! A node that lies about the space it sold. Ledger, grid, client and OpenSSH's own client are the real ones; behind the
+//! node's tunnel stands a small SSH server (`stand_in/ssh.rs`) that proves whatever host key it is given and answers the
+//! proof with whatever it is told to say. So OpenSSH itself judges the host key, the login runs through the grid, and no
+//! sshd has to be installed where the tests run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test stops loudly
+
+mod person;
+mod setting;
+mod stand_in;
+
+use std::sync::atomic::Ordering;
+
+use ed25519_dalek::SigningKey;
+use setting::{MONEY, Market, facts};
+use stand_in::PRICE;
+use stand_in::ssh::Inside;
+
+fn host_key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+/// A market whose node grants this host key and has this behind its tunnel.
+async fn market(granted: u8, inside: Option<Inside>) -> Market {
+    let market = Market::open().await;
+    std::fs::remove_file(market.dir.path().join("bin/ssh")).unwrap(); // the machine's own one
+    let knobs = &market.node().knobs;
+    *knobs.granted.lock().unwrap() = Some(host_key(granted).verifying_key().to_bytes());
+    *knobs.inside.lock().unwrap() = Some(inside);
+    market
+}
+
+/// `buy` names the check, ends in 12, no voucher left this machine, and the balance is whole again.
+fn is_found_out(market: &Market, arguments: &[&str], check: &str) {
+    let (code, said) = market.code(&[&["buy", "--duration", "2h"], arguments].concat());
+    assert_eq!(code, 12, "{said}");
+    assert!(said.contains(check), "{said}");
+    assert_eq!(
+        market.node().knobs.vouchers.load(Ordering::SeqCst),
+        0,
+        "nothing was signed"
+    );
+    assert_eq!(market.balances(), (MONEY, 0, 0));
+}
+
+/// The same with the lie taken back is bought and paid.
+fn is_bought(market: &Market) {
+    let bought = market.json(&["buy", "--duration", "2h"]);
+    assert_eq!(
+        (&bought["state"], &bought["proven"]),
+        (&"active".into(), &true.into())
+    );
+    assert_eq!(market.balances(), (MONEY - 2 * PRICE, PRICE, PRICE));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_lie_of_the_inside_is_named_and_paid_nothing() {
+    let truth = facts();
+    let host_key = host_key(5);
+    let market = market(5, None).await;
+    for (from, to, check) in [
+        ("volume 4096 496000", "volume 4096 248000", "the file system has"),
+        (
+            "memory.max 536870912",
+            "memory.max max",
+            "memory.max is \"max\", the sale says 512 MiB",
+        ),
+        ("base ba", "base ab", "the base is abba"),
+        ("cpu.max 50000", "cpu.max 25000", "cpu.max"),
+        ("pids.max 512", "pids.max 64", "pids.max"),
+        ("uid_map 0 1000000", "uid_map 0 0", "uid_map"),
+    ] {
+        let facts = truth.replacen(from, to, 1);
+        assert_ne!(facts, truth);
+        let inside = Inside {
+            host_key: host_key.clone(),
+            facts,
+        };
+        *market.node().knobs.inside.lock().unwrap() = Some(Some(inside));
+        is_found_out(&market, &[], check);
+    }
+    let facts = truth;
+    *market.node().knobs.inside.lock().unwrap() = Some(Some(Inside { host_key, facts }));
+    is_bought(&market);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_host_key_than_the_granted_one_is_found_out_by_openssh() {
+    let inside = Inside {
+        host_key: host_key(6),
+        facts: facts(),
+    };
+    let market = market(5, Some(inside)).await;
+    is_found_out(
+        &market,
+        &[],
+        "the host key is not the one that the node signed in its grant",
+    );
+    *market.node().knobs.granted.lock().unwrap() = Some(host_key(6).verifying_key().to_bytes());
+    is_bought(&market);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ready_without_an_ssh_server_is_not_ready() {
+    let market = market(5, None).await;
+    is_found_out(
+        &market,
+        &["--login-timeout", "3s"],
+        "no login, though the node says that it is ready",
+    );
+    let inside = Inside {
+        host_key: host_key(5),
+        facts: facts(),
+    };
+    *market.node().knobs.inside.lock().unwrap() = Some(Some(inside));
+    is_bought(&market);
+}
