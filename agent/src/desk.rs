@@ -268,9 +268,9 @@ async fn hear(counter: Arc<Counter>) {
         let grid = counter.shared.grid.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            if deliver(&grid, &to, &answer).await.is_none() {
+            if !deliver(&grid, &to, &answer).await {
                 sleep(DIAL_AGAIN).await;
-                if deliver(&grid, &to, &answer).await.is_none() {
+                if !deliver(&grid, &to, &answer).await {
                     tracing::info!("an asker could not be reached");
                 }
             }
@@ -278,11 +278,18 @@ async fn hear(counter: Arc<Counter>) {
     }
 }
 
-async fn deliver(grid: &Grid, to: &EndpointAddress, answer: &[u8]) -> Option<()> {
-    let mut stream = grid.dial(to, DIAL).await.ok()?;
-    stream.send(answer).await.ok()?;
-    stream.finish().await;
-    Some(())
+/// Whether the answer arrived. The asker's address is only what he said: nothing is sent there beyond a first try.
+async fn deliver(grid: &Grid, to: &EndpointAddress, answer: &[u8]) -> bool {
+    for to in to.unproven() {
+        let Ok(mut stream) = grid.dial(&to, DIAL).await else {
+            continue;
+        };
+        if stream.send(answer).await.is_ok() {
+            stream.finish().await;
+            return true;
+        }
+    }
+    false
 }
 
 /// Ends holds when their time is over, and says so.

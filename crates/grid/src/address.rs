@@ -3,7 +3,7 @@
 //! Invariant: decoding is of hostile input. An address never names a relay or a host: it only says
 //! *whether* the endpoint can be reached through the grid's own relay. So a message cannot make
 //! its reader resolve a name or call a third party's relay; the worst it can do is to have a few
-//! handshake packets sent to [`MAX_DIRECT`] addresses.
+//! handshake packets sent to [`MAX_DIRECT`] addresses, and in answer to a broadcast to [`UNPROVEN_DIRECT`].
 //!
 //! ```text
 //!   version 1 │ id 32 │ flags 1 (bit 0: through the grid's relay) │ count 1 │ count × address
@@ -22,6 +22,8 @@ use crate::PeerId;
 const VERSION: u8 = 1;
 const THROUGH_RELAY: u8 = 1;
 const MAX_DIRECT: usize = 12;
+/// Addresses of a stranger that are tried where no relay leads to him.
+const UNPROVEN_DIRECT: usize = 2;
 
 /// An endpoint's id and how to reach it without any discovery.
 #[derive(Clone, PartialEq, Eq)]
@@ -83,6 +85,22 @@ impl EndpointAddress {
     /// The socket addresses that it believes to have.
     pub fn direct(&self) -> &[SocketAddr] {
         &self.direct
+    }
+
+    /// What to try, in this order, where nobody has proven yet that the addresses are his: the relay, then
+    /// [`UNPROVEN_DIRECT`] addresses. A broadcast reaches every node, and what each of them sends to an address that it
+    /// names goes to whoever has that address.
+    pub fn unproven(&self) -> impl Iterator<Item = EndpointAddress> {
+        let by_relay = self.through_relay.then(|| EndpointAddress {
+            direct: Vec::new(),
+            ..self.clone()
+        });
+        let straight = (!self.direct.is_empty()).then(|| EndpointAddress {
+            through_relay: false,
+            direct: self.direct.iter().copied().take(UNPROVEN_DIRECT).collect(),
+            ..self.clone()
+        });
+        by_relay.into_iter().chain(straight)
     }
 
     /// The bytes that travel.
@@ -228,6 +246,20 @@ mod tests {
         let bytes = sample().to_bytes();
         assert_eq!(EndpointAddress::from_bytes(&bytes).unwrap(), sample());
         assert!(bytes.len() <= EndpointAddress::MAX_BYTES);
+    }
+
+    #[test]
+    fn a_strangers_addresses_are_tried_after_the_relay_and_two_at_most() {
+        let mut address = sample();
+        address.direct = (1..=12).map(|port| ([192, 0, 2, 1], port).into()).collect();
+        let tries: Vec<_> = address.unproven().collect();
+        let told: Vec<_> = tries
+            .iter()
+            .map(|one| (one.through_relay, one.direct.len()))
+            .collect();
+        assert_eq!(told, [(true, 0), (false, 2)]);
+        address.through_relay = false;
+        assert_eq!(address.unproven().count(), 1);
     }
 
     #[test]

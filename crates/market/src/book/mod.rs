@@ -35,6 +35,8 @@ pub const MOST_HOLDS_A_USER: usize = 4;
 pub const MOST_HOLDS_A_NEIGHBOUR: usize = 8;
 /// Most offers and agreements that are remembered at a time, held or not.
 pub const MOST_ENTRIES: usize = 4096;
+/// Most of them that came by one neighbour, so that one who floods leaves room for the others.
+pub const MOST_ENTRIES_A_NEIGHBOUR: usize = 1024;
 
 /// Most agreements of one user's key that wait for their money.
 pub const MOST_AGREED_A_USER: usize = 8;
@@ -159,7 +161,10 @@ impl Book {
         }
         let unsold = self.unsold();
         unsold.refuses(&gives).map_or(Ok(()), Err)?;
-        if self.pending.len() >= MOST_ENTRIES {
+        let by_neighbour = |entry: &&Pending| entry.asker.neighbour == asker.neighbour;
+        let is_full = self.pending.len() >= MOST_ENTRIES
+            || self.pending.values().filter(by_neighbour).count() >= MOST_ENTRIES_A_NEIGHBOUR;
+        if is_full {
             return Err(vec![Reason::plain(DeclineCode::Busy)]);
         }
         let free = self.free();

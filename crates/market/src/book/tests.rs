@@ -166,6 +166,20 @@ fn an_offer_is_agreed_once_and_a_late_lock_is_not_served() {
 }
 
 #[test]
+fn one_neighbour_leaves_room_for_the_others() {
+    let mut book = Book::new(capacity());
+    let hash = |number: u32| RequestHash(std::array::from_fn(|index| number.to_be_bytes()[index % 4]));
+    for number in 0..1100 {
+        let placed = book.offer(hash(number), asker((number % 251) as u8, 7), SMALL(), 0);
+        assert_eq!(placed.is_ok(), number < 1024, "request {number}");
+    }
+    assert!(
+        book.offer(hash(1100), asker(1, 8), SMALL(), 0).is_ok(),
+        "another neighbour"
+    );
+}
+
+#[test]
 fn agreements_without_money_are_bounded() {
     let mut book = Book::new(capacity());
     let hash = |number: u32| RequestHash(std::array::from_fn(|index| number.to_be_bytes()[index % 4]));
