@@ -105,12 +105,9 @@ pub fn medium(mut options: Options) -> Result<ExitCode> {
 
 /// What a machine starts from.
 #[derive(Clone, Debug)]
-#[allow(dead_code)]
 pub struct Boot {
     /// The kernel as an ELF file, for QEMU.
     pub vmlinux: PathBuf,
-    /// The signed kernel.
-    pub vmlinuz: PathBuf,
     /// The initramfs of the product, with the modules of virtual machines.
     pub initramfs: PathBuf,
     /// The base that belongs to it.
@@ -130,13 +127,12 @@ pub fn ensure_programs(tree: &Tree, store: &Store) -> Result<()> {
 
 /// Kernel and initramfs are there and are up to date with the programs.
 pub fn ensure_boot(tree: &Tree, store: &Store) -> Result<Boot> {
-    let (vmlinux, vmlinuz) = ensure_kernel(tree, store)?;
+    let (vmlinux, _) = ensure_kernel(tree, store)?;
     let initramfs = tree.artefact("image/initramfs.cpio");
     assemble_initramfs(tree, store, &build::program(tree, "agent")?, &[], &initramfs)?;
     let base = ensure_base(tree, store)?;
     Ok(Boot {
         vmlinux,
-        vmlinuz,
         initramfs,
         base,
     })

@@ -34,7 +34,7 @@ pub fn verb(mut options: Options) -> Result<ExitCode> {
     }
     let bytes = out.metadata()?.len();
     say(&format!(
-        "{}: {:.0} MB; write it to a stick with: cp {0} /dev/sdX",
+        "{}: {:.0} MB; write it to a stick with: sudo dd if={0} of=/dev/sdX bs=4M conv=fsync",
         out.display(),
         bytes as f64 / 1e6
     ));
