@@ -4,6 +4,7 @@
 //! verb/* ─► Client ─┬─ asking   broadcast a request, gather what nodes answer
 //!                   ├─ talk     one node, one sale: signed question, signed answer
 //!                   ├─ selling  the walk of a sale, step by step
+//!                   ├─ command  a farmer's own node: signed command, signed answer
 //!                   ├─ recall   sales that only ledger and nodes know
 //!                   └─ tunnel   bytes to a space's SSH server
 //! ```
@@ -11,6 +12,7 @@
 //! this grid) before anything else looks at it, and its signer is compared with whom was asked.
 
 pub mod asking;
+pub mod command;
 pub mod recall;
 pub mod selling;
 pub mod talk;

@@ -190,6 +190,36 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// What a command line that cannot be read ends with, from what the parser says of it:
+///
+/// ```text
+/// error: unexpected argument '--memry' found        why
+///
+///   tip: a similar argument exists: '--memory'      what to do
+///
+/// Usage: steading request [OPTIONS]                 how it is written
+/// ```
+pub fn usage(said: &str) -> Failure {
+    let mut failure = Failure::new(Code::Usage, "the command line cannot be read; nothing was sent");
+    let mut next = Vec::new();
+    for part in said.split("\n\n") {
+        let words: Vec<&str> = part.split_whitespace().collect();
+        let words = words.join(" ");
+        if let Some(why) = words.strip_prefix("error: ") {
+            failure = failure.because(why);
+        } else if let Some(tip) = words.strip_prefix("tip: ") {
+            next.push(tip.to_owned());
+        } else if let Some(usage) = words.strip_prefix("Usage: ") {
+            next.push(format!("write it like `{usage}`"));
+        }
+    }
+    if failure.why.is_empty() {
+        failure = failure.because("a verb is missing");
+    }
+    next.push("--help says more".to_owned());
+    failure.next(next.join("; "))
+}
+
 /// What every verb returns.
 pub type Outcome<T = ()> = Result<T, Failure>;
 

@@ -4,6 +4,7 @@
 //! seed (32) ─HKDF-SHA256─┬─ "steading/client/account/1"              account key: pays on a rail
 //!                        ├─ "steading/client/user/1"                 user key: signs what travels
 //!                        ├─ "steading/client/ssh/1"                  SSH user key: logs in
+//!                        ├─ "steading/client/owner/1"                owner key: commands a farmer's own nodes
 //!                        ├─ "steading/client/voucher/1\0" ‖ nonce    voucher key of the sale with that nonce
 //!                        └─ "steading/client/unlock/1\0" ‖ sale id   unlock key, 64 bytes
 //! ```
@@ -92,6 +93,11 @@ impl Seed {
         self.signing_key("steading/client/ssh/1", b"")
     }
 
+    /// Signs commands to the nodes whose `farmer.toml` names its public half as `owner`.
+    pub fn owner_key(&self) -> SigningKey {
+        self.signing_key("steading/client/owner/1", b"")
+    }
+
     /// Signs the vouchers of the sale whose body has that nonce.
     pub fn voucher_key(&self, nonce: &[u8; 32]) -> SigningKey {
         self.signing_key("steading/client/voucher/1\0", nonce)
@@ -163,6 +169,7 @@ mod tests {
             public(seed.ssh_key()),
             public(seed.voucher_key(&[1; 32])),
             ledger::hex::encode(seed.unlock_key(&SaleId([1; 32])).as_slice()),
+            public(seed.owner_key()),
         ];
         let golden: Vec<&str> = include_str!("../tests/golden/derivation.txt").lines().collect();
         assert_eq!(all.to_vec(), golden);

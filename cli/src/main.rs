@@ -21,6 +21,7 @@ mod verb;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use exit::{Code, Failure};
 use settings::Settings;
@@ -29,25 +30,28 @@ use verb::Verb;
 
 /// Buys computing capacity from strangers' machines: ask, choose, pay for what is proven, log in.
 #[derive(Debug, Parser)]
-#[command(name = "steading", version, max_term_width = 80, after_help = EXAMPLES)]
+#[command(name = "steading", version, term_width = 80, after_help = EXAMPLES)]
 struct Arguments {
     /// Print the result as JSON on standard output, and nothing else there.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = COMMON, display_order = 900)]
     json: bool,
 
     /// The grid's ticket: the line that `steading grid serve` prints. Else STEADING_GRID, else
     /// config.toml.
-    #[arg(long, global = true, value_name = "TICKET")]
+    #[arg(long, global = true, value_name = "TICKET", help_heading = COMMON, display_order = 901)]
     grid: Option<String>,
 
     /// The ledger's address: the line that `steading ledger serve` prints. Else STEADING_LEDGER,
     /// else config.toml.
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS", help_heading = COMMON, display_order = 902)]
     ledger: Option<String>,
 
     #[command(subcommand)]
     verb: Verb,
 }
+
+/// Flags that every verb takes stand apart from its own.
+const COMMON: &str = "With every command";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,13 +65,37 @@ Examples:
 
 Exit codes: 0 done, 2 usage, 12 failed proof; docs/exit-codes.md has the table.";
 
+/// Reads the command line; what cannot be read is told as every other failure is.
+fn arguments() -> Result<Arguments, ExitCode> {
+    Arguments::try_parse().map_err(|error| {
+        if !error.use_stderr() {
+            // --help and --version: what was asked for.
+            let printed = error.print();
+            return ExitCode::from(u8::from(printed.is_err()));
+        }
+        let words = std::env::args_os().skip(1).take_while(|word| word != "--");
+        let json = words.into_iter().any(|word| word == "--json");
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !json {
+            // A verb is missing: all of them say best what could be meant.
+            let _ = error.print();
+            return ExitCode::from(Code::Usage.number());
+        }
+        let failure = exit::usage(&error.render().to_string());
+        Screen { json }.failure(&failure);
+        ExitCode::from(failure.code.number())
+    })
+}
+
 fn main() -> ExitCode {
     let log = std::env::var("STEADING_LOG").unwrap_or_else(|_| "off".to_owned());
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(log))
         .with_writer(std::io::stderr)
         .init();
-    let arguments = Arguments::parse();
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
     let screen = Screen { json: arguments.json };
     match run(arguments, screen) {
         Ok(code) => code,

@@ -133,7 +133,7 @@ pub async fn prove(client: &Client, name: &str, sold: &Sold) -> Result<Inside, P
         let words = last
             .unwrap_or("ssh ended without a word")
             .chars()
-            .filter(|letter| !letter.is_control());
+            .filter(|letter| market::is_plain(*letter));
         return Err(ProofError::NotIn(words.take(160).collect()));
     }
     check(&out, sold, &nonce).map_err(ProofError::Failed)
@@ -213,7 +213,7 @@ pub fn check(output: &str, sold: &Sold, nonce: &str) -> Result<Inside, String> {
 /// What a stranger printed, fit for a screen.
 fn shown(text: &str) -> String {
     text.chars()
-        .filter(|letter| !letter.is_control())
+        .filter(|letter| market::is_plain(*letter))
         .take(80)
         .collect()
 }

@@ -7,6 +7,7 @@ mod connect;
 mod extend;
 mod grid;
 mod ledger;
+mod node;
 mod nodes;
 mod offers;
 mod request;
@@ -73,6 +74,9 @@ pub enum Verb {
     /// Run the escrow ledger, or issue play money as its operator.
     #[command(subcommand)]
     Ledger(ledger::Verb),
+    /// Your own nodes, from afar: their spaces, their disks, how they booted.
+    #[command(subcommand)]
+    Node(node::Verb),
     /// Run the bootstrap and relay that all meet through.
     #[command(subcommand)]
     Grid(grid::Verb),
@@ -87,6 +91,7 @@ impl Verb {
             Verb::Offers => offers::run(settings, screen)?,
             Verb::Buy(arguments) => buy::run(arguments, settings, screen).await?,
             Verb::Spaces(arguments) => spaces::run(arguments, settings, screen).await?,
+            Verb::Ssh(_) | Verb::Connect(_) if screen.json => return Err(no_json()),
             Verb::Ssh(arguments) => return ssh::run(arguments, settings).await,
             Verb::Connect(arguments) => connect::run(arguments, settings).await?,
             Verb::Unlock(arguments) => unlock::run(arguments, settings, screen).await?,
@@ -96,7 +101,18 @@ impl Verb {
             Verb::Verify(arguments) => verify::run(arguments, screen)?,
             Verb::Ledger(verb) => verb.run(settings, screen).await?,
             Verb::Grid(verb) => verb.run(screen).await?,
+            Verb::Node(verb) => verb.run(settings, screen).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Standard output belongs to what runs in the space.
+fn no_json() -> Failure {
+    Failure::new(
+        Code::Usage,
+        "`ssh` and `connect` have no --json; nothing was sent",
+    )
+    .because("standard output carries what the space says")
+    .next("leave --json away; `steading spaces --json` says how a space stands")
 }

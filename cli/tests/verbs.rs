@@ -378,6 +378,56 @@ fn wrong_quantities_are_refused_before_anything_is_sent_and_say_what_is_right() 
 }
 
 #[test]
+fn a_command_line_that_cannot_be_read_ends_as_every_failure_does() {
+    let person = Person::new(None, None);
+    for arguments in [
+        &["wallet", "backup"][..],
+        &["request", "--memory", "512"],
+        &["request", "--memry", "1GiB"],
+        &["buy", "1", "--memory"],
+        &["extend", "calm-otter"],
+        &["no-such-verb"],
+        &["wallet"],
+        &["ssh", "calm-otter"],
+        &["connect", "calm-otter"],
+    ] {
+        let output = person.run(&[&["--json"], arguments].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let json: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", text(&output.stdout)));
+        let error = &json["error"];
+        assert_eq!(error["code"], 2, "{arguments:?}");
+        let why = error["why"].as_array().unwrap();
+        assert!(
+            error["what"].is_string() && !why.is_empty() && error["next"].is_string(),
+            "{json}"
+        );
+        let told = text(&output.stderr);
+        assert!(
+            told.contains("because: ") && told.contains("to do:   "),
+            "{arguments:?}: {told}"
+        );
+    }
+    // What comes after -- is the space's, and without --json nothing is on standard output.
+    let output = person.run(&["ssh", "calm-otter", "--", "ls", "--json"]);
+    assert_eq!(
+        output.status.code(),
+        Some(8),
+        "no wallet: {}",
+        text(&output.stderr)
+    );
+    let output = person.run(&["wallet"]);
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(2), String::new())
+    );
+    assert!(text(&output.stderr).contains("balance"), "the verbs are shown");
+    for asked in ["--help", "--version"] {
+        assert_eq!(person.code(&[asked]), (0, String::new()));
+    }
+}
+
+#[test]
 fn what_is_missing_is_named_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Service::ledger(dir.path(), "127.0.0.1:0");
@@ -425,13 +475,13 @@ fn every_verb_has_help_that_fits_the_screen() {
     let person = Person::new(None, None);
     for verb in [
         "wallet", "request", "offers", "buy", "spaces", "ssh", "connect", "unlock", "extend", "cancel",
-        "nodes", "verify", "ledger", "grid",
+        "nodes", "verify", "ledger", "grid", "node",
     ] {
         let output = person.run(&[verb, "--help"]);
         assert!(output.status.success(), "{verb}");
         let help = text(&output.stdout);
         assert!(help.contains("--json"), "{verb}");
-        let long = help.lines().find(|line| line.chars().count() > 100);
+        let long = help.lines().find(|line| line.chars().count() > 80);
         assert!(long.is_none(), "{verb}: {long:?}");
     }
 }

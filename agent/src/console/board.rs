@@ -89,7 +89,7 @@ impl Board {
         let text: String = text
             .as_ref()
             .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
+            .map(|c| if market::is_plain(c) { c } else { ' ' })
             .take(LONGEST_EVENT)
             .collect();
         tracing::info!(target: "console", "{text}");

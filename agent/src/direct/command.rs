@@ -1,8 +1,8 @@
 //! What the farmer's owner key tells this node. Each counter counts once, rising, over restarts too.
 
 use market::envelope::{Signed, sign};
-use market::id::NodeId;
-use market::message::{Act, Answer, Command, RefusalCode};
+use market::id::{NodeId, SaleId};
+use market::message::{Act, Answer, Command, RefusalCode, space_line};
 use market::quantity::UnixMillis;
 use market::sale::Why;
 
@@ -11,6 +11,8 @@ use crate::sales::{No, Order};
 
 const ROOM: &str = "owner";
 const COUNTER: &[u8] = b"counter";
+/// What a line of an answer may hold.
+const MOST_LINE_BYTES: usize = 200;
 /// Events a boot report shows.
 const MOST_EVENTS: usize = 200;
 
@@ -52,8 +54,11 @@ pub(super) async fn answer(counter: &Counter, command: Signed<Command>) -> Resul
     let (done, lines) = act(counter, &command.message.act).await;
     let lines = lines.into_iter().map(|line| {
         line.chars()
-            .filter(|letter| !letter.is_control())
-            .take(60)
+            .filter(|letter| market::is_plain(*letter))
+            .scan(0, |bytes, letter| {
+                *bytes += letter.len_utf8();
+                (*bytes <= MOST_LINE_BYTES).then_some(letter)
+            })
             .collect()
     });
     let answer = Answer {
@@ -81,6 +86,11 @@ async fn act(counter: &Counter, act: &Act) -> (bool, Vec<String>) {
             let disks = board.status().disks.unwrap_or_default();
             let line = |disk: crate::console::Disk| format!("{}  {}  {}", disk.name, disk.size, disk.state);
             (true, disks.into_iter().map(line).collect())
+        }
+        Act::ListSpaces => {
+            let spaces = board.status().spaces;
+            let line = |space: crate::console::Space| space_line(&SaleId(space.sale), &space.state);
+            (true, spaces.into_iter().map(line).collect())
         }
         Act::BootReport => {
             let events = board.events();

@@ -83,7 +83,7 @@ impl Conversation {
         let words: String = refusal
             .words
             .chars()
-            .filter(|letter| !letter.is_control())
+            .filter(|letter| market::is_plain(*letter))
             .take(250)
             .collect();
         let refusal = Refusal {

@@ -109,7 +109,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text.chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .map(|letter| if market::is_plain(letter) { letter } else { ' ' })
         .take(600)
         .collect()
 }

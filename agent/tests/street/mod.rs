@@ -190,6 +190,16 @@ pub struct Node {
 impl Node {
     /// Powers on. `locked`: sales whose volumes are found closed.
     pub async fn start(street: &Street, machine: Arc<Machine>, locked: Vec<SpaceSpec>) -> Node {
+        Node::start_owned(street, machine, locked, None).await
+    }
+
+    /// The same, with the owner key that its `farmer.toml` names.
+    pub async fn start_owned(
+        street: &Street,
+        machine: Arc<Machine>,
+        locked: Vec<SpaceSpec>,
+        owner: Option<[u8; 32]>,
+    ) -> Node {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -213,6 +223,7 @@ impl Node {
             let farmer = Farmer {
                 wallet: Some(payee),
                 price: Some(UNIT_PRICE),
+                owner,
                 ..Farmer::default()
             };
             let (_, selling) = watch::channel(true);

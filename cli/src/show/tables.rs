@@ -52,7 +52,10 @@ pub struct OfferRow<'o> {
 }
 
 fn declared(text: Option<&str>, most: usize) -> String {
-    let clean = text.unwrap_or("").chars().filter(|letter| !letter.is_control());
+    let clean = text
+        .unwrap_or("")
+        .chars()
+        .filter(|letter| market::is_plain(*letter));
     let cut: String = clean.take(most).collect();
     if cut.is_empty() { "–".to_owned() } else { cut }
 }
@@ -182,7 +185,7 @@ pub fn reason_words(reason: &Reason) -> String {
     let words = reason.words.as_deref().map(|words| {
         let clean: String = words
             .chars()
-            .filter(|letter| !letter.is_control())
+            .filter(|letter| market::is_plain(*letter))
             .take(120)
             .collect();
         format!(": {clean}")

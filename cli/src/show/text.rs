@@ -21,6 +21,11 @@ pub fn short(id: &str) -> String {
     )
 }
 
+/// What others wrote, fit for a screen: no control or format character, such as one that turns the line around.
+pub fn plain(text: &str) -> String {
+    text.chars().filter(|letter| market::is_plain(*letter)).collect()
+}
+
 /// A moment in UTC: `17:02 UTC` where it is within a day of now, else with its date.
 pub fn moment(unix_ms: u64) -> String {
     moment_at(unix_ms, crate::client::now_ms())

@@ -22,3 +22,6 @@ pub mod price;
 pub mod quantity;
 pub mod sale;
 pub mod seal;
+mod text;
+
+pub use text::is_plain;

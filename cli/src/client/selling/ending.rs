@@ -95,7 +95,7 @@ impl Walk<'_> {
         }
         let why = why.map(|why| {
             why.chars()
-                .filter(|letter| !letter.is_control())
+                .filter(|letter| market::is_plain(*letter))
                 .take(200)
                 .collect()
         });

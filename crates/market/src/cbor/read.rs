@@ -221,5 +221,5 @@ impl<'b> Fields<'b> {
 
 fn read_text(item: &[u8], most: usize) -> Option<String> {
     let text = Decoder::new(item).str().ok()?;
-    (text.len() <= most && !text.chars().any(char::is_control)).then(|| text.to_owned())
+    (text.len() <= most && text.chars().all(crate::is_plain)).then(|| text.to_owned())
 }

@@ -17,6 +17,8 @@ pub enum Act {
     ListDisks,
     /// How the last boot went.
     BootReport,
+    /// List the spaces: a line for each, [`space_line`].
+    ListSpaces,
 }
 
 /// Signed by the owner key of `farmer.toml`; each counter is accepted once, rising.
@@ -40,6 +42,7 @@ impl Message for Command {
             Act::StopSpace(sale) => MapWriter::new().uint(1, 1).bytes(2, sale.as_bytes()),
             Act::ListDisks => MapWriter::new().uint(1, 2),
             Act::BootReport => MapWriter::new().uint(1, 3),
+            Act::ListSpaces => MapWriter::new().uint(1, 4),
         };
         MapWriter::new()
             .bytes(1, self.node.as_bytes())
@@ -55,6 +58,7 @@ impl Message for Command {
                 1 => Act::StopSpace(SaleId(fields.array(2)?)),
                 2 => Act::ListDisks,
                 3 => Act::BootReport,
+                4 => Act::ListSpaces,
                 _ => {
                     return Err(CborError::Value {
                         key: 1,
@@ -78,6 +82,19 @@ impl Message for Command {
         };
         read().map_err(of(Self::KIND))
     }
+}
+
+/// One line of the answer to [`Act::ListSpaces`]: the sale's whole id, its name, how it stands.
+pub fn space_line(sale: &SaleId, state: &str) -> String {
+    format!("{sale} {} {state}", sale.name())
+}
+
+/// Reads such a line: the sale and how it stands. The name is not read: it follows from the id.
+pub fn read_space_line(line: &str) -> Option<(SaleId, &str)> {
+    let (id, rest) = line.split_once(' ')?;
+    let sale = id.parse::<SaleId>().ok()?;
+    let (name, state) = rest.split_once(' ')?;
+    (name == sale.name()).then_some((sale, state))
 }
 
 /// The node's answer to a command.
@@ -125,7 +142,7 @@ impl Message for Answer {
         let odd = self
             .lines
             .iter()
-            .find(|line| line.len() > MOST_LINE_BYTES || line.chars().any(char::is_control));
+            .find(|line| line.len() > MOST_LINE_BYTES || !line.chars().all(crate::is_plain));
         ensure(
             Self::KIND,
             odd.is_none(),
@@ -133,5 +150,26 @@ impl Message for Answer {
             odd.map_or("", |line| line),
             "at most 200 bytes, one line",
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spaces_line_reads_back_and_a_name_of_another_sale_does_not() {
+        let (sale, other) = (SaleId([7; 32]), SaleId([8; 32]));
+        let line = space_line(&sale, "active, paid until 14:05 UTC");
+        assert_eq!(
+            read_space_line(&line),
+            Some((sale, "active, paid until 14:05 UTC"))
+        );
+        let wrong = line.replace(&sale.name(), &other.name());
+        assert_ne!(wrong, line);
+        assert_eq!(read_space_line(&wrong), None);
+        for bad in ["", "calm-otter active", &sale.to_string()] {
+            assert_eq!(read_space_line(bad), None, "{bad}");
+        }
     }
 }

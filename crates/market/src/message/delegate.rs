@@ -101,7 +101,7 @@ impl TunnelAnswer {
             TunnelAnswer::Refused { code, words } => {
                 let words: String = words
                     .chars()
-                    .filter(|letter| !letter.is_control())
+                    .filter(|letter| crate::is_plain(*letter))
                     .take(250)
                     .collect();
                 MapWriter::new()

@@ -46,7 +46,7 @@ impl Message for Cancel {
 
 fn check_words(kind: Kind, words: Option<&str>) -> Result<(), MessageError> {
     let words = words.unwrap_or("");
-    let plain = words.len() <= MOST_WORDS && !words.chars().any(char::is_control);
+    let plain = words.len() <= MOST_WORDS && words.chars().all(crate::is_plain);
     ensure(kind, plain, "why", words, "one line of at most 1024 bytes")
 }
 

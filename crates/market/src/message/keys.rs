@@ -170,5 +170,5 @@ impl Message for SealedKey {
 }
 
 fn is_key_line(line: &str) -> bool {
-    !line.trim().is_empty() && line.len() <= MOST_KEY_BYTES && !line.chars().any(char::is_control)
+    !line.trim().is_empty() && line.len() <= MOST_KEY_BYTES && line.chars().all(crate::is_plain)
 }

@@ -16,7 +16,7 @@ mod status;
 
 pub use agreement::{Agree, Mismatch, Sale, SaleBody};
 pub use amend::{Amend, Amended};
-pub use command::{Act, Answer, Command};
+pub use command::{Act, Answer, Command, read_space_line, space_line};
 pub use delegate::{Delegate, TunnelAnswer, TunnelOpening};
 pub use end::{Cancel, Receipt, Refusal, RefusalCode};
 pub use keys::{Funded, KeyGrant, SealedKey, openssh_ed25519};

@@ -210,7 +210,7 @@ impl Facts {
 
 /// Drops control characters, then cuts at a character's border.
 fn cut(text: &mut String, most: usize) {
-    text.retain(|letter| !letter.is_control());
+    text.retain(crate::is_plain);
     while text.len() > most {
         text.pop();
     }

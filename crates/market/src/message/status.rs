@@ -288,7 +288,7 @@ impl Message for Status {
 
     fn check(&self) -> Result<(), MessageError> {
         let (kind, words) = (Self::KIND, self.why.as_deref().unwrap_or(""));
-        let plain = words.len() <= MOST_WORDS && !words.chars().any(char::is_control);
+        let plain = words.len() <= MOST_WORDS && words.chars().all(crate::is_plain);
         ensure(kind, plain, "why", words, "one line of at most 1024 bytes")?;
         ensure(
             kind,

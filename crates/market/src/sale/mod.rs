@@ -249,7 +249,7 @@ impl Sale {
         {
             words = format!("{words}; not all could be undone: {causes}");
         }
-        words.retain(|letter| !letter.is_control());
+        words.retain(crate::is_plain);
         while words.len() > 1000 {
             words.pop();
         }
