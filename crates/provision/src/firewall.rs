@@ -49,6 +49,14 @@ pub const WALLS: [(&str, &str); 11] = [
 /// Ports by which mail is handed in: a space that sends spam costs the farmer the address.
 pub const MAIL_PORTS: [u16; 3] = [25, 465, 587];
 
+/// Connections that one space may have under way: an entry of the kernel's table is memory of nobody's cgroup, and a
+/// full table takes no new connection of anybody.
+pub const MOST_CONNECTIONS: u32 = 4096;
+/// The same for all spaces of one user together, in the node's table.
+pub const MOST_CONNECTIONS_OF_A_USER: u32 = 8192;
+/// Connections that the outside may have under way to all declared ports of one user.
+pub const MOST_CONNECTIONS_TO_A_USER: u32 = 1024;
+
 /// Everything that the rules follow from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {

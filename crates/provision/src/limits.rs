@@ -49,6 +49,17 @@ pub const DISK_BYTES_PER_SECOND: u64 = 200 * 1024 * 1024;
 /// Operations a second, for reads and for writes.
 pub const DISK_OPERATIONS_PER_SECOND: u64 = 5_000;
 
+/// Cgroups that a space may make inside its own, and how deep: each costs the node memory and time at the end.
+pub const MOST_CGROUPS: u32 = 256;
+/// How deep they may be nested: what systemd and a container runtime inside it need, several times.
+pub const DEEPEST_CGROUP: u32 = 16;
+
+/// Limits of the tree that a space makes below its own cgroup.
+const TREE: [(&str, u32); 2] = [
+    ("cgroup.max.descendants", MOST_CGROUPS),
+    ("cgroup.max.depth", DEEPEST_CGROUP),
+];
+
 /// How long killed processes may take to be gone: they may hold gigabytes that have to be freed first.
 const EMPTY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -62,7 +73,36 @@ pub struct Limits {
     /// Processes and threads together.
     pub pids: u32,
     /// The device on which its volume lies: the space's own mapping, so that no neighbour's share is counted.
-    pub disk: Option<Device>,
+    pub disk: Option<DiskLimit>,
+}
+
+/// What a space may do to its disk, for reads and for writes each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskLimit {
+    /// The device.
+    pub device: Device,
+    /// Bytes a second.
+    pub bytes_per_second: u64,
+    /// Operations a second.
+    pub operations_per_second: u64,
+}
+
+impl DiskLimit {
+    /// What every space gets.
+    pub fn usual(device: Device) -> Self {
+        Self {
+            device,
+            bytes_per_second: DISK_BYTES_PER_SECOND,
+            operations_per_second: DISK_OPERATIONS_PER_SECOND,
+        }
+    }
+
+    /// As `io.max` says it.
+    fn line(&self) -> String {
+        let Device { major, minor } = self.device;
+        let (bytes, operations) = (self.bytes_per_second, self.operations_per_second);
+        format!("{major}:{minor} rbps={bytes} wbps={bytes} riops={operations} wiops={operations}")
+    }
 }
 
 /// A block device's number.
@@ -283,31 +323,25 @@ fn apply(path: &Path, cgroup: &Cgroup, limits: &Limits) -> Result<(), LimitsErro
         limits.pids.to_string(),
         pids.set_pid_max(MaxValue::Value(i64::from(limits.pids))),
     )?;
-    let Some(Device { major, minor }) = limits.disk else {
+    for (file, most) in TREE {
+        let path = path.join(file);
+        fs::write(&path, most.to_string()).map_err(|source| LimitsError::Write { path, source })?;
+    }
+    let Some(disk) = limits.disk else {
         return Ok(());
     };
+    let Device { major, minor } = disk.device;
     let io: &BlkIoController = controller(path, cgroup, "io")?;
-    let (bytes, operations) = (DISK_BYTES_PER_SECOND, DISK_OPERATIONS_PER_SECOND);
-    set(
-        "io.max",
-        format!("{major}:{minor} rbps={bytes}"),
+    let (bytes, operations) = (disk.bytes_per_second, disk.operations_per_second);
+    for result in [
         io.throttle_read_bps_for_device(major, minor, bytes),
-    )?;
-    set(
-        "io.max",
-        format!("{major}:{minor} wbps={bytes}"),
         io.throttle_write_bps_for_device(major, minor, bytes),
-    )?;
-    set(
-        "io.max",
-        format!("{major}:{minor} riops={operations}"),
         io.throttle_read_iops_for_device(major, minor, operations),
-    )?;
-    set(
-        "io.max",
-        format!("{major}:{minor} wiops={operations}"),
         io.throttle_write_iops_for_device(major, minor, operations),
-    )
+    ] {
+        set("io.max", disk.line(), result)?;
+    }
+    Ok(())
 }
 
 /// Compares every limit with what the kernel says about it.
@@ -315,7 +349,7 @@ fn verify(path: &Path, limits: &Limits) -> Result<(), LimitsError> {
     for (file, expected) in expected(limits) {
         let text = read_file(&path.join(file))?;
         let found = match file {
-            "io.max" => read::line_of_device(&text, limits.disk),
+            "io.max" => read::line_of_device(&text, limits.disk.map(|disk| disk.device)),
             _ => text.trim().to_owned(),
         };
         if found != expected {
@@ -338,12 +372,9 @@ fn expected(limits: &Limits) -> Vec<(&'static str, String)> {
         ("memory.swap.max", "0".to_owned()),
         ("pids.max", limits.pids.to_string()),
     ];
-    if let Some(Device { major, minor }) = limits.disk {
-        let (bytes, operations) = (DISK_BYTES_PER_SECOND, DISK_OPERATIONS_PER_SECOND);
-        files.push((
-            "io.max",
-            format!("{major}:{minor} rbps={bytes} wbps={bytes} riops={operations} wiops={operations}"),
-        ));
+    files.extend(TREE.map(|(file, most)| (file, most.to_string())));
+    if let Some(disk) = limits.disk {
+        files.push(("io.max", disk.line()));
     }
     files
 }
@@ -396,10 +427,10 @@ mod tests {
             cpu: MilliCpus(500),
             memory: Bytes(512 * 1024 * 1024 + 1),
             pids: 512,
-            disk: Some(Device {
+            disk: Some(DiskLimit::usual(Device {
                 major: 254,
                 minor: 16,
-            }),
+            })),
         }
     }
 
@@ -419,7 +450,7 @@ mod tests {
     #[test]
     fn the_disk_is_limited_both_ways() {
         assert_eq!(
-            expected(&limits())[4].1,
+            expected(&limits())[6].1,
             "254:16 rbps=209715200 wbps=209715200 riops=5000 wiops=5000"
         );
     }

@@ -3,7 +3,7 @@
 //! Whoever exceeds it is this program itself, started anew as a child that waits until it has been put into the cgroup.
 
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -13,12 +13,15 @@ use anyhow::{Context, Result, ensure};
 use host::names;
 use libtest_mimic::Trial;
 use market::quantity::{Bytes, MilliCpus};
-use provision::limits::{self, Device, Limits};
+use provision::limits::{self, Device, DiskLimit, Limits};
 
 use crate::trial;
 
 const FIRST_ID: u32 = 1_000_000;
 const MIB: u64 = 1 << 20;
+/// How long a child keeps a CPU busy.
+const LOOP: Duration = Duration::from_secs(5);
+const BLANK: &str = "/dev/vdc";
 
 /// The trials of this room.
 pub fn trials() -> Vec<Trial> {
@@ -26,12 +29,14 @@ pub fn trials() -> Vec<Trial> {
         trial("limits::they_read_back_and_are_delegated", read_back),
         trial("limits::memory_beyond_the_limit_is_death", memory),
         trial("limits::processes_beyond_the_limit_are_refused", processes),
+        trial("limits::the_disk_is_as_slow_as_was_said", disk),
         trial("limits::cpu_beyond_the_limit_is_waited_for", cpu),
+        trial("limits::cgroups_beyond_the_limit_are_refused", cgroups),
         trial("limits::an_end_leaves_nothing_of_a_tree", tree),
     ]
 }
 
-/// What this program does as a child: `agent exceed memory|pids|cpu`. `None`: it is no such child.
+/// What this program does as a child: `agent exceed memory|pids|disk|cpu`. `None`: it is no such child.
 pub fn child() -> Option<ExitCode> {
     let mut words = std::env::args().skip(1);
     if words.next().as_deref() != Some("exceed") {
@@ -51,10 +56,17 @@ pub fn child() -> Option<ExitCode> {
             let threads = (0..100).map_while(|_| std::thread::Builder::new().spawn(std::thread::park).ok());
             println!("{}", threads.count());
         }
+        // What starting a child costs by itself.
+        Some("nothing") => {}
+        Some("disk") => {
+            if let Err(error) = write_directly() {
+                println!("{error:#}");
+            }
+        }
         _ => {
             let start = Instant::now();
             let mut turns = 0u64;
-            while start.elapsed() < Duration::from_secs(2) {
+            while start.elapsed() < LOOP {
                 turns = std::hint::black_box(turns + 1);
             }
             println!("{turns}");
@@ -64,15 +76,35 @@ pub fn child() -> Option<ExitCode> {
     std::process::exit(0)
 }
 
+/// Zeros to a blank disk, past the page cache, so that it is blank afterwards as well.
+fn write_directly() -> Result<()> {
+    const ALIGNED: usize = 4096;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(nix::libc::O_DIRECT)
+        .open(BLANK)?;
+    let bytes = vec![0u8; MIB as usize + ALIGNED];
+    let start = bytes.as_ptr().align_offset(ALIGNED);
+    for _ in 0..16 {
+        file.write_all(
+            bytes
+                .get(start..start + MIB as usize)
+                .context("no aligned bytes")?,
+        )?;
+    }
+    println!("written");
+    Ok(())
+}
+
 fn cgroup(number: u8) -> PathBuf {
     names::cgroup(&[number; 32])
 }
 
 fn small() -> Limits {
     Limits {
-        cpu: MilliCpus(200),
-        memory: Bytes(64 * MIB),
-        pids: 20,
+        cpu: MilliCpus(250),
+        memory: Bytes(128 * MIB),
+        pids: 64,
         disk: None,
     }
 }
@@ -106,18 +138,18 @@ fn read_back() -> Result<()> {
     let path = cgroup(0xc0);
     let disk = Device::of(std::path::Path::new("/dev/vdb"))?;
     let limits = Limits {
-        disk: Some(disk),
+        disk: Some(DiskLimit::usual(disk)),
         ..small()
     };
     limits::ensure(&path, &limits, FIRST_ID)?;
     let read = |file: &str| std::fs::read_to_string(path.join(file)).map(|text| text.trim().to_owned());
     ensure!(
-        read("cpu.max")? == "20000 100000",
+        read("cpu.max")? == "25000 100000",
         "cpu.max is {}",
         read("cpu.max")?
     );
     ensure!(
-        read("memory.max")? == (64 * MIB).to_string(),
+        read("memory.max")? == (128 * MIB).to_string(),
         "memory.max is {}",
         read("memory.max")?
     );
@@ -126,7 +158,7 @@ fn read_back() -> Result<()> {
         "memory.swap.max is {}",
         read("memory.swap.max")?
     );
-    ensure!(read("pids.max")? == "20", "pids.max is {}", read("pids.max")?);
+    ensure!(read("pids.max")? == "64", "pids.max is {}", read("pids.max")?);
     ensure!(
         read("io.max")?.starts_with(&format!("{}:{} rbps=", disk.major, disk.minor)),
         "io.max {}",
@@ -143,8 +175,8 @@ fn read_back() -> Result<()> {
         ensure!(uid == owner, "{file} belongs to {uid}");
     }
     // Again, with another figure: what stands is replaced.
-    limits::ensure(&path, &Limits { pids: 21, ..limits }, FIRST_ID)?;
-    ensure!(read("pids.max")? == "21", "pids.max is {}", read("pids.max")?);
+    limits::ensure(&path, &Limits { pids: 65, ..limits }, FIRST_ID)?;
+    ensure!(read("pids.max")? == "65", "pids.max is {}", read("pids.max")?);
     limits::ensure_absent(&path)?;
     ensure!(!path.exists(), "{} is still there", path.display());
     Ok(())
@@ -160,7 +192,7 @@ fn memory() -> Result<()> {
     );
     let seen = limits::observe(&path)?;
     ensure!(
-        seen.oom_kills >= 1 && seen.memory_peak <= Bytes(64 * MIB),
+        seen.oom_kills >= 1 && seen.memory_peak <= Bytes(128 * MIB),
         "{seen:?}"
     );
     // The control: with four times as much it comes through.
@@ -185,22 +217,58 @@ fn processes() -> Result<()> {
     limits::ensure(&path, &small(), FIRST_ID)?;
     let (_, said) = exceed(&path, "pids")?;
     ensure!(
-        said == "19",
-        "with room for 20 it made {said} threads beside its first"
+        said == "63",
+        "with room for 64 it made {said} threads beside its first"
     );
+    let seen = limits::observe(&path)?;
+    ensure!(seen.pids_refused >= 1, "nothing was counted: {seen:?}");
     limits::ensure(&path, &Limits { pids: 200, ..small() }, FIRST_ID)?;
     let (_, said) = exceed(&path, "pids")?;
     ensure!(said == "100", "with room for 200 it made {said} threads of 100");
     Ok(limits::ensure_absent(&path)?)
 }
 
+fn disk() -> Result<()> {
+    let path = cgroup(0xc5);
+    let device = Device::of(std::path::Path::new(BLANK))?;
+    let with = |bytes_per_second| Limits {
+        disk: Some(DiskLimit {
+            bytes_per_second,
+            ..DiskLimit::usual(device)
+        }),
+        cpu: MilliCpus(2000),
+        ..small()
+    };
+    let timed = |limits: &Limits| -> Result<f64> {
+        limits::ensure(&path, limits, FIRST_ID)?;
+        let start = Instant::now();
+        let (_, said) = exceed(&path, "disk")?;
+        ensure!(said == "written", "{said}");
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let slow = timed(&with(4 * MIB))?;
+    let usual = timed(&with(200 * MIB))?;
+    println!("16 MiB at 4 MiB/s: {slow:.2} s; without that limit {usual:.2} s");
+    ensure!((3.6..6.0).contains(&slow), "16 MiB at 4 MiB/s took {slow:.2} s");
+    ensure!(usual < 3.0, "without the limit they took {usual:.2} s as well");
+    Ok(limits::ensure_absent(&path)?)
+}
+
 fn cpu() -> Result<()> {
     let path = cgroup(0xc3);
     limits::ensure(&path, &small(), FIRST_ID)?;
+    exceed(&path, "nothing")?;
+    let start = limits::observe(&path)?.cpu_us;
     exceed(&path, "cpu")?;
     let held = limits::observe(&path)?;
-    // 200 thousandths of 2 s are 400 ms, and one period more at each end.
-    ensure!(held.cpu_us < 700_000 && held.throttled_us > 500_000, "{held:?}");
+    let used = held.cpu_us - 2 * start;
+    println!("a quarter of a CPU, {LOOP:?} long: {used} us, and {start} us to start");
+    // 1.25 s of 5 s.
+    let wanted = 1_250_000.0;
+    ensure!(
+        (used as f64 - wanted).abs() < wanted * 0.15 && held.throttled_periods > 25,
+        "{used} us: {held:?}"
+    );
     limits::ensure(
         &path,
         &Limits {
@@ -211,8 +279,47 @@ fn cpu() -> Result<()> {
     )?;
     exceed(&path, "cpu")?;
     let free = limits::observe(&path)?;
-    ensure!(free.cpu_us > 1_000_000, "without the limit: {free:?}");
+    ensure!(
+        free.cpu_us - held.cpu_us > 2_500_000,
+        "without the limit: {held:?}, {free:?}"
+    );
     Ok(limits::ensure_absent(&path)?)
+}
+
+fn cgroups() -> Result<()> {
+    let path = cgroup(0xc6);
+    limits::ensure(&path, &small(), FIRST_ID)?;
+    // How many can be made side by side, and one in the other.
+    let make = |deep: bool| -> u32 {
+        let (mut at, mut made) = (path.clone(), 0);
+        while made < 400 {
+            let next = at.join(format!("c{made}"));
+            if std::fs::create_dir(&next).is_err() {
+                break;
+            }
+            made += 1;
+            if deep {
+                at = next;
+            }
+        }
+        made
+    };
+    let wide = make(false);
+    limits::ensure(&path, &small(), FIRST_ID)?;
+    let deep = make(true);
+    ensure!(
+        wide == limits::MOST_CGROUPS && deep == limits::DEEPEST_CGROUP,
+        "{wide} side by side, {deep} deep"
+    );
+    // The control.
+    limits::ensure(&path, &small(), FIRST_ID)?;
+    for file in ["cgroup.max.descendants", "cgroup.max.depth"] {
+        std::fs::write(path.join(file), "max")?;
+    }
+    let wide = make(false);
+    ensure!(wide == 400, "without the limit: {wide}");
+    limits::ensure_absent(&path)?;
+    limits::ensure_absent(&path).context("the second time")
 }
 
 fn tree() -> Result<()> {

@@ -11,7 +11,7 @@ use libtest_mimic::Trial;
 use market::id::{SaleId, UserId};
 use market::quantity::BitsPerSecond;
 use provision::firewall::{self, InterfaceName, Openings, Plan, SpacePlan, UserPlan};
-use provision::network::address::{SpaceIndex, UserIndex};
+use provision::network::address::{Prefix, SpaceIndex, UserIndex};
 use provision::network::{self, SpaceLink, UserLink, inside, link};
 
 use crate::trial;
@@ -21,12 +21,16 @@ use town::{CARRIER, INTERNET, METADATA, NODE, PRINTER, ROUTER, Town, ask, knock,
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("network::walls_hold_and_ways_are_open", || run(walls())),
+        trial("network::the_farmer_opens_what_he_wants", || run(opened())),
         trial("network::a_rate_is_kept_both_ways", || run(rates())),
+        trial("network::connections_beyond_the_limit_are_dropped", || {
+            run(connections())
+        }),
         trial("network::nothing_is_left", || run(nothing_left())),
     ]
 }
 
-fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+pub fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -63,12 +67,7 @@ impl Spaces {
             })
             .await?;
         }
-        let plan = plan(&all, town, openings)?;
-        firewall::apply(None, firewall::node_rules(&plan)).await?;
-        for (user, space) in plan.users.iter().zip([&all[0], &all[2]]) {
-            let path = names::netns_path(&names::user_netns(space.user.as_bytes()));
-            firewall::apply(Some(&path), firewall::user_rules(&plan, user)).await?;
-        }
+        apply(&all, &plan(&all, town, openings)?).await?;
         for space in &all {
             network::ensure_space(space).await?;
             // Again: nothing is made twice, and nothing fails.
@@ -91,6 +90,27 @@ impl Spaces {
         firewall::apply(None, NO_RULES.to_owned()).await?;
         Ok(())
     }
+}
+
+/// The rules for these spaces, without openings, in all namespaces.
+pub async fn build_rules(spaces: &[SpaceLink], town: &Town) -> Result<()> {
+    apply(spaces, &plan(spaces, town, Openings::default())?).await
+}
+
+/// Takes the node's rules away; those of the users go with their namespaces.
+pub async fn no_rules() -> Result<()> {
+    Ok(firewall::apply(None, NO_RULES.to_owned()).await?)
+}
+
+async fn apply(spaces: &[SpaceLink], plan: &Plan) -> Result<()> {
+    firewall::apply(None, firewall::node_rules(plan)).await?;
+    for user in &plan.users {
+        let of_user = spaces.iter().find(|space| space.user_index == user.index);
+        let space = of_user.context("a user without a space")?;
+        let path = names::netns_path(&names::user_netns(space.user.as_bytes()));
+        firewall::apply(Some(&path), firewall::user_rules(plan, user)).await?;
+    }
+    Ok(())
 }
 
 fn plan(spaces: &[SpaceLink], town: &Town, openings: Openings) -> Result<Plan> {
@@ -218,9 +238,83 @@ async fn walls() -> Result<()> {
     town.remove().await
 }
 
+/// What `walls` shows to be shut is reached where the farmer opened it, and nothing else is.
+async fn opened() -> Result<()> {
+    let town = Town::build().await?;
+    let openings = Openings {
+        prefixes: vec![Prefix {
+            address: PRINTER.into(),
+            length: 24,
+        }],
+        mail: true,
+    };
+    let spaces = Spaces::build(&town, openings, FAST).await?;
+    let inside_first = path(&spaces.all[0]);
+    for (to, port) in [(PRINTER, 80), (INTERNET, 25), (INTERNET, 587), (INTERNET, 80)] {
+        knock(&inside_first, to, port)
+            .await
+            .with_context(|| format!("{to}:{port}, which the farmer opened"))?;
+    }
+    for (to, port) in [(ROUTER, 80), (METADATA, 80), (CARRIER, 80), (NODE, 80)] {
+        ensure!(
+            knock(&inside_first, to, port).await.is_err(),
+            "{to}:{port} was reached, which nobody opened"
+        );
+    }
+    spaces.remove().await?;
+    town.remove().await
+}
+
 /// Addresses that are not the first space's: its neighbour's, and nobody's.
 fn false_addresses(neighbour: &SpaceLink) -> [Ipv4Addr; 2] {
     [address(neighbour), Ipv4Addr::new(192, 0, 2, 77)]
+}
+
+/// Entries of the table of connections in the namespace of a space's user.
+async fn entries(space: &SpaceLink) -> Result<u32> {
+    let path = names::netns_path(&names::user_netns(space.user.as_bytes()));
+    let read = || std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count");
+    let text = inside::run(Some(&path), read).await??;
+    Ok(text.trim().parse()?)
+}
+
+async fn connections() -> Result<()> {
+    let most = firewall::MOST_CONNECTIONS;
+    let town = Town::build().await?;
+    let spaces = Spaces::build(&town, Openings::default(), FAST).await?;
+    let [first, second, other] = &spaces.all[..] else {
+        bail!("three spaces")
+    };
+    town::open_many(&path(first), most + 1000).await?;
+    let held = entries(first).await?;
+    ensure!(
+        held > most / 2 && held <= most + 100,
+        "with room for {most} there are {held} entries"
+    );
+    ensure!(
+        knock(&path(first), INTERNET, 80).await.is_err(),
+        "it has too many and may have more"
+    );
+    for neighbour in [second, other] {
+        knock(&path(neighbour), INTERNET, 80)
+            .await
+            .context("a neighbour of the one with too many")?;
+    }
+    // The control: the same rules without the count.
+    let all = plan(&spaces.all, &town, Openings::default())?;
+    let rules = firewall::user_rules(&all, &all.users[0]);
+    let uncounted: String = rules
+        .lines()
+        .filter(|line| !line.contains("ct count"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let of_user = names::netns_path(&names::user_netns(first.user.as_bytes()));
+    firewall::apply(Some(&of_user), uncounted).await?;
+    town::open_many(&path(first), 2 * most).await?;
+    let held = entries(first).await?;
+    ensure!(held > most + 1000, "without the count there are {held} entries");
+    spaces.remove().await?;
+    town.remove().await
 }
 
 async fn rates() -> Result<()> {

@@ -6,7 +6,7 @@
 //! What runs inside writes its findings to `/root/found` and ends; the trial then reads the file
 //! through the unmapped volume, as provision would.
 
-mod bench;
+pub mod bench;
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -260,6 +260,8 @@ fn links() -> Result<()> {
     for name in ["proc", "sys", "run", "dev", "var/lib/containers"] {
         symlink("/run/steading/aim", upper.join(name))?;
     }
+    // The way that led out of a well-known runtime: a folder that is a link to a descriptor of whoever starts.
+    symlink("/proc/self/fd/3/../../../../../dev/shm", upper.join("var/log"))?;
     let before = mount::mount_points()?;
     let found = bench.run("echo proc=$(stat -f -c %T /proc); echo run=$(stat -f -c %T /run); readlink /proc.replaced; echo null=$(stat -c %F /dev/null)")?;
     expect(&found, "proc", "proc")?;
@@ -275,6 +277,10 @@ fn links() -> Result<()> {
         "something was made where the link leads"
     );
     ensure!(!mount::is_mount_point(aim)?);
+    ensure!(
+        !Path::new("/dev/shm/space.log").exists() && !Path::new("/tmp/space.log").exists(),
+        "the log went to the node"
+    );
     fs::remove_dir(aim)?;
     Ok(())
 }
@@ -324,7 +330,7 @@ fn refused() -> Result<()> {
 }
 
 /// Gives a space what `provision` writes into it for sshd.
-fn keys(bench: &Bench) -> Result<()> {
+pub fn keys(bench: &Bench) -> Result<()> {
     let ssh = bench.volume().join("upper/etc/ssh");
     fs::create_dir_all(&ssh)?;
     let key = ssh.join("ssh_host_ed25519_key");

@@ -7,7 +7,7 @@ use std::path::Path;
 use host::names;
 
 /// Files below `/proc/sys`, and what they get.
-const SYSCTLS: [(&str, &str); 14] = [
+const SYSCTLS: [(&str, &str); 19] = [
     // A node whose kernel panicked comes back by itself.
     ("kernel/panic", "10"),
     ("kernel/modprobe", "/sbin/modprobe"),
@@ -23,7 +23,15 @@ const SYSCTLS: [(&str, &str); 14] = [
     ("fs/protected_symlinks", "1"),
     ("fs/protected_fifos", "1"),
     ("fs/protected_regular", "2"),
-    ("fs/inotify/max_user_instances", "1024"),
+    // Open files are memory of the cgroup that opened them: a count over all spaces would let one of
+    // them close the door for the others.
+    ("fs/file-max", "9223372036854775807"),
+    // Counted for each space by itself, for its namespace is made by an id of its own.
+    ("user/max_inotify_instances", "1024"),
+    ("user/max_inotify_watches", "65536"),
+    ("user/max_user_namespaces", "1024"),
+    ("user/max_net_namespaces", "256"),
+    ("user/max_mnt_namespaces", "1024"),
     ("vm/max_map_count", "1048576"),
 ];
 

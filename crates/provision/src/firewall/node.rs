@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{MAIL_PORTS, Plan, WALLS, set, table};
+use super::{MAIL_PORTS, MOST_CONNECTIONS_OF_A_USER, MOST_CONNECTIONS_TO_A_USER, Plan, WALLS, set, table};
 
 /// The whole table for the node's namespace.
 pub fn node_rules(plan: &Plan) -> String {
@@ -64,8 +64,13 @@ fn forward(plan: &Plan) -> String {
         );
     }
     chain += "\t\tct state established,related accept\n\
-              \t\tct state invalid drop\n\
-              \t\tiifname @links jump from_space\n\
+              \t\tct state invalid drop\n";
+    for user in &plan.users {
+        let link = &user.link_of_node;
+        chain += &format!("\t\tiifname {link} ct count over {MOST_CONNECTIONS_OF_A_USER} drop\n");
+        chain += &format!("\t\toifname {link} ct count over {MOST_CONNECTIONS_TO_A_USER} drop\n");
+    }
+    chain += "\t\tiifname @links jump from_space\n\
               \t\tiifname @uplinks oifname @links ct status dnat accept\n\
               \t}\n";
     chain

@@ -1,6 +1,6 @@
 //! The rules of one user's namespace: between the user's spaces and the link to the node.
 
-use super::{Plan, UserPlan, set, table};
+use super::{MOST_CONNECTIONS, Plan, UserPlan, set, table};
 
 /// The whole table for one user's namespace.
 pub fn user_rules(plan: &Plan, user: &UserPlan) -> String {
@@ -10,6 +10,7 @@ pub fn user_rules(plan: &Plan, user: &UserPlan) -> String {
         user.spaces.iter().map(|space| space.link.to_string()),
     );
     body += &spoofing(user);
+    body += &connections(user);
     body += &name_service(plan, user);
     body += &input();
     body += &forward(user);
@@ -25,6 +26,21 @@ fn spoofing(user: &UserPlan) -> String {
         chain += &format!("\t\tiifname {} meta nfproto ipv6 drop\n", space.link);
         chain += &format!(
             "\t\tiifname {} meta nfproto ipv4 ip saddr != {address} drop\n",
+            space.link
+        );
+    }
+    chain += "\t}\n";
+    chain
+}
+
+/// What would be one connection too many is dropped before it is entered in the table: after the kernel has looked it
+/// up (priority -200), before an address is changed (-100).
+fn connections(user: &UserPlan) -> String {
+    let mut chain =
+        "\tchain connections {\n\t\ttype filter hook prerouting priority mangle; policy accept;\n".to_owned();
+    for space in &user.spaces {
+        chain += &format!(
+            "\t\tiifname {} ct state new ct count over {MOST_CONNECTIONS} drop\n",
             space.link
         );
     }

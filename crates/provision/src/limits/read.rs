@@ -15,12 +15,16 @@ pub struct Observed {
     pub cpu_us: u64,
     /// Microseconds in which it would have run and the limit said no.
     pub throttled_us: u64,
+    /// Periods in which that happened.
+    pub throttled_periods: u64,
     /// Memory charged to it now.
     pub memory: Bytes,
     /// The most memory that was charged to it.
     pub memory_peak: Bytes,
     /// Processes and threads now.
     pub pids: u64,
+    /// Processes and threads that were refused because there were enough.
+    pub pids_refused: u64,
     /// Processes that the kernel ended because the memory limit was reached.
     pub oom_kills: u64,
     /// Whether any process lives in it.
@@ -56,9 +60,11 @@ pub fn observe(path: &Path) -> Result<Observed, ReadLimitsError> {
     Ok(Observed {
         cpu_us: cpu.named("usage_usec")?,
         throttled_us: cpu.named("throttled_usec")?,
+        throttled_periods: cpu.named("nr_throttled")?,
         memory: Bytes(Figures::read(path, "memory.current")?.only()?),
         memory_peak: Bytes(Figures::read(path, "memory.peak")?.only()?),
         pids: Figures::read(path, "pids.current")?.only()?,
+        pids_refused: Figures::read(path, "pids.events")?.named("max")?,
         oom_kills: memory_events.named("oom_kill")?,
         populated: Figures::read(path, "cgroup.events")?.named("populated")? != 0,
     })

@@ -5,7 +5,7 @@ use host::names;
 use market::id::SaleId;
 
 use super::SpaceContext;
-use crate::limits::{self, Device, Limits};
+use crate::limits::{self, Device, DiskLimit, Limits};
 use crate::network::{self, SpaceLink, UserLink};
 use crate::step::{Cause, Step};
 
@@ -36,7 +36,7 @@ impl Step<SpaceContext> for LimitsStep {
             cpu: spec.cpu,
             memory: spec.memory,
             pids: spec.pids,
-            disk: Some(Device::of(&mapping)?),
+            disk: Some(DiskLimit::usual(Device::of(&mapping)?)),
         };
         tokio::task::spawn_blocking(move || limits::ensure(&cgroup, &limits, place.first_id)).await??;
         Ok(())

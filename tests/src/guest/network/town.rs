@@ -201,6 +201,27 @@ pub async fn send_as(namespace: &Path, from: Ipv4Addr) -> Result<()> {
     Ok(())
 }
 
+/// Opens so many connections of datagrams from inside a namespace, to ports of the internet where nobody answers.
+pub async fn open_many(namespace: &Path, count: u32) -> Result<()> {
+    let send = move || -> std::io::Result<()> {
+        let mut port = 10_000u16;
+        let mut socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        for number in 0..count {
+            if number % 1000 == 999 {
+                socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+                port = 10_000;
+            }
+            // What a wall answers comes as an error of the next call.
+            let _ = socket.send_to(b"one more", (INTERNET, port));
+            port += 1;
+        }
+        Ok(())
+    };
+    inside::run(Some(namespace), send)
+        .await?
+        .context("opening many connections")
+}
+
 /// Connects from inside a namespace; says by which address the other end saw it.
 pub async fn knock(namespace: &Path, to: Ipv4Addr, port: u16) -> Result<String> {
     let attempt = move || -> std::io::Result<String> {

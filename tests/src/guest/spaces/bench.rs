@@ -10,6 +10,7 @@ use host::command::{Program, Run};
 use host::isolate::{self, SpaceStart};
 use host::process::Pidfd;
 use host::{cgroup, mount, names, netns};
+use market::id::SaleId;
 use nix::mount::MsFlags;
 
 /// The disk whose partitions are the volumes.
@@ -45,6 +46,11 @@ impl Bench {
         Ok(bench)
     }
 
+    /// As whose space it is known to the network.
+    pub fn sale(&self) -> SaleId {
+        SaleId(self.id)
+    }
+
     pub fn device(&self) -> PathBuf {
         host::block::partition_path(Path::new(DISK), self.number)
     }
@@ -74,6 +80,7 @@ impl Bench {
             netns: self.netns(),
             cgroup: self.cgroup(),
             hostname: format!("space-{}", self.number),
+            cpus: None,
             argv: argv.iter().map(|s| (*s).to_owned()).collect(),
             seccomp: None,
         }

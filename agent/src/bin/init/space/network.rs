@@ -2,6 +2,10 @@
 //!
 //! A paused child is born into both; its maps are written from outside, by the node's root; the
 //! network namespace is bound to a file, which keeps both alive; the child dies.
+//!
+//! The user namespace is made by the first id of the range, not by root: the kernel counts what it
+//! gives without a cgroup (inotify watches, namespaces, fanotify groups) by who made the namespace,
+//! so made by root all spaces would share one count, and one could use up what the others need.
 
 use std::fs;
 use std::path::Path;
@@ -11,6 +15,7 @@ use host::isolate::{NetworkStart, RANGE, check_range};
 use host::mount;
 use host::process::{Clone, Fork, clone3, exit_now};
 use nix::sys::signal::Signal;
+use nix::unistd::Uid;
 
 use super::{At, Failure};
 
@@ -18,12 +23,15 @@ use super::{At, Failure};
 pub fn make(start: &NetworkStart) -> Result<(), Failure> {
     check_range(start.first_id).at("check the request")?;
     let namespaces = libc::CLONE_NEWUSER | libc::CLONE_NEWNET;
-    match clone3(&Clone {
+    let become_effective = |id: u32| nix::unistd::seteuid(Uid::from_raw(id)).at("make the namespaces");
+    become_effective(start.first_id)?;
+    let cloned = clone3(&Clone {
         namespaces,
         ..Clone::default()
-    })
-    .at("make the namespaces")?
-    {
+    });
+    // In the child this is the id 0 of a namespace without a map: it fails, and nothing of it is needed.
+    let root_again = become_effective(0);
+    match cloned.at("make the namespaces")? {
         Fork::Child => {
             // Never outlives the helper, whatever ends that.
             let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
@@ -35,7 +43,7 @@ pub fn make(start: &NetworkStart) -> Result<(), Failure> {
             }
         }
         Fork::Parent(pid, child) => {
-            let made = map_and_bind(pid, start);
+            let made = root_again.and_then(|()| map_and_bind(pid, start));
             let _ = child.kill(Signal::SIGKILL);
             let _ = child.wait_ended(Duration::from_secs(5));
             let _ = child.reap();
