@@ -61,6 +61,9 @@ pub struct SpaceStart {
     pub cgroup: PathBuf,
     /// The host name inside.
     pub hostname: String,
+    /// CPUs as sold, begun ones counted: what programs inside that ask for them are told.
+    #[serde(default)]
+    pub cpus: Option<u32>,
     /// PID 1 and its arguments; the first is an absolute path inside.
     #[serde(default = "default_argv")]
     pub argv: Vec<String>,
@@ -70,11 +73,9 @@ pub struct SpaceStart {
     pub seccomp: Option<PathBuf>,
 }
 
-/// catatonit, which reaps, and sshd.
+/// The base's own first program: it becomes catatonit, which reaps, with sshd and what the user enabled below it.
 pub fn default_argv() -> Vec<String> {
-    ["/usr/bin/catatonit", "--", "/usr/sbin/sshd", "-D", "-e"]
-        .map(String::from)
-        .to_vec()
+    vec!["/usr/lib/steading/start".to_owned()]
 }
 
 /// The helper's answer.
@@ -229,6 +230,7 @@ mod tests {
             netns: "/run/steading/netns/s".into(),
             cgroup: "/sys/fs/cgroup/steading/c".into(),
             hostname: "calm-otter".into(),
+            cpus: Some(2),
             argv: default_argv(),
             seccomp: None,
         }

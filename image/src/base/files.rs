@@ -36,6 +36,36 @@ MaxStartups 100:30:200
 MaxSessions 100
 ";
 
+/// PID 1 of a space, for its first moment.
+const START: &str = r#"#!/bin/sh
+# The first program of this space, run by its node; what it leaves running is sshd and what you enabled.
+# The kernel shows all CPUs of the node; nproc and OpenMP ask for OMP_NUM_THREADS first, which says what was sold.
+environment="SetEnv=LANG=C.UTF-8 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}"
+# Whoever has installed systemd as init gets it; sshd does not wait for it, and its own unit is masked.
+if [ -x /usr/sbin/init ] && [ -x /usr/lib/systemd/systemd ]; then
+    /usr/sbin/sshd -o "$environment"
+    exec /usr/sbin/init
+fi
+exec /usr/bin/catatonit -- /usr/lib/steading/services "$environment"
+"#;
+
+/// What stays when there is no other init.
+const SERVICES: &str = r#"#!/bin/sh
+# What update-rc.d enabled, and /etc/rc.local; what they print is in /var/log/space.log.
+(
+    for script in /etc/rc2.d/S*; do
+        case $script in *ssh) continue ;; esac
+        if [ -x "$script" ]; then "$script" start </dev/null; fi
+    done
+    if [ -x /etc/rc.local ]; then /etc/rc.local </dev/null; fi
+) &
+# A login must be possible as long as the space lives, whatever ended the last sshd.
+while :; do
+    /usr/sbin/sshd -D -e -o "$1"
+    sleep 1
+done
+"#;
+
 /// The files.
 pub fn all(version: &str, mirror: &Mirror) -> Vec<File> {
     let suite = packages::apt::SUITE;
@@ -45,8 +75,15 @@ pub fn all(version: &str, mirror: &Mirror) -> Vec<File> {
         text,
         mode: 0o644,
     };
+    let program = |path, text: &str| File {
+        path,
+        text: text.to_owned(),
+        mode: 0o755,
+    };
     vec![
         text("/etc/ssh/sshd_config.d/00-steading.conf", SSHD.to_owned()),
+        program("/usr/lib/steading/start", START),
+        program("/usr/lib/steading/services", SERVICES),
         text("/etc/steading-base", format!("{version}\n")),
         text("/etc/default/locale", "LANG=C.UTF-8\n".to_owned()),
         text(
@@ -80,6 +117,9 @@ pub const CHANGES: &[&str] = &[
     "grep -q '^SUB_UID_COUNT 4096' \"$1\"/etc/login.defs && grep -q '^SUB_GID_MIN 5000' \"$1\"/etc/login.defs",
     // `!` would lock root out, as UsePAM is off; `*` has no password and lets keys in.
     "sed -i 's/^root:[^:]*:/root:*:/' \"$1\"/etc/shadow",
+    // For whoever installs systemd: sshd runs already.
+    "mkdir -p \"$1\"/etc/systemd/system && ln -sf /dev/null \"$1\"/etc/systemd/system/ssh.service && \
+     ln -sf /dev/null \"$1\"/etc/systemd/system/ssh.socket",
     "mkdir -p -m 755 \"$1\"/run/sshd \"$1\"/etc/steading \"$1\"/var/lib/containers && mkdir -p -m 700 \"$1\"/root/.ssh",
 ];
 

@@ -32,7 +32,7 @@ use host::isolate::SpaceStart;
 use host::mount::{self, NewFileSystem, Tree, TreeError, open_below};
 use host::{capability, names, process};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
 use super::layers::Layers;
@@ -76,7 +76,9 @@ pub fn enter(start: &SpaceStart, prepared: Prepared) -> Failure {
         nix::unistd::sethostname(&start.hostname).at("name the host")?;
         // ping has neither a capability nor the set-user-id bit in Debian 13.
         fs::write("/proc/sys/net/ipv4/ping_group_range", "0 65535").at("set the network's settings")?;
-        log().at("open the log")?;
+        // Routers that drop the words "too big" are common: TCP then finds the path's size by itself.
+        fs::write("/proc/sys/net/ipv4/tcp_mtu_probing", "1").at("set the network's settings")?;
+        log(&root).at("open the log")?;
         leave_session().at("leave the node's session")?;
         capability::drop_denied().at("drop capabilities")?;
         // Last: the steps above make calls that it refuses.
@@ -92,6 +94,7 @@ pub fn enter(start: &SpaceStart, prepared: Prepared) -> Failure {
     .into_iter()
     .chain(["LANG=C.UTF-8", "container=steading"])
     .map(String::from)
+    .chain(start.cpus.map(|cpus| format!("OMP_NUM_THREADS={cpus}")))
     .collect::<Vec<_>>();
     let program = start.argv.first().map_or("", String::as_str);
     let error = process::exec(program, &start.argv, &environment);
@@ -318,25 +321,27 @@ fn containers(root: &OwnedFd, tree: &Tree) -> io::Result<()> {
         .map_err(|error| io::Error::other(crate::console::chain(&error)))
 }
 
-/// Gives PID 1 nothing to read, and a file of the user's own to write to.
-fn log() -> io::Result<()> {
-    const LIMIT: u64 = 1 << 20;
+/// Gives PID 1 nothing to read, and a file of the user's own to write to. No link on the way to it is followed, those
+/// of /proc least of all: descriptors of the node are still open here.
+fn log(root: &OwnedFd) -> io::Result<()> {
+    const LIMIT: i64 = 1 << 20;
     let nothing = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
-    // A fifo without a reader does not hold up the start; a symlink is not followed.
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open("/var/log/space.log")
-        .and_then(|file| {
-            if file.metadata()?.len() > LIMIT {
-                file.set_len(0)?;
-            }
-            Ok(file)
-        });
-    let file = file.unwrap_or(nothing);
+    // A fifo without a reader does not hold up the start.
+    let flags = OFlag::O_WRONLY
+        | OFlag::O_APPEND
+        | OFlag::O_CREAT
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_CLOEXEC;
+    let file = open_below(root.as_fd(), Path::new("var/log")).and_then(|folder| {
+        let file = openat(&folder, "space.log", flags, Mode::from_bits_truncate(0o640))?;
+        if nix::sys::stat::fstat(&file)?.st_size > LIMIT {
+            nix::unistd::ftruncate(&file, 0)?;
+        }
+        Ok(file)
+    });
+    let file = file.unwrap_or_else(|_| nothing.into());
     nix::unistd::dup2_stdout(&file)?;
     nix::unistd::dup2_stderr(&file)?;
     Ok(())
