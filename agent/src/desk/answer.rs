@@ -180,6 +180,16 @@ impl Counter {
             missing.map(|feature| words(DeclineCode::Feature, feature)),
             (!paid_here).then(|| words(DeclineCode::Rail, rail.as_str())),
             least(
+                DeclineCode::Cpu,
+                asked.needs.cpu.0.into(),
+                policy::LEAST_CPU.0.into(),
+                "0.01 CPU",
+            ),
+            asked
+                .needs
+                .rate
+                .and_then(|rate| least(DeclineCode::Rate, rate.0, policy::LEAST_RATE.0, "64 kbit/s")),
+            least(
                 DeclineCode::Memory,
                 asked.needs.memory.0,
                 policy::LEAST_MEMORY.0,

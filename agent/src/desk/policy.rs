@@ -19,6 +19,10 @@ const ALL_SPACES: u32 = 64;
 const RATE: BitsPerSecond = BitsPerSecond(100_000_000);
 /// Together; the card's speed is not known before it is used.
 const ALL_RATE: BitsPerSecond = BitsPerSecond(1_000_000_000);
+/// Least CPU time: the kernel takes no less of each tenth of a second than a thousandth of a second.
+pub(super) const LEAST_CPU: MilliCpus = MilliCpus(10);
+/// Least rate at which a login still comes through before a client gives up.
+pub(super) const LEAST_RATE: BitsPerSecond = BitsPerSecond(64_000);
 /// Least memory in which a space starts its SSH server.
 pub(super) const LEAST_MEMORY: Bytes = Bytes(64 << 20);
 /// Least volume: LUKS2 headers take 16 MiB, ext4 its own.
