@@ -154,10 +154,10 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
         parts.base,
         parts.selling.clone(),
     );
-    let recovered: HashMap<SaleId, bool> = parts
+    let recovered: HashMap<SaleId, &Outcome> = parts
         .recovered
         .iter()
-        .map(|found| (found.spec.sale, matches!(found.outcome, Outcome::Running { .. })))
+        .map(|found| (found.spec.sale, &found.outcome))
         .collect();
     let capacity = parts.capacity;
     let volumes: Vec<SaleId> = parts
@@ -214,7 +214,7 @@ fn has_volume(found: &Recovered) -> bool {
 }
 
 /// A sale out of the journal: back into the book, and a keeper for it.
-async fn resume(shared: &Arc<Shared>, record: Record, recovered: &HashMap<SaleId, bool>) {
+async fn resume(shared: &Arc<Shared>, record: Record, recovered: &HashMap<SaleId, &Outcome>) {
     let (sale, spec) = (record.id(), record.spec.clone());
     let gives = Gives {
         cpu: spec.cpu,
@@ -225,8 +225,12 @@ async fn resume(shared: &Arc<Shared>, record: Record, recovered: &HashMap<SaleId
     };
     let torn_down = record.sale.torn_down.as_ref();
     let gone = torn_down.is_some_and(|torn_down| torn_down.quarantine.is_none());
+    let found = recovered.get(&sale);
+    let stuck = matches!(found, Some(Outcome::Quarantined { .. }));
     match record.sale.state {
         SaleState::Ending if gone => {} // only the rail is still to answer
+        // what could not be undone was tried again at this start: where nothing is left, it is sold again
+        SaleState::Quarantined if !stuck => {}
         SaleState::Agreed => {
             let body = record.signed.message.body();
             let request = request_of(&shared.journal, sale, shared.grid_id).await;
@@ -249,7 +253,7 @@ async fn resume(shared: &Arc<Shared>, record: Record, recovered: &HashMap<SaleId
         | SaleState::Quarantined => shared.book().restore(sale, gives, spec.group),
         SaleState::Offered | SaleState::Ended | SaleState::Lapsed | SaleState::Refunded => {}
     }
-    let runs = recovered.get(&sale).copied().unwrap_or(false);
+    let runs = matches!(found, Some(Outcome::Running { .. }));
     Keeper::start(shared.clone(), record, Some(runs));
 }
 
