@@ -69,6 +69,21 @@ pub fn ensure(tree: &Tree) -> Result<()> {
     Ok(())
 }
 
+/// Compiles the guest's tests with the points at which steps go wrong: a call of its own, so that no other program has
+/// them. [`ensure`] has made them without.
+pub fn ensure_guest_tests(tree: &Tree) -> Result<()> {
+    let status = cargo(tree)
+        .arg("build")
+        .args(everything())
+        .args(["--bin", "guest-tests", "--features", "tests/fault-points"])
+        .status()
+        .context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the build of the guest's tests failed: its errors are above");
+    }
+    Ok(())
+}
+
 /// Compiles all programs and says nothing unless it fails: what follows prints for somebody else.
 pub fn ensure_quietly(tree: &Tree) -> Result<()> {
     let output = cargo(tree)

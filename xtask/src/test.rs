@@ -156,8 +156,31 @@ fn unit(tree: &Tree) -> Result<()> {
     cargo_plain(tree, &plain)
 }
 
+/// What a program with points at which steps go wrong says at such a point.
+const FAULT_POINT: &[u8] = b"steading fault point: ";
+
+/// The product must not have such points; the guest's tests do, or looking for them would prove nothing.
+fn fault_points_are_in_tests_alone(built: &Built) -> Result<()> {
+    let has = |path: &Path| -> Result<bool> {
+        let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        Ok(bytes
+            .windows(FAULT_POINT.len())
+            .any(|window| window == FAULT_POINT))
+    };
+    ensure!(
+        !has(&built.artefacts.initramfs)?,
+        "the product has points at which steps go wrong"
+    );
+    ensure!(
+        has(&built.guest_initramfs)?,
+        "the guest's tests have no points at which steps go wrong"
+    );
+    Ok(())
+}
+
 /// One boot in which all guest tests run.
 fn guest(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
+    fault_points_are_in_tests_alone(built)?;
     let dir = tree.artefact("guest-tests");
     if dir.exists() {
         std::fs::remove_dir_all(&dir)?;
@@ -186,7 +209,7 @@ fn guest(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
     image::disk::medium(&medium, "name = \"guest-tests\"\n", &built.artefacts.base)?;
     machine.disks.push(Disk::new(&medium, "STEADING-MEDIUM"));
     let mut running = machine.start()?;
-    let deadline = Instant::now() + Duration::from_secs(1200);
+    let deadline = Instant::now() + Duration::from_secs(2400);
     let mut last = None;
     while let Some(line) = running.next_line(deadline) {
         println!("{}", line.text);

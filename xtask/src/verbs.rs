@@ -62,6 +62,7 @@ pub fn test(mut options: Options) -> Result<ExitCode> {
         all: &|| {
             let artefacts = built(&tree, &store, build)?;
             let guest_initramfs = tree.artefact("image/guest-tests.cpio");
+            build::ensure_guest_tests(&tree)?;
             let program = build::program(&tree, "guest-tests")?;
             artefacts::assemble_initramfs(&tree, &store, &program, &[], &guest_initramfs)?;
             Ok(test::Built {

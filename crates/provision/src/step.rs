@@ -38,6 +38,8 @@
 //! A future of `run` that is dropped leaves the step it was in as `Intended`, which is the same as
 //! a power cut there. Whoever wants it to finish spawns it.
 
+#[cfg(feature = "fault-points")]
+pub mod fault;
 mod run;
 #[cfg(test)]
 mod tests;

@@ -37,6 +37,10 @@ fn main() -> ExitCode {
     if let Some(code) = limits::child() {
         return code;
     }
+    #[cfg(feature = "fault-points")]
+    if let Some(code) = provisioner::faults::child() {
+        return code;
+    }
     println!("guest tests: started");
     if word("guest-trace").is_some() {
         // For people who look where time goes: `guest-trace=debug` on the kernel's command line.

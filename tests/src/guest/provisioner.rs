@@ -4,6 +4,9 @@
 //! blank again afterwards.
 
 mod bench;
+#[cfg(feature = "fault-points")]
+pub mod faults;
+mod many;
 mod times;
 
 use std::time::Duration;
@@ -43,6 +46,25 @@ pub fn trials() -> Vec<Trial> {
         }),
         trial("provisioner::where_the_time_of_a_build_goes", || {
             Bench::with(times::table)
+        }),
+        trial("provisioner::the_first_of_ten_ends_and_lets_go", || {
+            Bench::with(many::first_of_ten)
+        }),
+        #[cfg(feature = "fault-points")]
+        trial("faults::each_step_fails_or_is_repeated", || {
+            Bench::with(faults::fail_and_repeat)
+        }),
+        #[cfg(feature = "fault-points")]
+        trial("faults::the_undo_of_each_step_fails", || {
+            Bench::with(faults::undo_fails)
+        }),
+        #[cfg(feature = "fault-points")]
+        trial("faults::the_agent_is_gone_at_each_step_of_a_build", || {
+            Bench::with(faults::killed_building)
+        }),
+        #[cfg(feature = "fault-points")]
+        trial("faults::the_agent_is_gone_at_each_step_of_an_end", || {
+            Bench::with(faults::killed_ending_and_unlocking)
         }),
     ]
 }

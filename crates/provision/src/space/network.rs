@@ -49,6 +49,9 @@ impl Step<SpaceContext> for LimitsStep {
     }
 }
 
+/// The name of [`NetworkStep`].
+pub(super) const NETWORK: &str = "network";
+
 /// The user's namespace, the walls, the space's namespace and cable: in this order, so that no space ever has a cable
 /// to where no walls stand.
 pub(super) struct NetworkStep;
@@ -56,7 +59,7 @@ pub(super) struct NetworkStep;
 #[async_trait]
 impl Step<SpaceContext> for NetworkStep {
     fn name(&self) -> &'static str {
-        "network"
+        NETWORK
     }
 
     fn after(&self) -> Option<&'static [&'static str]> {

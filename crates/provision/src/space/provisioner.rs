@@ -162,6 +162,11 @@ impl Provisioner {
         network::connect(&names::netns_path(&names::space_netns(sale.as_bytes())), port).await
     }
 
+    /// The names of a space's steps, in the order of the table.
+    pub fn steps(&self) -> Vec<&'static str> {
+        self.shared.table.names()
+    }
+
     /// Every space that has a record here.
     pub async fn records(&self) -> Result<Vec<SpaceRecord>, JournalError> {
         record::read_all(&self.shared.journal).await

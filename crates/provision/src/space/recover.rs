@@ -19,6 +19,7 @@ use host::names;
 use market::id::{SaleId, UserId};
 
 use super::keeper;
+use super::network::NETWORK;
 use super::provisioner::{Provisioner, Shared, UNLOCK_FROM, pid};
 use super::record::{self, Phase, SpaceRecord};
 use super::walls::WallsError;
@@ -72,6 +73,10 @@ impl Provisioner {
     pub async fn recover(&self) -> Result<Vec<Recovered>, RecoverError> {
         let records = record::read_all(&self.shared.journal).await?;
         self.remove_strangers(&records).await;
+        self.shared
+            .walls
+            .without(self.without_network(&records).await)
+            .await;
         // The walls stand before anything else is looked at: what runs has been running without us.
         self.shared.walls.apply_all().await?;
         let mut tasks = Vec::new();
@@ -97,6 +102,24 @@ impl Provisioner {
             }
         }
         Ok(recovered)
+    }
+
+    /// Those whose network is undone or was never begun: a start must not make rules that nothing would take away.
+    async fn without_network(&self, records: &[SpaceRecord]) -> Vec<SaleId> {
+        let mut sales = Vec::new();
+        for record in records {
+            let sale = record.spec.sale;
+            let steps = self.shared.journal.records(&sale).await;
+            // What cannot be read may be there.
+            let there = steps.map_or(true, |steps| {
+                let network = steps.iter().find(|step| step.step == NETWORK);
+                network.is_some_and(|step| step.state.may_be_there())
+            });
+            if !there {
+                sales.push(sale);
+            }
+        }
+        sales
     }
 
     /// Ends cgroups and namespaces of ours that no record explains: they belong to nobody.

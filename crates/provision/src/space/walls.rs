@@ -71,6 +71,12 @@ impl Walls {
         self.apply(&state, |_| true).await
     }
 
+    /// After a start of the agent: these spaces have a record and no network, so no rule speaks of them until they
+    /// enter again.
+    pub(super) async fn without(&self, sales: impl IntoIterator<Item = SaleId>) {
+        self.state.lock().await.leaving.extend(sales);
+    }
+
     /// All rules anew, in every namespace that is there.
     pub async fn apply_all(&self) -> Result<(), WallsError> {
         self.apply(&*self.state.lock().await, |_| true).await

@@ -8,7 +8,11 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use market::id::SaleId;
 
+#[cfg(feature = "fault-points")]
+use super::fault;
 use super::{Cause, Step, StepLog, StepState, StepTime, Table, chain};
+
+use fault::{Pass, Side, Way, pass};
 
 /// One undo that failed: part of the step is still on the machine.
 #[derive(Debug)]
@@ -337,10 +341,52 @@ async fn forward_one<C: Sync + ?Sized>(
     sale: &SaleId,
     context: &C,
 ) -> Result<(), Cause> {
-    log.record(sale, step.name(), StepState::Intended).await?;
+    let name = step.name();
+    pass(Way::Do, name, Side::BeforeIntent)?;
+    log.record(sale, name, StepState::Intended).await?;
+    pass(Way::Do, name, Side::Intended)?;
     step.ensure(sale, context).await?;
-    tracing::debug!(step = step.name(), "step made");
-    log.record(sale, step.name(), StepState::Applied).await
+    if let Pass::Again = pass(Way::Do, name, Side::Done)? {
+        step.ensure(sale, context).await?;
+    }
+    log.record(sale, name, StepState::Applied).await?;
+    pass(Way::Do, name, Side::Recorded).map(drop)
+}
+
+/// Tries to undo: the step's own work, between the points at which a test may stop it.
+async fn absent<C: Sync + ?Sized>(step: &dyn Step<C>, sale: &SaleId, context: &C) -> Result<(), Cause> {
+    pass(Way::Undo, step.name(), Side::Intended)?;
+    step.ensure_absent(sale, context).await?;
+    match pass(Way::Undo, step.name(), Side::Done)? {
+        Pass::Again => step.ensure_absent(sale, context).await,
+        Pass::On => Ok(()),
+    }
+}
+
+/// Where the feature is off, nothing ever stops here.
+#[cfg(not(feature = "fault-points"))]
+mod fault {
+    #[derive(Clone, Copy)]
+    pub enum Way {
+        Do,
+        Undo,
+    }
+    #[derive(Clone, Copy)]
+    pub enum Side {
+        BeforeIntent,
+        Intended,
+        Done,
+        Recorded,
+    }
+    pub enum Pass {
+        On,
+        #[allow(dead_code, reason = "only a test repeats a step")]
+        Again,
+    }
+
+    pub fn pass(_: Way, _: &str, _: Side) -> Result<Pass, super::Cause> {
+        Ok(Pass::On)
+    }
 }
 
 /// Undoes one step; a failure is kept in `failures` and in the log. An undo is made even where the
@@ -355,7 +401,7 @@ async fn undo_one<C: Sync + ?Sized>(
     let name = step.name();
     let intent = log.record(sale, name, StepState::Undoing).await;
     let start = Instant::now();
-    let result = step.ensure_absent(sale, context).await;
+    let result = absent(step, sale, context).await;
     let (state, failure) = match result {
         Ok(()) => (StepState::Undone, None),
         Err(cause) => (
@@ -369,7 +415,8 @@ async fn undo_one<C: Sync + ?Sized>(
     let took_ms = start.elapsed().as_millis() as u64;
     tracing::info!(step = name, took_ms, undone, "step undone");
     failures.extend(failure.map(|cause| UndoFailure { step: name, cause }));
-    if let Err(cause) = log.record(sale, name, state).await {
+    let kept = log.record(sale, name, state).await;
+    if let Err(cause) = kept.and_then(|()| pass(Way::Undo, name, Side::Recorded).map(drop)) {
         failures.push(UndoFailure { step: name, cause });
     } else if let Err(cause) = intent {
         // The newest record is durable, so the lost one before it no longer matters.

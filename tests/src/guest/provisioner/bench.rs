@@ -104,6 +104,13 @@ impl Bench {
         self.journal.clone().context("the journal is closed")
     }
 
+    /// Closes the journal, whoever has a handle to it, so that another process can open it.
+    #[cfg(feature = "fault-points")]
+    pub fn close_journal(&mut self) -> Result<()> {
+        self.journal.take().context("the journal is closed")?.close();
+        Ok(())
+    }
+
     /// Closes the journal and opens it again, as a new agent does. Nobody else may have it open.
     pub fn journal_again(&mut self) -> Result<()> {
         self.journal = None;
@@ -199,7 +206,8 @@ impl Bench {
     }
 }
 
-fn path() -> PathBuf {
+/// Where the journal is.
+pub fn path() -> PathBuf {
     Path::new(JOURNAL).join("journal.sqlite")
 }
 
