@@ -42,6 +42,8 @@ pub struct Client {
     /// The keys.
     pub seed: Seed,
     grid: Option<(String, Grid)>,
+    /// The place on the grid is another client's, who says goodbye.
+    is_lent: bool,
 }
 
 /// Unix milliseconds of this machine; only for what is shown and how long things took.
@@ -69,6 +71,16 @@ impl Client {
             store,
             seed,
             grid: None,
+            is_lent: false,
+        })
+    }
+
+    /// Another client of the same person, for work beside this one: with the same place on the grid.
+    pub fn beside(&self) -> Outcome<Client> {
+        Ok(Client {
+            grid: self.grid.clone(),
+            is_lent: self.grid.is_some(),
+            ..Client::open(self.settings.clone())?
         })
     }
 
@@ -109,7 +121,10 @@ impl Client {
 
     /// Says goodbye to the grid, so that nobody waits for a neighbour that is gone.
     pub async fn leave(&mut self) {
-        if let Some((_, grid)) = self.grid.take() {
+        let is_lent = std::mem::take(&mut self.is_lent);
+        if let Some((_, grid)) = self.grid.take()
+            && !is_lent
+        {
             grid.close().await;
         }
     }

@@ -34,11 +34,20 @@ async fn or_interrupted<T>(store: &Store, work: impl Future<Output = Outcome<T>>
         pressed = tokio::signal::ctrl_c() => {
             pressed.map_err(|error| Failure::new(Code::Unexpected, "Ctrl-C cannot be heard").because(error))?;
             let open = store.sales()?.into_iter().rfind(|(_, record)| !record.is_over());
-            let next = open.map_or("nothing was signed".to_owned(), |(_, record)| {
-                let name = record.name;
-                format!("`steading unlock {name}` goes on, `steading cancel {name}` undoes it; no money is lost")
-            });
-            Err(Failure::new(Code::Interrupted, "stopped").next(next))
+            let stopped = Failure::new(Code::Interrupted, "stopped");
+            Err(match open {
+                None => stopped
+                    .because("Ctrl-C was pressed before anything was signed")
+                    .next("nothing is open"),
+                Some((_, record)) => {
+                    let (name, words) = (&record.name, record.step.words());
+                    stopped
+                        .because(format!("Ctrl-C was pressed; {name} is open: {words}"))
+                        .next(format!(
+                            "`steading unlock {name}` goes on, `steading cancel {name}` undoes it; no money is lost"
+                        ))
+                }
+            })
         }
     }
 }

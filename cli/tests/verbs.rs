@@ -245,6 +245,14 @@ fn a_backup_brings_the_same_wallet_back() {
     let file = dir.path().join("backup.json");
     let file_text = file.to_str().unwrap();
     person.json(&["wallet", "backup", file_text]);
+    // A file that is there is written over only where that is said.
+    std::fs::write(&file, "older").unwrap();
+    let (code, why) = person.code(&["wallet", "backup", file_text]);
+    assert_eq!(code, 2, "{why}");
+    assert!(why.contains("--force"), "{why}");
+    assert_eq!(std::fs::read(&file).unwrap(), b"older");
+    person.json(&["wallet", "backup", file_text, "--force"]);
+    assert_ne!(std::fs::read(&file).unwrap(), b"older");
     assert_eq!(
         std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
         0o600
@@ -282,7 +290,8 @@ fn a_backup_brings_the_same_wallet_back() {
     std::fs::write(&seed_file, wrong).unwrap();
     let refused = Person::new(Some(&ledger), None);
     let (code, why) = refused.code(&["wallet", "restore", seed_file.to_str().unwrap()]);
-    assert_eq!(code, 8, "{why}");
+    assert_eq!(code, 2, "{why}");
+    assert!(why.contains("because:") && why.contains("to do:"), "{why}");
     assert_eq!(refused.code(&["wallet", "address"]).0, 8, "nothing was kept");
 }
 
@@ -345,7 +354,8 @@ fn wrong_quantities_are_refused_before_anything_is_sent_and_say_what_is_right() 
         (&["request", "--memory", "512"][..], "512MiB"),
         (&["request", "--memory", "1GB"], "GiB"),
         (&["request", "--cpu", "0"], "more than zero"),
-        (&["request", "--disk", "99999999999TiB"], "larger"),
+        (&["request", "--disk", "99999999999TiB"], "16777215TiB or less"),
+        (&["request", "--memory", "-1MiB"], "512MiB"),
         (&["request", "--duration", "2"], "2h"),
         (&["request", "--rate", "10"], "10Mbit"),
         (&["request", "--max-price", "0.0000001"], "digits after the point"),

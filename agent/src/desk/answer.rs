@@ -171,7 +171,12 @@ impl Counter {
                 .country
                 .as_ref()
                 .filter(|country| said.country.as_ref() != Some(country))
-                .map(|_| Reason::plain(DeclineCode::Country)),
+                .map(|_| {
+                    words(
+                        DeclineCode::Country,
+                        said.country.as_deref().unwrap_or("none is declared"),
+                    )
+                }),
             filters
                 .farmer
                 .as_ref()

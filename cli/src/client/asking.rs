@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{Client, now_ms, random};
 use crate::exit::{Code, Failure, Outcome};
 use crate::show::steps::Steps;
+use crate::show::text::count;
 use crate::store::asked::Asked;
 
 /// How long a request may travel and be answered.
@@ -193,9 +194,9 @@ async fn gather(
             Ok(None) | Err(_) => break,
         }
         steps.doing(format!(
-            "{} offers, {} declines so far",
-            answers.asked.offers.len(),
-            answers.declines.len()
+            "{}, {} so far",
+            count(answers.asked.offers.len(), "offer"),
+            count(answers.declines.len(), "decline")
         ));
     }
     listening.abort();

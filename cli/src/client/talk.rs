@@ -68,7 +68,7 @@ impl TalkError {
                 ..Failure::new(Code::NodeRefuses, what).caused_by(self)
             },
             TalkError::Silent(..) => Failure::new(Code::NodeSilent, what).caused_by(self).next(
-                "try again in a while: the node may be starting; nothing is lost, the money stays in escrow until you or the rules release it",
+                "try again in a while: the node may be starting; money that is in escrow stays there until you or the rules release it",
             ),
             TalkError::Nonsense(..) => Failure::new(Code::NodeSilent, what).caused_by(self),
             TalkError::Unsigned(_) => Failure::new(Code::Unexpected, what).caused_by(self),

@@ -1,7 +1,6 @@
 //! Tables: offers, why nobody offers, spaces, nodes.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use escrow::Amount;
 use market::id::NodeId;
@@ -90,8 +89,8 @@ pub fn offers(rows: &[OfferRow<'_>], now_ms: u64) -> String {
     table(&heads, &[0, 1, 2, 6, 7], &cells)
 }
 
-/// Why nobody offers, grouped, and what to try.
-pub fn declines(declines: &[(NodeId, Decline)], asked_hour: Option<Amount>) -> String {
+/// Why nobody offers, a line for each kind of reason, and what to try.
+pub fn declines(declines: &[(NodeId, Decline)]) -> (Vec<String>, String) {
     let mut groups: BTreeMap<u32, (usize, Reason)> = BTreeMap::new();
     for (_, decline) in declines {
         let Some(first) = decline.reasons.first() else {
@@ -112,32 +111,18 @@ pub fn declines(declines: &[(NodeId, Decline)], asked_hour: Option<Amount>) -> S
     }
     let mut ordered: Vec<_> = groups.into_values().collect();
     ordered.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
-    let mut text = String::new();
-    let width = ordered
-        .iter()
-        .map(|(number, _)| count(*number, "node").len())
-        .max()
-        .unwrap_or(0)
-        + 1;
-    for (number, reason) in &ordered {
-        let nodes = format!("{}:", count(*number, "node"));
-        let _ = writeln!(text, "  {nodes:<width$} {}", reason_words(reason));
-    }
+    let line =
+        |(number, reason): &(usize, Reason)| format!("{}: {}", count(*number, "node"), reason_words(reason));
     let tries: Vec<String> = ordered
         .iter()
         .filter_map(|(_, reason)| what_to_try(reason))
         .collect();
-    if !tries.is_empty() {
-        let _ = writeln!(text, "try {}", tries.join(", or "));
-    } else if ordered.is_empty() {
-        let cap = asked_hour.map(|price| format!(", or a --max-price above {}", money(price)));
-        let _ = writeln!(
-            text,
-            "try again in a while, with fewer filters{}",
-            cap.unwrap_or_default()
-        );
-    }
-    text
+    let next = if tries.is_empty() {
+        "try again in a while, or with fewer filters; `steading nodes` shows who is there".to_owned()
+    } else {
+        format!("try {}", tries.join(", or "))
+    };
+    (ordered.iter().map(line).collect(), next)
 }
 
 fn quantity(code: DeclineCode, value: u128) -> String {
@@ -380,14 +365,19 @@ mod tests {
                 (3 << 30) + (103 << 20),
             )),
         ];
+        let (why, next) = declines(&all);
         assert_eq!(
-            declines(&all, Some(Amount(400_000))),
-            "  2 nodes: not enough memory (4 GiB asked, 3.1 GiB free)\n  \
-             1 node:  dearer than you allow (0.50 an hour, you said 0.40)\n\
-             try --memory 3GiB, or --max-price 0.50\n"
+            why,
+            [
+                "2 nodes: not enough memory (4 GiB asked, 3.1 GiB free)",
+                "1 node: dearer than you allow (0.50 an hour, you said 0.40)",
+            ]
         );
+        assert_eq!(next, "try --memory 3GiB, or --max-price 0.50");
         let plain = [decline(Reason::plain(DeclineCode::NotSelling))];
-        assert_eq!(declines(&plain, None), "  1 node: not selling now\n");
+        let (why, next) = declines(&plain);
+        assert_eq!(why, ["1 node: not selling now"]);
+        assert!(next.starts_with("try again in a while"), "{next}");
     }
 
     #[test]

@@ -33,9 +33,9 @@ const AGAIN_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  steading buy 1                                take the first of the last offers
-  steading buy --memory 1GiB --duration 3h      ask now, take the best
-  steading buy 2 --no-wait                      return once the key is handed over
+  steading buy 1                             take the first of the last offers
+  steading buy --memory 1GiB --duration 3h   ask now, take the best
+  steading buy 2 --no-wait                   return once the key is handed over
 A proof that fails pays nothing: the money is asked back, exit code 12.")]
 pub struct Arguments {
     /// The number of an offer in `steading offers`, or its id. Without it, nodes are asked now and
@@ -50,6 +50,7 @@ pub struct Arguments {
 
 /// How to buy.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "How to buy")]
 pub struct How {
     /// Periods signed ahead, so that this machine may sleep: what you risk. More than 24 needs --yes; a node keeps
     /// no more than 64.
@@ -65,7 +66,12 @@ pub struct How {
     #[arg(long)]
     no_wait: bool,
     /// How long to wait for the space.
-    #[arg(long, value_name = "TIME", default_value = "10min")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        default_value = "10min"
+    )]
     timeout: Seconds,
     /// How long a space that the node calls ready may let nobody in, before the proof has failed.
     #[arg(long, value_name = "TIME", default_value = "2min")]
@@ -182,7 +188,7 @@ async fn choose(
         let wanted = arguments.wanted.wanted()?;
         let answers = client.ask(&wanted, arguments.wanted.patience(), steps).await?;
         let Some(best) = answers.asked.offers.first().cloned() else {
-            return Err(no_offers(&answers, &wanted, screen));
+            return Err(no_offers(&answers, screen));
         };
         client.store.keep_asked(&answers.asked)?;
         let price = market::price::per_hour(best.message.price, best.message.period);
@@ -269,11 +275,10 @@ async fn ask_again(
     let Some(new) = answers.asked.offers.first().cloned() else {
         return Err(
             Failure::new(Code::NoOffer, "the offer lapsed, and the node offers nothing new")
-                .because(
-                    tables::declines(&answers.declines, None)
-                        .trim()
-                        .replace('\n', "; "),
-                )
+                .because(match &tables::declines(&answers.declines).0[..] {
+                    [] => "it does not answer".to_owned(),
+                    why => why.join("; "),
+                })
                 .next("nothing was signed; `steading request` asks all nodes again"),
         );
     };

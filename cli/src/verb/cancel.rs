@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use escrow::LockState;
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -18,9 +17,7 @@ use crate::show::text::{moment, money};
 /// Flags of `cancel`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-The node destroys the volume's key slot, tears the space down, gives the rest back and signs a
-receipt. If it is silent, your client closes the lock alone and says when the rest returns (exit
-code 11 until it is back; cancel again then).")]
+The node destroys the volume's key slot, tears the space down, gives the rest back and signs a receipt. If it is silent, your client closes the lock alone and says when the rest returns (exit code 11 until it is back; cancel again then).")]
 pub struct Arguments {
     /// The space.
     #[arg(value_name = "NAME")]
@@ -57,7 +54,7 @@ async fn cancel(client: &mut Client, arguments: Arguments) -> Outcome<(Value, St
     let mut walk = Walk::resume(client, files, record).await?;
     let ended = walk.end(arguments.why, &mut steps).await?;
     drop((steps, held));
-    let is_over = matches!(ended.view.state, LockState::None | LockState::Closed);
+    let is_over = ended.is_over();
     Ok((ended_json(&walk, &ended), ended_text(&walk, &ended), is_over))
 }
 
@@ -73,7 +70,7 @@ async fn cancel_unknown(client: &Client, sale: &str, not_found: Failure) -> Outc
     let Some((id, ended)) = closed else {
         return Err(not_found);
     };
-    let is_over = matches!(ended.view.state, LockState::None | LockState::Closed);
+    let is_over = ended.is_over();
     let json = json!({
         "sale": id,
         "receipt": null,
@@ -119,7 +116,7 @@ fn ended_text(walk: &Walk<'_>, ended: &Ended) -> String {
 
 /// What became of the money of what people call `name` and commands `handle`.
 fn money_text(name: &str, handle: &str, ended: &Ended) -> String {
-    match ended.refund_from_ms {
+    match ended.refund_from_ms.filter(|_| !ended.is_over()) {
         None => format!(
             "{name} is over: {} was paid, {} came back",
             money(ended.view.paid),

@@ -13,6 +13,9 @@ use crate::show::steps::Steps;
 use crate::show::text::money;
 use crate::store::record::Step;
 
+/// What the signed messages allow (`market::message::Amend`).
+const MOST_PERIODS: u32 = 100_000;
+
 /// Flags of `extend`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  steading extend calm-otter --duration 2h")]
@@ -21,7 +24,7 @@ pub struct Arguments {
     #[arg(value_name = "NAME")]
     name: String,
     /// How much longer: a whole number of the sale's periods.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     duration: Seconds,
 }
 
@@ -40,6 +43,24 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Ou
         let record = files.record()?.unwrap_or(record);
         let mut walk = Walk::resume(&mut client, files, record).await?;
         let period = walk.body.period;
+        let most = MOST_PERIODS.saturating_sub(walk.record.periods);
+        if arguments.duration.0 / period.0.max(1) > u64::from(most) {
+            return Err(Failure::new(
+                Code::Usage,
+                format!(
+                    "--duration {} is longer than a sale can be; nothing was sent",
+                    arguments.duration
+                ),
+            )
+            .because(format!(
+                "a sale has at most {MOST_PERIODS} periods of {period}, this one has {}",
+                walk.record.periods
+            ))
+            .next(format!(
+                "write --duration {} or less",
+                Seconds(u64::from(most).saturating_mul(period.0))
+            )));
+        }
         let periods = period.periods_in(arguments.duration).ok_or_else(|| {
             Failure::new(
                 Code::Usage,
@@ -48,6 +69,7 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Ou
                     arguments.duration
                 ),
             )
+            .because("both sign whole periods")
             .next(format!("write --duration {period}, or a multiple of it"))
         })?;
         let mut steps = Steps::new();

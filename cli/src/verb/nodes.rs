@@ -23,7 +23,7 @@ use crate::show::text::money;
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
     /// How long to wait for answers.
-    #[arg(long, value_name = "TIME", default_value = "10s")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "10s")]
     wait: Seconds,
 }
 
@@ -107,5 +107,15 @@ fn text(answers: &Answers) -> String {
             .unwrap_or_default(),
         machine: String::new(),
     });
-    tables::nodes(&offers.chain(declines).collect::<Vec<NodeRow>>())
+    let mut text = tables::nodes(&offers.chain(declines).collect::<Vec<NodeRow>>());
+    if !answers.asked.offers.is_empty() {
+        let least = &answers.asked.request.message.needs;
+        text.push_str(&format!(
+            "\nprices are for a small space ({}, {}, {}): `steading request` asks for yours\n",
+            least.cpu.human(),
+            least.memory.human(),
+            least.disk.human()
+        ));
+    }
+    text
 }

@@ -24,28 +24,34 @@ const WAIT_S: u64 = 15;
 
 /// What is wanted; the same for `request` and `buy`.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "What is wanted")]
 pub struct WantedFlags {
     /// CPUs, in thousandths if need be: 0.5, 2.
-    #[arg(long, value_name = "CPUS", default_value = "0.5")]
+    #[arg(long, value_name = "CPUS", allow_hyphen_values = true, default_value = "0.5")]
     cpu: MilliCpus,
     /// Memory: 512MiB, 4GiB.
-    #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        allow_hyphen_values = true,
+        default_value = "512MiB"
+    )]
     memory: Bytes,
     /// The encrypted volume: 2GiB, 1TiB.
-    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, default_value = "2GiB")]
     disk: Bytes,
     /// Network rate at least: 10Mbit. Without it, whatever the node gives.
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     rate: Option<BitsPerSecond>,
     /// How long: 90min, 3h, 30d.
-    #[arg(long, value_name = "TIME", default_value = "1h")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "1h")]
     duration: Seconds,
     /// What is paid for at a time; the duration is a whole number of it. An hour, or the whole
     /// duration where that is shorter.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     period: Option<Seconds>,
     /// The highest price an hour: 0.50.
-    #[arg(long, value_name = "PRICE", value_parser = price)]
+    #[arg(long, value_name = "PRICE", allow_hyphen_values = true, value_parser = price)]
     max_price: Option<Amount>,
     /// Stop waiting after so many offers.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
@@ -177,33 +183,31 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Ou
     steps.quiet();
     drop(steps);
     if answers.asked.offers.is_empty() {
-        return Err(no_offers(&answers, &wanted, screen));
+        return Err(no_offers(&answers, screen));
     }
     client.store.keep_asked(&answers.asked)?;
     screen.result_and_told(&answers_json(&answers), &answers_text(&answers))
 }
 
-/// Nobody offers: why, grouped, and what to try.
-pub fn no_offers(answers: &Answers, wanted: &Wanted, screen: Screen) -> Failure {
-    let mut failure = Failure::new(Code::NoOffer, "no node offers");
+/// Nobody offers: why, grouped (with --json each node for itself), and what to try.
+pub fn no_offers(answers: &Answers, screen: Screen) -> Failure {
+    let failure = Failure::new(Code::NoOffer, "no node offers");
     if answers.declines.is_empty() {
         return failure
             .because(format!("no node answered within {WAIT_S} s"))
             .next("check that nodes are on this grid and sell: `steading nodes`; or try again in a while");
     }
-    if screen.json {
-        for (node, decline) in &answers.declines {
-            for reason in &decline.reasons {
-                failure = failure.because(format!("{node}: {}", tables::reason_words(reason)));
-            }
-        }
-        return failure;
-    }
-    failure.what = format!(
-        "no node offers\n{}",
-        tables::declines(&answers.declines, wanted.max_price_per_hour).trim_end()
-    );
-    failure
+    let (groups, next) = tables::declines(&answers.declines);
+    let why = if screen.json {
+        let of_each = answers.declines.iter().flat_map(|(node, decline)| {
+            let words = decline.reasons.iter().map(tables::reason_words);
+            words.map(move |words| format!("{node}: {words}"))
+        });
+        of_each.collect()
+    } else {
+        groups
+    };
+    why.into_iter().fold(failure, Failure::because).next(next)
 }
 
 fn answers_text(answers: &Answers) -> String {

@@ -19,14 +19,18 @@ use crate::store::record::{Record, Step};
 /// Flags of `unlock`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-After a power cut of the node the space's volume stays closed until your key comes again. The
-host key must be the one that was proven; another one ends with exit code 12.")]
+After a power cut of the node the space's volume stays closed until your key comes again. The host key must be the one that was proven; another one ends with exit code 12.")]
 pub struct Arguments {
     /// The space.
     #[arg(value_name = "NAME")]
     name: String,
     /// How long to wait for the space.
-    #[arg(long, value_name = "TIME", default_value = "10min")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        default_value = "10min"
+    )]
     timeout: Seconds,
 }
 

@@ -13,8 +13,7 @@ use crate::show::Screen;
 /// Flags of `verify`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-Signed messages of your sales lie in the folder that `steading spaces --all --json` names:
-request, offer, agree, sale, grant, receipt. Exit code 13 where one is not valid.")]
+Signed messages of your sales lie in the folder that `steading spaces --all --json` names: request, offer, agree, sale, grant, receipt. Exit code 13 where one is not valid.")]
 pub struct Arguments {
     /// The file; - is standard input.
     #[arg(value_name = "FILE")]
@@ -41,7 +40,11 @@ fn read(file: &std::path::Path) -> Outcome<Vec<u8>> {
         std::fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes))
     };
     read.map_err(|error| {
-        Failure::new(Code::NotFound, format!("{} cannot be read", file.display())).because(error)
+        Failure::new(Code::NotFound, format!("{} cannot be read", file.display()))
+            .because(error)
+            .next(
+                "give a file that holds one signed message; `steading spaces --all --json` names the folders",
+            )
     })?;
     Ok(bytes)
 }
@@ -77,11 +80,12 @@ fn not_valid(arguments: &Arguments, error: &EnvelopeError, screen: Screen) -> Fa
         Code::NotValid,
         format!("{} is not valid", arguments.file.display()),
     )
-    .caused_by(error);
+    .caused_by(error)
+    .next("believe nothing that it says: it is no signed message, or it was changed since it was signed");
     if screen.json {
         let why = failure.why.join(": ");
         // One object on standard output, of this verb's own shape.
-        let _ = screen.result(&json!({"valid": false, "why": why}), "");
+        let _ = screen.result(&json!({"valid": false, "why": why, "next": failure.next}), "");
         return Failure {
             is_shown: true,
             ..failure

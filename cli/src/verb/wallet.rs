@@ -29,7 +29,7 @@ pub enum Verb {
     /// Show what you have: free, and in escrow.
     Balance,
     /// Write seed and sales to a file (or - for standard output). Keep it secret.
-    Backup(File),
+    Backup(Backup),
     /// Bring a wallet back from such a file, or from the seed's one line; sales come back from the
     /// nodes.
     Restore(File),
@@ -45,6 +45,16 @@ pub struct File {
     file: PathBuf,
 }
 
+/// Flags of `wallet backup`.
+#[derive(Debug, Args)]
+pub struct Backup {
+    #[command(flatten)]
+    to: File,
+    /// Write over a file that is there.
+    #[arg(long)]
+    force: bool,
+}
+
 impl Verb {
     /// Does it.
     pub async fn run(self, settings: Settings, screen: Screen) -> Outcome {
@@ -53,7 +63,7 @@ impl Verb {
             Verb::Show => show(settings, screen),
             Verb::Address => address(settings, screen),
             Verb::Balance => balance(settings, screen).await,
-            Verb::Backup(to) => backup::run(&settings, &to.file, screen),
+            Verb::Backup(flags) => backup::run(&settings, &flags.to.file, flags.force, screen),
             Verb::Restore(from) => restore::run(settings, &from.file, screen).await,
             Verb::Recall => restore::recall(settings, screen).await,
         }

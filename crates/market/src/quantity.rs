@@ -52,8 +52,13 @@ pub enum QuantityError {
         smallest: &'static str,
     },
     /// Does not fit.
-    #[error("\"{0}\" is larger than can be")]
-    TooLarge(String),
+    #[error("\"{text}\" is larger than can be; write {most} or less")]
+    TooLarge {
+        /// What was given.
+        text: String,
+        /// The most that can be written.
+        most: String,
+    },
 }
 
 /// How one kind of quantity is written: its units, smallest part first among equals, largest last.
@@ -123,7 +128,7 @@ impl Scale {
         let Some((_, parts)) = self.units.iter().find(|(name, _)| *name == unit) else {
             return Err(self.wrong_unit(text, number, unit));
         };
-        let large = || QuantityError::TooLarge(text.to_owned());
+        let large = || self.too_large(text, u64::MAX);
         let power = 10u128
             .checked_pow(u32::try_from(fraction.len()).map_err(|_| large())?)
             .ok_or_else(large)?;
@@ -172,6 +177,15 @@ impl Scale {
             text,
             unit: unit.to_owned(),
             known: known.join(", "),
+        }
+    }
+
+    /// Rounded down to whole units, so that it can be written as it is said.
+    fn too_large(&self, text: &str, most: u64) -> QuantityError {
+        let (name, parts) = self.units.last().unwrap_or(&self.units[0]);
+        QuantityError::TooLarge {
+            text: text.to_owned(),
+            most: format!("{}{name}", most / parts),
         }
     }
 
@@ -234,7 +248,7 @@ macro_rules! quantity {
                 let value = $scale.read(text)?;
                 <$inner>::try_from(value)
                     .map($name)
-                    .map_err(|_| QuantityError::TooLarge(text.to_owned()))
+                    .map_err(|_| $scale.too_large(text, <$inner>::MAX.into()))
             }
         }
     };
@@ -374,7 +388,11 @@ mod tests {
         says("0.0001".parse::<MilliCpus>().unwrap_err(), "0.001");
         says("500m".parse::<MilliCpus>().unwrap_err(), "0.5");
         says("-1".parse::<MilliCpus>().unwrap_err(), "0.5");
-        says("99999999999TiB".parse::<Bytes>().unwrap_err(), "larger");
+        says(
+            "99999999999TiB".parse::<Bytes>().unwrap_err(),
+            "16777215TiB or less",
+        );
+        assert!("16777215TiB".parse::<Bytes>().is_ok() && "16777216TiB".parse::<Bytes>().is_err());
         for text in ["", ".", "1.", ".5", "1..2", "1e9", "٣"] {
             assert!(text.parse::<MilliCpus>().is_err(), "{text}");
         }

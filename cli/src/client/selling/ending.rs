@@ -13,7 +13,7 @@ use super::Walk;
 use crate::client::{Client, now_ms};
 use crate::exit::{Code, Failure, Outcome};
 use crate::show::steps::Steps;
-use crate::show::text::{moment, money};
+use crate::show::text::money;
 use crate::ssh;
 use crate::store::record::Step;
 
@@ -36,6 +36,11 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// Whether nothing is held any more: a lock that is closing with nothing left in it is over, too.
+    pub fn is_over(&self) -> bool {
+        self.view.held() == Amount::ZERO
+    }
+
     /// What came back.
     pub fn returned(&self) -> Amount {
         match self.view.state {
@@ -55,26 +60,17 @@ impl Walk<'_> {
         let receipt = self.ask_receipt(why, steps).await?;
         steps.begin("refund", "asking the ledger");
         let view = self.settle(receipt.is_some()).await?;
-        let is_over = matches!(view.state, LockState::None | LockState::Closed);
         let ended = Ended {
             view,
             receipt,
             refund_from_ms: view.refund_from(Windows::from(&self.terms())).map(|time| time.0),
         };
+        let is_over = ended.is_over();
         if is_over {
             self.record.times.entry("refunded".to_owned()).or_insert(now_ms());
-            steps.done(
-                "refund",
-                format!(
-                    "{} came back · {} was paid",
-                    money(ended.returned()),
-                    money(view.paid)
-                ),
-            );
-        } else {
-            let from = ended.refund_from_ms.map(moment).unwrap_or_default();
-            steps.done("refund", format!("{} comes back from {from}", money(view.held())));
         }
+        // What became of the money is said once, by who asked for the end.
+        steps.quiet();
         self.check_receipt(&ended, steps)?;
         if is_over {
             self.reach(Step::Ended, "ended")?;

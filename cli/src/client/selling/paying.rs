@@ -12,7 +12,7 @@ use crate::client::now_ms;
 use crate::exit::{Code, Failure, Outcome};
 use crate::proof::{self, ProofError, Sold};
 use crate::show::steps::Steps;
-use crate::show::text::money;
+use crate::show::text::{moment, money};
 use crate::store::record::{Record, Step};
 use crate::store::write_whole;
 
@@ -81,11 +81,26 @@ impl Walk<'_> {
             format!("the node {node} did not give what it sold; nothing was paid"),
         )
         .because(failed);
-        if let Err(error) = back {
-            failure = failure.because(error.what).next(format!(
-                "`steading cancel {}` asks for the money again",
-                self.record.name
-            ));
+        let name = &self.record.name;
+        match back {
+            Ok(ended) if ended.is_over() => {
+                let (back, paid) = (money(ended.returned()), money(ended.view.paid));
+                steps.done("refund", format!("{back} came back · {paid} was paid"));
+                failure = failure.next("nothing is left to do; `steading request` finds another node");
+            }
+            Ok(ended) => {
+                let from = ended.refund_from_ms.map(moment).unwrap_or_default();
+                let held = money(ended.view.held());
+                steps.done("refund", format!("{held} comes back from {from}"));
+                failure = failure.next(format!(
+                    "`steading cancel {name}` from {from} on takes the money back"
+                ));
+            }
+            Err(error) => {
+                failure = failure
+                    .because(error.what)
+                    .next(format!("`steading cancel {name}` asks for the money again"));
+            }
         }
         Err(failure)
     }

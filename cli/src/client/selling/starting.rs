@@ -99,7 +99,9 @@ impl<'c> Walk<'c> {
                 if error.refusal().is_some() {
                     self.reach(Step::Ended, "refused")?;
                 }
-                return Err(error.failure("the sale was not agreed; no money moved"));
+                return Err(error.failure("the sale was not agreed; no money moved").next(
+                    "nothing is in escrow for it and nothing is owed: `steading buy` takes another offer",
+                ));
             }
         };
         if sale.message.agree.bytes != agree.bytes {

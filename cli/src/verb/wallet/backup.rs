@@ -32,9 +32,12 @@ impl Drop for Backup {
 }
 
 /// Writes it.
-pub(super) fn run(settings: &Settings, to: &Path, screen: Screen) -> Outcome {
+pub(super) fn run(settings: &Settings, to: &Path, force: bool, screen: Screen) -> Outcome {
     let store = Store::new(settings.folders.clone());
     let seed = store.seed()?;
+    if !force && to != Path::new("-") && to.symlink_metadata().is_ok() {
+        return Err(there_already(to));
+    }
     let mut sales = std::collections::BTreeMap::new();
     for (files, _) in store.sales()? {
         let mut kept = std::collections::BTreeMap::new();
@@ -70,6 +73,14 @@ pub(super) fn run(settings: &Settings, to: &Path, screen: Screen) -> Outcome {
         to.display()
     );
     screen.result(&json!({"file": to, "sales": number}), &text)
+}
+
+/// An older backup may hold what this one lacks.
+fn there_already(to: &Path) -> crate::exit::Failure {
+    let what = format!("{} is there already; nothing was written", to.display());
+    crate::exit::Failure::new(crate::exit::Code::Usage, what)
+        .because("it may be the backup of another wallet, or hold sales that this one has lost")
+        .next("name another file, or add --force to write over it")
 }
 
 /// Names of files that a sale keeps; nothing else is written by a restore either.

@@ -26,12 +26,9 @@ const MOST_BACKUP: u64 = 64 << 20;
 pub(super) async fn run(settings: Settings, from: &Path, screen: Screen) -> Outcome {
     let text = read_backup(from)?;
     let store = Store::new(settings.folders.clone());
-    let bad_seed = |error: crate::keys::SeedError| {
-        Failure::new(Code::Wallet, "this is no backup of a wallet").caused_by(&error)
-    };
+    let bad_seed = |error: crate::keys::SeedError| no_backup(from).caused_by(&error);
     let (seed, backup) = if text.trim_start().starts_with('{') {
-        let backup: Backup = serde_json::from_str(&text)
-            .map_err(|error| Failure::new(Code::Wallet, "this is no backup of a wallet").because(error))?;
+        let backup: Backup = serde_json::from_str(&text).map_err(|error| no_backup(from).because(error))?;
         (Seed::from_line(&backup.seed).map_err(bad_seed)?, Some(backup))
     } else {
         (Seed::from_line(&text).map_err(bad_seed)?, None)
@@ -151,6 +148,13 @@ async fn recall_all(client: &mut Client) -> AllRecalled {
     }
 }
 
+fn no_backup(from: &Path) -> Failure {
+    let what = format!("{} is no backup of a wallet; nothing was kept", from.display());
+    Failure::new(Code::Usage, what).next(
+        "give the file that `steading wallet backup` wrote, or one that holds the seed's line (steading-seed-1:…) alone",
+    )
+}
+
 fn read_backup(from: &Path) -> Outcome<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::new());
     let read = if from == Path::new("-") {
@@ -162,7 +166,9 @@ fn read_backup(from: &Path) -> Outcome<Zeroizing<String>> {
         std::fs::File::open(from).and_then(|file| file.take(MOST_BACKUP).read_to_string(&mut text))
     };
     read.map_err(|error| {
-        Failure::new(Code::NotFound, format!("{} cannot be read", from.display())).because(error)
+        Failure::new(Code::NotFound, format!("{} cannot be read", from.display()))
+            .because(error)
+            .next("give the file that `steading wallet backup` wrote, or - for standard input")
     })?;
     Ok(text)
 }
