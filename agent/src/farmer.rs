@@ -19,6 +19,7 @@ use std::ops::RangeInclusive;
 use escrow::{Account, Amount};
 use grid::GridTicket;
 use ledger::RailAddress;
+use provision::network::address::Prefix;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -58,6 +59,10 @@ pub struct Farmer {
     pub features: Vec<String>,
     /// Time servers of the farmer's choice.
     pub time_servers: Vec<String>,
+    /// Networks of the farmer's own that spaces may reach.
+    pub open: Vec<Prefix>,
+    /// Whether spaces may hand in mail.
+    pub mail: bool,
 }
 
 /// A file as it was read.
@@ -120,7 +125,7 @@ pub fn read(bytes: &[u8]) -> Reading {
 }
 
 /// The keys of the file, in the order of the template.
-pub const KEYS: [&str; 12] = [
+pub const KEYS: [&str; 14] = [
     "wallet",
     "price",
     "grid",
@@ -133,6 +138,8 @@ pub const KEYS: [&str; 12] = [
     "ports",
     "features",
     "time_servers",
+    "open",
+    "mail",
 ];
 
 /// Puts one key's value where it belongs.
@@ -151,6 +158,8 @@ fn take(farmer: &mut Farmer, key: &str, value: &Spanned<DeValue<'_>>) -> Result<
         "ports" => farmer.ports = Some(value::ports(value)?),
         "features" => farmer.features = value::features(value)?,
         "time_servers" => farmer.time_servers = value::hosts(value)?,
+        "open" => farmer.open = value::networks(value)?,
+        "mail" => farmer.mail = value::yes(value)?,
         _ => return Err(value::Problem::NoSuchKey),
     }
     Ok(())

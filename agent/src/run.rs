@@ -32,6 +32,7 @@ use ::grid::{Grid, GridTicket};
 use anyhow::Context;
 use market::id::GridId;
 use market::quantity::UnixMillis;
+use provision::firewall::Openings;
 use tokio::task::spawn_blocking;
 
 use crate::console::{self, Board, Failure};
@@ -77,10 +78,14 @@ pub async fn run() -> anyhow::Result<Infallible> {
         _ => None,
     };
     if let Some(machinery) = &machinery {
-        let provisioner = machinery.provisioner.clone();
+        let openings = Openings {
+            prefixes: farmer.open.clone(),
+            mail: farmer.mail,
+        };
         tokio::spawn(spaces::follow_uplinks(
             board.clone(),
-            provisioner,
+            machinery.provisioner.clone(),
+            openings,
             network.clone(),
         ));
     }

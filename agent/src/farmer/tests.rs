@@ -27,6 +27,8 @@ fn every_key_of_the_template_is_asleep_and_known() {
         "ports",
         "features",
         "time_servers",
+        "open",
+        "mail",
     ] {
         let line = template
             .lines()
@@ -87,7 +89,15 @@ fn each_fault_says_where_and_what_would_be_right() {
         ),
         (
             "xyzzy = 1",
-            "line 1, column 1: \"xyzzy\" is not a key; the keys are wallet, price, grid, ledger, country, name, erase, owner, public_address, ports, features, time_servers",
+            "line 1, column 1: \"xyzzy\" is not a key; the keys are wallet, price, grid, ledger, country, name, erase, owner, public_address, ports, features, time_servers, open, mail",
+        ),
+        (
+            "open = [\"192.168.7.0/24\", \"0.0.0.0/0\"]",
+            "line 1, column 8: open: \"0.0.0.0/0\" is no network; an IPv4 address and a length from 8 to 32, as in \"192.168.7.0/24\"",
+        ),
+        (
+            "mail = \"yes\"",
+            "line 1, column 8: mail: this is text; write true or false, without quotes",
         ),
         (
             "[wallet]\nx = 1",

@@ -7,6 +7,7 @@ use escrow::{Account, Amount, LEDGER_DECIMALS};
 use grid::GridTicket;
 use ledger::RailAddress;
 use provision::claim::Consent;
+use provision::network::address::Prefix;
 use toml::de::DeValue;
 
 use super::fault::quote;
@@ -246,4 +247,37 @@ pub(super) fn features(value: &DeValue<'_>) -> Taken<Vec<String>> {
         }
     }
     Ok(texts.into_iter().map(str::to_owned).collect())
+}
+
+/// Networks, each an IPv4 address with or without a length.
+pub(super) fn networks(value: &DeValue<'_>) -> Taken<Vec<Prefix>> {
+    let like = "\"192.168.7.0/24\"";
+    let network = |text: &str| -> Option<Prefix> {
+        let (address, length) = text.split_once('/').unwrap_or((text, "32"));
+        let (address, length) = (address.parse().ok()?, length.parse().ok()?);
+        // No space has an address of IPv6; and "all of it" is more than anybody means.
+        (8..=32).contains(&length).then_some(Prefix {
+            address: IpAddr::V4(address),
+            length,
+        })
+    };
+    let texts = texts(value, like)?;
+    let parsed = texts.into_iter().map(|text| {
+        network(text).ok_or_else(|| {
+            wrong(
+                format!("\"{}\" is no network", quote(text)),
+                format!("an IPv4 address and a length from 8 to 32, as in {like}"),
+            )
+        })
+    });
+    parsed.collect()
+}
+
+pub(super) fn yes(value: &DeValue<'_>) -> Taken<bool> {
+    value.as_bool().ok_or_else(|| {
+        wrong(
+            format!("this is {}", kind(value)),
+            "write true or false, without quotes",
+        )
+    })
 }

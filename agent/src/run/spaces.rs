@@ -236,15 +236,17 @@ fn boot_id() -> Result<[u8; 16], String> {
 }
 
 /// Tells the walls of every change of the uplinks, for ever.
-pub(super) async fn follow_uplinks(board: Board, provisioner: Provisioner, mut network: NetWatch) {
+pub(super) async fn follow_uplinks(
+    board: Board,
+    provisioner: Provisioner,
+    openings: Openings,
+    mut network: NetWatch,
+) {
     let mut known: Option<Vec<Uplink>> = None;
     loop {
         let uplinks = uplinks(&network.borrow_and_update());
         while known.as_ref() != Some(&uplinks) {
-            match provisioner
-                .set_uplinks(uplinks.clone(), Openings::default())
-                .await
-            {
+            match provisioner.set_uplinks(uplinks.clone(), openings.clone()).await {
                 Ok(()) => {
                     board.update(|status| status.failures.retain(|failure| failure.part != "firewall"));
                     known = Some(uplinks.clone());
