@@ -17,6 +17,7 @@ use crate::client::selling::paying::MOST_AHEAD;
 use crate::client::selling::starting::Choice;
 use crate::client::{Client, now_ms};
 use crate::exit::{Code, Failure, Outcome};
+use crate::key_file;
 use crate::settings::Settings;
 use crate::show::Screen;
 use crate::show::steps::Steps;
@@ -95,8 +96,9 @@ impl How {
         let ssh_keys = self
             .ssh_key
             .iter()
-            .map(|path| read_key(path))
-            .collect::<Outcome<_>>()?;
+            .map(|path| read_keys(path))
+            .collect::<Outcome<Vec<_>>>()?
+            .concat();
         Ok(Choice {
             ahead: self.ahead,
             ssh_keys,
@@ -104,35 +106,21 @@ impl How {
     }
 }
 
-/// A public key that the space will take; refused before any money is locked.
-fn read_key(path: &std::path::Path) -> Outcome<String> {
-    let refuse = |why: &str| {
+/// The public keys of a file, which the space will take; refused before any money is locked.
+fn read_keys(path: &std::path::Path) -> Outcome<Vec<String>> {
+    let refuse = |why: &dyn std::fmt::Display| {
         Failure::new(
             Code::Usage,
-            format!("{} is no public SSH key; nothing was sent", path.display()),
+            format!(
+                "{} is no file of public SSH keys; nothing was sent",
+                path.display()
+            ),
         )
-        .because(why)
+        .because(why.to_string())
         .next("give the file that ends in .pub: one line such as ssh-ed25519 AAAA… name")
     };
-    let text = std::fs::read_to_string(path).map_err(|error| refuse(&error.to_string()))?;
-    if text.contains("PRIVATE KEY") {
-        return Err(refuse("it holds a private key"));
-    }
-    let line = text
-        .lines()
-        .map(str::trim)
-        .find(|line| !line.is_empty() && !line.starts_with('#'));
-    let line = line.ok_or_else(|| refuse("it is empty"))?;
-    let checked = std::process::Command::new("ssh-keygen")
-        .arg("-l")
-        .arg("-f")
-        .arg(path)
-        .output();
-    match checked {
-        Ok(output) if output.status.success() => Ok(line.to_owned()),
-        Ok(output) => Err(refuse(String::from_utf8_lossy(&output.stderr).trim())),
-        Err(error) => Err(refuse(&format!("ssh-keygen cannot check it: {error}"))),
-    }
+    let bytes = std::fs::read(path).map_err(|error| refuse(&error))?;
+    key_file::read(&bytes).map_err(|error| refuse(&error))
 }
 
 /// Buys.
