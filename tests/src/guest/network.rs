@@ -30,7 +30,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-pub fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -90,16 +90,6 @@ impl Spaces {
         firewall::apply(None, NO_RULES.to_owned()).await?;
         Ok(())
     }
-}
-
-/// The rules for these spaces, without openings, in all namespaces.
-pub async fn build_rules(spaces: &[SpaceLink], town: &Town) -> Result<()> {
-    apply(spaces, &plan(spaces, town, Openings::default())?).await
-}
-
-/// Takes the node's rules away; those of the users go with their namespaces.
-pub async fn no_rules() -> Result<()> {
-    Ok(firewall::apply(None, NO_RULES.to_owned()).await?)
 }
 
 async fn apply(spaces: &[SpaceLink], plan: &Plan) -> Result<()> {

@@ -330,7 +330,7 @@ fn refused() -> Result<()> {
 }
 
 /// Gives a space what `provision` writes into it for sshd.
-pub fn keys(bench: &Bench) -> Result<()> {
+fn keys(bench: &Bench) -> Result<()> {
     let ssh = bench.volume().join("upper/etc/ssh");
     fs::create_dir_all(&ssh)?;
     let key = ssh.join("ssh_host_ed25519_key");

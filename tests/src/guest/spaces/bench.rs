@@ -10,7 +10,6 @@ use host::command::{Program, Run};
 use host::isolate::{self, SpaceStart};
 use host::process::Pidfd;
 use host::{cgroup, mount, names, netns};
-use market::id::SaleId;
 use nix::mount::MsFlags;
 
 /// The disk whose partitions are the volumes.
@@ -44,11 +43,6 @@ impl Bench {
         netns::create_owned(&names::space_netns(&id), bench.first_id())?;
         fs::create_dir_all(bench.cgroup())?;
         Ok(bench)
-    }
-
-    /// As whose space it is known to the network.
-    pub fn sale(&self) -> SaleId {
-        SaleId(self.id)
     }
 
     pub fn device(&self) -> PathBuf {
