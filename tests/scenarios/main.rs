@@ -9,6 +9,7 @@
 //! Needs what `./x test` built, named in `STEADING_ARTEFACTS` (a folder) and `STEADING_CLIENT` (the program).
 
 mod identity;
+mod machine;
 mod world;
 
 use std::path::Path;
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
         ..Arguments::from_args()
     };
     let world = Arc::new(Mutex::new(World::default()));
-    let list: [(&str, fn(&mut World) -> Result<()>); 10] = [
+    let first: [machine::Scenario; 4] = [
         (
             "a_node_without_a_wallet_joins_and_says_which_line_to_add",
             no_wallet,
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
             "scp_rsync_and_plain_ssh_work_with_the_written_config",
             other_programs,
         ),
+    ];
+    let then: [machine::Scenario; 6] = [
         ("ten_ssh_at_once_go_through_the_relay", ten_at_once),
         ("a_power_cut_while_active_loses_nothing", cut_while_active),
         ("cancelling_gives_a_receipt_and_the_rest_back", cancelled),
@@ -47,8 +50,10 @@ fn main() -> ExitCode {
             identity::is_kept(world.stage()?)
         }),
     ];
-    let trials = list
+    let trials = first
         .into_iter()
+        .chain(machine::SCENARIOS)
+        .chain(then)
         .map(|(name, test)| {
             let world = Arc::clone(&world);
             Trial::test(name, move || {

@@ -151,6 +151,15 @@ impl World {
         Ok(answer)
     }
 
+    /// Starts and buys, unless an earlier scenario has.
+    pub fn ensure_bought(&mut self) -> Result<()> {
+        if self.space.is_none() {
+            self.start_node()?;
+            self.buy()?;
+        }
+        Ok(())
+    }
+
     /// Begins to buy, and returns while the client works.
     pub fn start_buying(&mut self) -> Result<Child> {
         let arguments = [&["buy"], &NEEDS[..], &["--json"]].concat();
