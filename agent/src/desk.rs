@@ -20,22 +20,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
-use escrow::{Asset, Rail};
 use grid::{EndpointAddress, Grid};
 use market::book::{Asker, Book, Capacity, Lapse};
 use market::envelope::Signed;
-use market::id::{Digest, EndpointId, GridId, NodeId, RequestHash, SaleId, UserId};
+use market::id::{Digest, EndpointId, NodeId, RequestHash, SaleId, UserId};
 use market::message::{CapacityRequest, Facts, Gives, Offer, SaleState};
-use provision::journal::Journal;
 use provision::space::{Outcome, Recovered};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{interval, sleep};
 
-use crate::console::Board;
-use crate::direct;
 use crate::farmer::Farmer;
-use crate::sales::{Given, Keeper, Record, RecordError, Shared, Spaces, boot_ms, request_of};
+use crate::sales::{Given, Keeper, Record, RecordError, Shared, boot_ms, request_of};
 
 pub use check::check;
 pub use policy::capacity;
@@ -51,34 +46,14 @@ const LAPSE_EVERY: Duration = Duration::from_millis(500);
 
 /// What the desk stands on.
 pub struct Parts {
-    /// The grid, joined with the node's key.
-    pub grid: Arc<Grid>,
-    /// Its id.
-    pub grid_id: GridId,
-    /// Signs for the node.
-    pub node_key: SigningKey,
-    /// Gives money back on the rail; another key than the node's.
-    pub give_back_key: SigningKey,
-    /// The rail.
-    pub rail: Arc<dyn Rail>,
-    /// The money.
-    pub asset: Asset,
+    /// What it shares with the sales and the direct streams.
+    pub given: Given,
     /// What the farmer said.
     pub farmer: Farmer,
     /// What offers say of this node.
     pub facts: Facts,
-    /// The image that runs.
-    pub image_version: String,
-    /// This boot.
-    pub boot: [u8; 16],
-    /// The journal.
-    pub journal: Journal,
-    /// The machine.
-    pub spaces: Arc<dyn Spaces>,
     /// How the provisioner found the spaces.
     pub recovered: Vec<Recovered>,
-    /// The consoles.
-    pub board: Board,
     /// The base below every new space.
     pub base: Digest,
     /// What there is to sell; on the disks what is free, without what spaces hold already.
@@ -124,6 +99,10 @@ pub struct Desk {
 }
 
 impl Desk {
+    pub(crate) fn counter(&self) -> Arc<Counter> {
+        self.counter.clone()
+    }
+
     /// How many sales are kept, over or not.
     pub fn sales(&self) -> usize {
         self.counter.shared.keepers_alive()
@@ -136,64 +115,49 @@ impl Desk {
     }
 }
 
-/// Starts the desk, the sales out of the journal, and the direct streams.
+/// Starts the desk and the sales out of the journal; [`crate::direct::start`] then lets users speak to them.
 ///
 /// # Errors
 /// When the journal cannot be read. A row that cannot be read is said on the console and stops nothing else.
 pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
-    let (mut records, bad) = Record::read_all(&parts.journal, parts.grid_id).await?;
+    let Parts {
+        given,
+        farmer,
+        facts,
+        recovered,
+        base,
+        capacity,
+        selling,
+    } = parts;
+    let (mut records, bad) = Record::read_all(&given.journal, given.grid_id).await?;
     records.sort_by_key(|record| record.sale.since); // what has been over longest is forgotten first
     for error in bad {
-        parts
-            .board
-            .event(format!("a sale is lost: {}", crate::sales::chain(&error)));
+        let why = crate::sales::chain(&error);
+        given.board.event(format!("a sale is lost: {why}"));
     }
-    let (farmer, facts, base, selling) = (
-        parts.farmer.clone(),
-        parts.facts.clone().cut_to_bounds(),
-        parts.base,
-        parts.selling.clone(),
-    );
-    let recovered: HashMap<SaleId, &Outcome> = parts
-        .recovered
-        .iter()
-        .map(|found| (found.spec.sale, &found.outcome))
-        .collect();
-    let capacity = parts.capacity;
-    let volumes: Vec<SaleId> = parts
-        .recovered
+    let volumes: Vec<SaleId> = recovered
         .iter()
         .filter(|found| has_volume(found))
         .map(|found| found.spec.sale)
         .collect();
-    let public_address = parts.farmer.public_address.clone();
-    let given = Given {
-        grid: parts.grid,
-        grid_id: parts.grid_id,
-        node_key: parts.node_key,
-        give_back_key: parts.give_back_key,
-        rail: parts.rail,
-        asset: parts.asset,
-        journal: parts.journal,
-        spaces: parts.spaces,
-        board: parts.board,
-        boot: parts.boot,
-        image_version: parts.image_version,
-        public_address,
-    };
-    let shared = Arc::new(Shared::new(given, Book::new(Capacity::default())));
+    let outcomes: HashMap<SaleId, &Outcome> = recovered
+        .iter()
+        .map(|found| (found.spec.sale, &found.outcome))
+        .collect();
+    let book = Book::new(Capacity::default());
+    let shared = Arc::new(Shared::new(given, farmer.public_address.clone(), book));
     for record in records.iter().filter(|record| volumes.contains(&record.id())) {
         shared.has_volume(record.id(), Some((record.spec.group.clone(), record.spec.disk)));
     }
     shared.book().set_capacity(shared.with_volumes(capacity));
     shared.recall_earned().await?;
     for record in records {
-        resume(&shared, record, &recovered).await;
+        resume(&shared, record, &outcomes).await;
     }
     let counter = Arc::new(Counter {
         shared,
         farmer,
-        facts,
+        facts: facts.cut_to_bounds(),
         base,
         selling,
         made: Mutex::default(),
@@ -201,7 +165,6 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
     });
     tokio::spawn(hear(counter.clone()));
     tokio::spawn(lapse(counter.clone()));
-    direct::start(counter.clone());
     Ok(Desk { counter })
 }
 

@@ -27,7 +27,7 @@ use market::message::{Delegate, RefusalCode};
 use market::quantity::UnixMillis;
 use tokio::sync::Semaphore;
 
-use crate::desk::Counter;
+use crate::desk::{Counter, Desk};
 use crate::sales::No;
 
 /// Streams at a time.
@@ -38,7 +38,8 @@ const MOST_TUNNELS: usize = 512;
 const MOST_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Starts accepting, for ever.
-pub(crate) fn start(counter: Arc<Counter>) {
+pub fn start(desk: &Desk) {
+    let counter = desk.counter();
     tokio::spawn(streams(counter.clone()));
     tokio::spawn(tunnels(counter));
 }

@@ -10,6 +10,7 @@
 
 mod client;
 mod exit;
+mod files;
 mod key_file;
 mod keys;
 mod proof;

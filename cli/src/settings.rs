@@ -151,9 +151,9 @@ impl Settings {
         if file == self.file {
             return Ok(false);
         }
-        crate::store::make_folder(&self.folders.config)?;
+        crate::files::make_folder(&self.folders.config)?;
         let text = toml::to_string(&file)?;
-        crate::store::write_whole(&self.folders.config.join("config.toml"), text.as_bytes())?;
+        crate::files::write_whole(&self.folders.config.join("config.toml"), text.as_bytes())?;
         Ok(true)
     }
 }

@@ -21,10 +21,11 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::exit::Outcome;
+use crate::files::{make_folder, write_whole};
 use crate::keys::Seed;
 use crate::settings::Folders;
 use crate::store::record::Record;
-use crate::store::{SaleFiles, Store, make_folder, write_whole};
+use crate::store::{SaleFiles, Store};
 
 /// Where the files lie.
 pub fn folder(folders: &Folders) -> PathBuf {

@@ -17,9 +17,9 @@ pub mod asked;
 pub mod record;
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use market::envelope::{self, Signed};
@@ -28,46 +28,10 @@ use market::message::Message;
 use zeroize::Zeroizing;
 
 use crate::exit::{Code, Failure, Outcome};
+use crate::files::{make_folder, read_if_there, write_whole};
 use crate::keys::Seed;
 use crate::settings::Folders;
 use record::Record;
-
-/// Makes a folder that only its owner can enter.
-pub fn make_folder(path: &Path) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("{} cannot be made", path.display()))
-}
-
-/// Writes a file that only its owner can read, whole or not at all.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let draft = path.with_extension(format!("new-{}", std::process::id()));
-    let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&draft, path)?;
-        path.parent()
-            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-    };
-    write().with_context(|| format!("{} cannot be written", path.display()))
-}
-
-/// Reads a file that may be missing.
-pub fn read_if_there(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
-    }
-}
 
 /// The store of one person.
 #[derive(Clone, Debug)]

@@ -331,6 +331,27 @@ async fn more_than_there_is_or_than_a_node_keeps_is_not_signed() {
     assert_eq!(extended["periods"], 2, "the refused one left nothing behind");
 }
 
+/// A change that the node may have signed goes out again before another one takes its number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_extension_whose_answer_was_lost_does_not_stop_the_next_one() {
+    let market = Market::open().await;
+    let name = market.json(&["buy"])["name"].as_str().unwrap().to_owned();
+    market.node().knobs.lost.store(true, Ordering::SeqCst);
+    let (code, said) = market.code(&["extend", &name, "--duration", "3h"]);
+    assert_eq!(code, 9, "{said}");
+    assert_eq!(
+        market.balances(),
+        (MONEY - PRICE, PRICE, 0),
+        "nothing was locked for it"
+    );
+    let extended = market.json(&["extend", &name, "--duration", "1h"]);
+    assert_eq!(
+        extended["periods"], 2,
+        "what was never locked is no base for more"
+    );
+    assert_eq!(market.balances(), (MONEY - 2 * PRICE, PRICE, PRICE));
+}
+
 /// One file that cannot be read stops no other space, and comes back from the node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_record_stops_no_other_space() {

@@ -24,8 +24,10 @@ use super::ready::Ready;
 use super::verdict::Part;
 use crate::console::Board;
 use crate::desk::{self, Desk};
+use crate::direct;
 use crate::facts::{self, Image};
 use crate::net::{NetState, NetWatch};
+use crate::sales::Given;
 
 /// A base that could not be copied (the stick was pulled out) is copied again after this.
 const BASE_AGAIN: Duration = Duration::from_secs(10);
@@ -182,27 +184,31 @@ pub(super) async fn open_desk(
         let farmer = booted.reading.farmer.clone();
         let facts = facts::of(&others.inventory, &farmer, &others.version);
         let asset: Asset = ledger::ASSET.parse().map_err(|error| super::chain(&error))?;
-        desk::start(desk::Parts {
+        let given = Given {
             grid: others.grid,
             grid_id: GridId(others.ticket.grid_id()),
             node_key: SigningKey::from_bytes(&node_key),
             give_back_key: SigningKey::from_bytes(&give_back_key),
             rail: others.rail,
             asset,
-            farmer,
-            facts,
-            image_version: others.version,
-            boot: boot_id()?,
             journal,
             spaces: Arc::new(machinery.provisioner.clone()),
-            recovered: std::mem::take(&mut machinery.recovered),
             board: board.clone(),
+            boot: boot_id()?,
+            image_version: others.version,
+        };
+        let desk = desk::start(desk::Parts {
+            given,
+            farmer,
+            facts,
+            recovered: std::mem::take(&mut machinery.recovered),
             base: machinery.bases.digest(),
             capacity,
             selling: ready.selling(),
-        })
-        .await
-        .map_err(|error| super::chain(&error))
+        });
+        let desk = desk.await.map_err(|error| super::chain(&error))?;
+        direct::start(&desk);
+        Ok::<Desk, String>(desk)
     };
     match opened.await {
         Ok(desk) => {

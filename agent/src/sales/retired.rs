@@ -59,7 +59,7 @@ pub(super) async fn forget(journal: &Journal, sale: SaleId, paid: Amount) -> Res
 
 /// What sales paid that are forgotten.
 pub(super) async fn earned_before(journal: &Journal) -> Result<Amount, JournalError> {
-    journal.write(|entry| read_before(entry)).await
+    journal.write(read_before).await
 }
 
 fn read_before(entry: &Entry<'_>) -> Result<Amount, JournalError> {

@@ -1,6 +1,7 @@
 //! What all keepers, the desk and the direct streams share.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ed25519_dalek::SigningKey;
@@ -15,22 +16,20 @@ use super::retired::{self, Retired};
 use super::{Keeper, RailClock, RecordError, Spaces};
 use crate::console::Board;
 
-/// One node's shop.
-pub struct Shared {
+/// What a node's shop stands on from its start.
+pub struct Given {
     /// The grid, joined with the node's key.
     pub grid: Arc<Grid>,
     /// Its id.
     pub grid_id: GridId,
     /// Signs for the node.
     pub node_key: SigningKey,
-    /// Gives money back on the rail.
+    /// Gives money back on the rail; another key than the node's.
     pub give_back_key: SigningKey,
     /// The rail.
     pub rail: Arc<dyn Rail>,
     /// The money.
     pub asset: Asset,
-    /// The rail's time.
-    pub clock: RailClock,
     /// The journal.
     pub journal: Journal,
     /// The machine.
@@ -41,6 +40,13 @@ pub struct Shared {
     pub boot: [u8; 16],
     /// The image that runs.
     pub image_version: String,
+}
+
+/// One node's shop: what it was given, and what came to be.
+pub struct Shared {
+    given: Given,
+    /// The rail's time.
+    pub clock: RailClock,
     /// How the node is reached from the internet, as declared.
     pub public_address: Option<String>,
     book: Mutex<Book>,
@@ -52,6 +58,14 @@ pub struct Shared {
     volumes: Mutex<BTreeMap<SaleId, (GroupId, Bytes)>>,
 }
 
+impl Deref for Shared {
+    type Target = Given;
+
+    fn deref(&self) -> &Given {
+        &self.given
+    }
+}
+
 /// What sales paid in all.
 #[derive(Default)]
 struct Earned {
@@ -61,69 +75,12 @@ struct Earned {
     known: BTreeMap<SaleId, Amount>,
 }
 
-/// The parts of a shop that are given.
-pub struct Given {
-    /// As in [`Shared`].
-    pub grid: Arc<Grid>,
-    /// As in [`Shared`].
-    pub grid_id: GridId,
-    /// As in [`Shared`].
-    pub node_key: SigningKey,
-    /// As in [`Shared`].
-    pub give_back_key: SigningKey,
-    /// As in [`Shared`].
-    pub rail: Arc<dyn Rail>,
-    /// As in [`Shared`].
-    pub asset: Asset,
-    /// As in [`Shared`].
-    pub journal: Journal,
-    /// As in [`Shared`].
-    pub spaces: Arc<dyn Spaces>,
-    /// As in [`Shared`].
-    pub board: Board,
-    /// As in [`Shared`].
-    pub boot: [u8; 16],
-    /// As in [`Shared`].
-    pub image_version: String,
-    /// As in [`Shared`].
-    pub public_address: Option<String>,
-}
-
 impl Shared {
     /// A shop with this book and no keeper yet. The rail's clock is followed from here on.
-    pub fn new(given: Given, book: Book) -> Shared {
-        let clock = RailClock::follow(given.rail.clone());
-        let Given {
-            grid,
-            grid_id,
-            node_key,
-            give_back_key,
-            rail,
-            asset,
-            ..
-        } = given;
-        let Given {
-            journal,
-            spaces,
-            board,
-            boot,
-            image_version,
-            public_address,
-            ..
-        } = given;
+    pub fn new(given: Given, public_address: Option<String>, book: Book) -> Shared {
         Shared {
-            grid,
-            grid_id,
-            node_key,
-            give_back_key,
-            rail,
-            asset,
-            clock,
-            journal,
-            spaces,
-            board,
-            boot,
-            image_version,
+            clock: RailClock::follow(given.rail.clone()),
+            given,
             public_address,
             book: Mutex::new(book),
             keepers: Mutex::default(),

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use agent::console::Board;
 use agent::desk::{self, Desk, Parts};
+use agent::direct;
 use agent::farmer::Farmer;
-use agent::sales::{Bytes, Failed, Spaces};
+use agent::sales::{Bytes, Failed, Given, Spaces};
 use async_trait::async_trait;
 use ed25519_dalek::SigningKey;
 use escrow::{Account, Amount, LockState, Rail, RailKey, RailTime, Sure, Terms, Wallet};
@@ -228,26 +229,30 @@ impl Node {
             };
             let (_, selling) = watch::channel(true);
             let groups = [(GroupId("steading-test".into()), quantity::Bytes(10 << 30))];
-            let parts = Parts {
+            let given = Given {
                 grid: grid.clone(),
                 grid_id,
                 node_key: key(4),
                 give_back_key: key(5),
                 rail,
                 asset: ASSET.parse().unwrap(),
-                farmer,
-                facts: Facts::default(),
-                image_version: "0.1.0".into(),
-                boot: [6; 16],
                 journal: open_journal(&journal).await,
                 spaces: machine_of_node,
-                recovered,
                 board: board_of_node,
+                boot: [6; 16],
+                image_version: "0.1.0".into(),
+            };
+            let parts = Parts {
+                given,
+                farmer,
+                facts: Facts::default(),
+                recovered,
                 base: Digest([7; 32]),
                 capacity: desk::capacity(2, quantity::Bytes(2 << 30), &groups),
                 selling,
             };
             let desk = desk::start(parts).await.unwrap();
+            direct::start(&desk);
             (desk, grid)
         });
         let (desk, _grid) = started.await.unwrap();
@@ -527,7 +532,6 @@ impl User {
                 if status.state == state {
                     return status;
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         tokio::time::timeout(SOON, asked)

@@ -6,8 +6,9 @@ use anyhow::Context;
 use market::envelope::{self, Signed};
 use market::message::{CapacityRequest, Offer};
 
-use super::{Store, make_folder, read_if_there, write_whole};
+use super::Store;
 use crate::exit::{Code, Failure, Outcome};
+use crate::files::{make_folder, read_if_there, write_whole};
 
 /// A request and what was offered, the best first.
 #[derive(Clone, Debug)]

@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::ledger::wait_for_the_end;
 use crate::exit::{Code, Failure, Outcome};
+use crate::files::{read_if_there, write_whole};
 use crate::show::Screen;
-use crate::store::{read_if_there, write_whole};
 
 /// Names the grid: its id is the public half.
 const FOUNDER_KEY: &str = "founder.key";

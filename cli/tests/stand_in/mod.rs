@@ -46,11 +46,14 @@ pub struct Knobs {
     pub agreed: AtomicU32,
     pub keys: AtomicU32,
     pub vouchers: AtomicU32,
+    /// The next change is signed, and its answer is lost.
+    pub lost: AtomicBool,
     /// The next vouchers are refused as too many messages.
     pub busy: AtomicBool,
     /// Requests that asked for a hold, and that only looked.
     pub holds: AtomicU32,
     pub looks: AtomicU32,
+    changes: Mutex<Vec<Vec<u8>>>,
     offers: AtomicU32,
 }
 
@@ -91,9 +94,11 @@ impl Node {
             agreed: AtomicU32::new(0),
             keys: AtomicU32::new(0),
             vouchers: AtomicU32::new(0),
+            lost: AtomicBool::new(false),
             busy: AtomicBool::new(false),
             holds: AtomicU32::new(0),
             looks: AtomicU32::new(0),
+            changes: Mutex::default(),
             offers: AtomicU32::new(0),
         });
         let inner = Arc::new(Inner {
@@ -231,7 +236,7 @@ impl Inner {
                 Some(self.status(query.message.nonce))
             }
             Kind::Voucher => Some(self.redeem(frame).await),
-            Kind::Amend => Some(self.amend(frame)),
+            Kind::Amend => self.amend(frame),
             Kind::Cancel => Some(self.end().await),
             Kind::Recall => Some(self.refuse(frame, RefusalCode::NotExpected, "it remembers nothing")),
             other => panic!("a {} came", other.name()),
@@ -359,9 +364,20 @@ impl Inner {
         self.status([0; 16])
     }
 
-    fn amend(&self, frame: &[u8]) -> Vec<u8> {
+    /// As a node does: each number once, by one change; the same one again gets the same answer.
+    fn amend(&self, frame: &[u8]) -> Option<Vec<u8>> {
         let amend = envelope::open::<Amend>(frame, Some(self.grid_id)).unwrap();
-        self.sign(Amended { amend })
+        let mut changes = self.knobs.changes.lock().unwrap();
+        let number = usize::try_from(amend.message.number).unwrap();
+        if number == changes.len() + 1 {
+            changes.push(frame.to_vec());
+        }
+        if changes.get(number - 1).map(Vec::as_slice) != Some(frame) {
+            return Some(self.refuse(frame, RefusalCode::Mismatch, "not the next change"));
+        }
+        let answer = self.sign(Amended { amend });
+        let lost = self.knobs.lost.swap(false, Ordering::SeqCst);
+        (!lost).then_some(answer)
     }
 
     async fn end(&self) -> Vec<u8> {

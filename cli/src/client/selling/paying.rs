@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use super::{ANSWER_WITHIN, Walk};
 use crate::client::now_ms;
 use crate::exit::{Code, Failure, Outcome};
+use crate::files::write_whole;
 use crate::proof::{self, ProofError, Sold};
 use crate::show::steps::Steps;
 use crate::show::text::{moment, money};
 use crate::store::record::{Record, Step};
-use crate::store::write_whole;
 
 /// Between two tries of a login that the space is not ready for.
 const REPEAT: Duration = Duration::from_millis(700);

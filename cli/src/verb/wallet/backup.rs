@@ -8,10 +8,11 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::exit::Outcome;
+use crate::files::write_whole;
 use crate::settings::Settings;
 use crate::show::Screen;
 use crate::show::text::count;
-use crate::store::{Store, write_whole};
+use crate::store::Store;
 
 /// A backup: the seed's line, and every file of every sale.
 #[derive(serde::Serialize, serde::Deserialize)]

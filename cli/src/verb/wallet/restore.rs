@@ -11,13 +11,14 @@ use zeroize::Zeroizing;
 use super::backup::{Backup, is_kept};
 use crate::client::Client;
 use crate::exit::{Code, Failure, Outcome};
+use crate::files::{make_folder, write_whole};
 use crate::keys::Seed;
 use crate::settings::Settings;
 use crate::show::Screen;
 use crate::show::steps::Steps;
 use crate::show::text::{count, short};
 use crate::ssh;
-use crate::store::{Store, make_folder, write_whole};
+use crate::store::Store;
 
 /// The largest backup that is read.
 const MOST_BACKUP: u64 = 64 << 20;
