@@ -476,11 +476,8 @@ fn look(mut sale: Sale, mut effects: Vec<Effect>, now: Now) -> (Sale, Vec<Effect
 /// A locked space waits for its key until the lock expires, as long as its first voucher may take, and never longer
 /// than all that was agreed: whoever locks money for a year has not bought a year of waiting.
 fn is_past(sale: &Sale, rail: RailTime) -> bool {
-    let whole_ms = sale
-        .deal
-        .period
-        .as_ms()
-        .saturating_mul(u64::from(sale.deal.periods));
+    let deal = &sale.deal;
+    let whole_ms = deal.period.as_ms().saturating_mul(u64::from(deal.periods));
     let waited = rail >= sale.since.plus_ms(whole_ms);
     rail >= sale.lock.expiry || waited || (!sale.proven && rail >= sale.lock.accept_by)
 }
