@@ -20,7 +20,7 @@ const TYPES: [&str; 7] = [
     "ssh-rsa",
 ];
 /// Options of a line; sshd(8), "AUTHORIZED_KEYS FILE FORMAT". One that it does not know makes sshd ignore the line.
-const OPTIONS: [&str; 25] = [
+const OPTIONS: [&str; 24] = [
     "agent-forwarding",
     "cert-authority",
     "command",
@@ -45,7 +45,6 @@ const OPTIONS: [&str; 25] = [
     "verify-required",
     "no-verify-required",
     "x11-forwarding",
-    "no-cert-authority",
 ];
 
 /// Why a file of keys cannot be used.
