@@ -1,6 +1,7 @@
 //! Whole sales over a real ledger and a real grid: the good way, the ways out, and a power cut.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that panics has failed
 
+#[allow(dead_code)] // each test file uses a part
 mod street;
 
 use std::sync::Arc;

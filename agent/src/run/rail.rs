@@ -51,7 +51,10 @@ async fn follow(board: Board, ready: Ready, rail: Arc<LedgerRail>, authority: St
                 silences += 1;
                 tracing::debug!(%error, "the ledger does not answer");
                 if silences >= SILENCES {
-                    let why = format!("the ledger at {authority} does not answer");
+                    let why = format!(
+                        "the ledger at {authority} does not answer: {}",
+                        super::chain(&error)
+                    );
                     ready.set(|ready| ready.ledger = Part::Absent(why));
                 }
                 sleep(AGAIN_AFTER).await;

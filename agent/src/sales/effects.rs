@@ -205,6 +205,12 @@ impl Task {
         let view = match result {
             Ok(view) => view,
             Err(error) => {
+                if self.record.sale.state == SaleState::Agreed {
+                    let name = &self.record.spec.name;
+                    self.shared
+                        .board
+                        .event(format!("{name}: nothing is built: {error}"));
+                }
                 let refusal = Err(no(
                     RefusalCode::RailSilent,
                     format!("the rail does not answer: {error}"),

@@ -2,6 +2,8 @@
 //! and a user. Only the machine is not there: spaces are entries in a list, for what is tried here is money, messages
 //! and what outlives a restart. Spaces themselves are tried on the real kernel, in the guest.
 
+pub mod way;
+
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -51,6 +53,8 @@ pub struct Street {
     pub folder: tempfile::TempDir,
     ledger: Serving,
     serve: Serve,
+    /// Between node and ledger.
+    pub way: way::Way,
 }
 
 impl Street {
@@ -68,10 +72,12 @@ impl Street {
         let serve = Serve::start(ServeConfig::new("street", founder, [2; 32]))
             .await
             .unwrap();
+        let way = way::Way::to(ledger.address()).await;
         Street {
             folder,
             ledger,
             serve,
+            way,
         }
     }
 
@@ -208,7 +214,8 @@ impl Node {
             .unwrap();
         let board = Board::new("test");
         let (journal, grid_id, ticket) = (street.journal(), street.grid(), street.ticket());
-        let (rail, payee) = (Arc::new(street.rail()), street.account(40));
+        let rail = Arc::new(LedgerRail::new(street.way.address.clone()).unwrap());
+        let payee = street.account(40);
         let (board_of_node, machine_of_node) = (board.clone(), machine.clone());
         let started = runtime.spawn(async move {
             let check = desk::check(grid_id, || None);
