@@ -148,6 +148,12 @@ pub async fn find<F: Future<Output = Vec<IpAddr>>>(servers: impl Fn() -> F) -> (
     }
 }
 
+/// The answer to the question whose nonce is `nonce`, for its fuzz target.
+#[cfg(fuzzing)]
+pub fn fuzz_answer(packet: &[u8]) -> Option<u64> {
+    read_answer(packet, *b"nonce---")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

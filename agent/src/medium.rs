@@ -13,6 +13,9 @@
 
 mod table;
 
+#[cfg(fuzzing)]
+pub use table::fuzz_table;
+
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

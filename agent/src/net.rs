@@ -25,6 +25,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use tokio::sync::watch;
 
 pub use dhcp::Lease;
+#[cfg(fuzzing)]
+pub use dhcp::fuzzing;
 pub use links::{NetError, start, start_with};
 
 /// A network card of the machine.

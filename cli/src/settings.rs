@@ -157,3 +157,9 @@ impl Settings {
         Ok(true)
     }
 }
+
+/// `config.toml`, for its fuzz target.
+#[cfg(fuzzing)]
+pub fn is_file(text: &str) -> bool {
+    toml::from_str::<File>(text).is_ok()
+}

@@ -17,6 +17,9 @@ mod unlock;
 mod verify;
 mod wallet;
 
+#[cfg(fuzzing)]
+pub use wallet::is_backup;
+
 use std::process::ExitCode;
 
 use clap::Subcommand;

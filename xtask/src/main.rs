@@ -9,6 +9,7 @@ mod artefacts;
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod options;
 mod show;
 mod stick;
@@ -31,7 +32,7 @@ const VERBS: &[Verb] = &[
     ),
     (
         "test",
-        "all tests, or a stage of them (--unit, --guest, --demo, --scenarios, --stick, --lint; NAME)",
+        "all tests, or a stage of them (--unit, --fuzz, --guest, --demo, --scenarios, --stick, --lint; NAME; --long)",
         verbs::test,
     ),
     (
@@ -88,6 +89,9 @@ const VERBS: &[Verb] = &[
 ];
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::as_compiler() {
+        return code;
+    }
     let mut arguments = std::env::args().skip(1);
     let verb = arguments.next().unwrap_or_default();
     let Some((_, _, run)) = VERBS.iter().find(|(name, _, _)| *name == verb) else {

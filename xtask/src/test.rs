@@ -1,11 +1,11 @@
 //! `./x test`: everything, stage by stage, with the wall time of each.
 //!
 //! ```text
-//! format ─► build ─► lint ─► unit ─► guest (real kernel, one boot) ─► demo ─► scenarios ─► stick (BIOS, UEFI)
+//! format ─► build ─► lint ─► unit ─► fuzz ─► guest (real kernel, one boot) ─► demo ─► scenarios ─► stick (BIOS, UEFI)
 //! ```
 //!
 //! A stage that fails does not stop those after it, unless they need what it makes: one run tells all that is wrong.
-//! `--guest [NAME]`, `--scenarios [NAME]`, `--unit`, `--stick`, `--lint` run some of them.
+//! `--guest [NAME]`, `--scenarios [NAME]`, `--fuzz [NAME]`, `--unit`, `--stick`, `--lint` run some of them; `--long` tries for minutes what else takes seconds.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,8 +24,10 @@ use crate::tree::Tree;
 pub struct Options {
     /// Names of stages; empty: all.
     pub stages: Vec<String>,
-    /// Only tests whose name contains this (guest and scenarios).
+    /// Only tests whose name contains this (guest, scenarios and fuzz).
     pub filter: Option<String>,
+    /// Minutes where there are seconds else.
+    pub long: bool,
 }
 
 /// What the stages after the build stand on.
@@ -73,8 +75,15 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
         run("format", &mut || cargo_plain(tree, &["fmt", "--all", "--check"]));
     }
     type OnBuilt<'a> = &'a dyn Fn(&Built) -> Result<()>;
-    let on_built: [(&'static str, OnBuilt); 5] = [
+    let on_built: [(&'static str, OnBuilt); 6] = [
         ("unit", &|_| unit(tree)),
+        ("fuzz", &|_| {
+            crate::fuzz::run(
+                tree,
+                options.filter.as_deref(),
+                crate::fuzz::Budget::of(options.long),
+            )
+        }),
         ("guest", &|built| guest(tree, built, options.filter.as_deref())),
         ("demo", &|built| demo(tree, built)),
         ("scenarios", &|built| {
@@ -274,11 +283,14 @@ pub fn options(words: Vec<String>) -> Result<Options> {
     let mut options = Options::default();
     for word in words {
         match word.strip_prefix("--") {
-            Some(stage @ ("format" | "lint" | "unit" | "guest" | "demo" | "scenarios" | "stick")) => {
+            Some(
+                stage @ ("format" | "lint" | "unit" | "fuzz" | "guest" | "demo" | "scenarios" | "stick"),
+            ) => {
                 options.stages.push(stage.into());
             }
+            Some("long") => options.long = true,
             Some(other) => {
-                bail!("--{other} is no stage; stages: format lint unit guest demo scenarios stick")
+                bail!("--{other} is no stage; stages: format lint unit fuzz guest demo scenarios stick")
             }
             None => options.filter = Some(word),
         }

@@ -98,6 +98,14 @@ fn crc32(bytes: &[u8]) -> u32 {
     !sum
 }
 
+/// How many partitions a disk with sectors of 512 bytes lists, for the fuzz target.
+#[cfg(fuzzing)]
+pub fn fuzz_table(disk: &[u8]) -> Option<usize> {
+    read(&mut io::Cursor::new(disk), 512)
+        .ok()
+        .map(|found| found.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

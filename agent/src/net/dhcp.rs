@@ -314,6 +314,18 @@ fn classful_length(address: Ipv4Addr) -> u8 {
     }
 }
 
+/// The door for the fuzz target.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// An answer to transaction 0x01020304 of the card 02:00:00:00:00:01: the lease, where it is one.
+    pub fn dhcp(bytes: &[u8]) -> Option<super::Lease> {
+        match super::decode(bytes, 0x0102_0304, [2, 0, 0, 0, 0, 1])? {
+            super::Answer::Offer(lease) | super::Answer::Ack(lease) => Some(lease),
+            super::Answer::Nak => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -153,3 +153,9 @@ async fn balance(settings: Settings, screen: Screen) -> Outcome {
     );
     screen.result(&json, &text)
 }
+
+/// A backup file, for its fuzz target.
+#[cfg(fuzzing)]
+pub fn is_backup(text: &str) -> bool {
+    serde_json::from_str::<backup::Backup>(text).is_ok()
+}

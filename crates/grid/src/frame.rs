@@ -3,10 +3,11 @@
 //! Invariant: the length is checked before anything is allocated for it, and a frame that has
 //! begun must end within a bound.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use bytes::Bytes;
-use iroh::endpoint::{ReadExactError, RecvStream, SendStream};
+use iroh::endpoint::SendStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// What went wrong with one frame.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +54,8 @@ pub(crate) async fn write(
 }
 
 /// Reads one frame: its first byte within `idle`, the rest within `whole`.
-pub(crate) async fn read(
-    recv: &mut RecvStream,
+pub(crate) async fn read<R: AsyncRead + Unpin>(
+    recv: &mut R,
     max: usize,
     idle: Duration,
     whole: Duration,
@@ -62,9 +63,9 @@ pub(crate) async fn read(
     let mut head = [0u8; 4];
     let first = tokio::time::timeout(idle, recv.read_exact(&mut head[..1])).await;
     match first.map_err(|_| FrameError::Idle(idle))? {
-        Ok(()) => {}
-        Err(ReadExactError::FinishedEarly(_)) => return Err(FrameError::Ended),
-        Err(ReadExactError::ReadError(lost)) => return Err(FrameError::Lost(lost.to_string())),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(FrameError::Ended),
+        Err(lost) => return Err(FrameError::Lost(lost.to_string())),
     }
     let rest = async {
         recv.read_exact(&mut head[1..]).await.map_err(cut)?;
@@ -81,9 +82,9 @@ pub(crate) async fn read(
         .map_err(|_| FrameError::Slow(whole))?
 }
 
-fn cut(error: ReadExactError) -> FrameError {
-    match error {
-        ReadExactError::FinishedEarly(_) => FrameError::Cut,
-        ReadExactError::ReadError(lost) => FrameError::Lost(lost.to_string()),
+fn cut(error: io::Error) -> FrameError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => FrameError::Cut,
+        _ => FrameError::Lost(error.to_string()),
     }
 }

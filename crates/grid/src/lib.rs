@@ -32,6 +32,8 @@ mod check;
 mod dial;
 mod direct;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod join;
 mod membership;
 mod node;

@@ -171,10 +171,9 @@ impl Membership {
 
     fn received(&mut self, message: Message) {
         let from = PeerId::from(message.delivered_from);
-        let mut bytes = message.content;
-        if bytes.len() < HEAD || bytes.split_to(HEAD)[0] != MESSAGE {
+        let Some(bytes) = unframed(message.content) else {
             return;
-        }
+        };
         if let Err(stopped) = self.gate.pass(&bytes, from, Instant::now()) {
             tracing::debug!(%from, ?stopped, "a broadcast was dropped");
             return;
@@ -288,6 +287,11 @@ impl Membership {
         };
         GridState::Alone { why }
     }
+}
+
+/// The message of a broadcast; none where it is a beat, or nothing that this version knows.
+pub(crate) fn unframed(mut content: Bytes) -> Option<Bytes> {
+    (content.len() >= HEAD && content.split_to(HEAD)[0] == MESSAGE).then_some(content)
 }
 
 async fn say(sender: &GossipSender, count: u8, bytes: &[u8]) -> Result<(), BroadcastError> {

@@ -54,6 +54,21 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
+/// What the ledger answered to these very bytes; nothing where another signed it, or it is to another request.
+pub fn read_answer(
+    ledger: &[u8; 32],
+    request: &[u8],
+    body: &[u8],
+    signature: &[u8],
+) -> Result<Reply, RailError> {
+    if !signing::verify(ledger, &signing::answer(request, body), signature) {
+        return Err(unknown(
+            "the answer is not signed by the ledger, or is to another request: something on the way changes answers",
+        ));
+    }
+    serde_json::from_slice(body).map_err(|_| unknown("the ledger answers in another version"))
+}
+
 impl LedgerRail {
     /// A client of the ledger at `address`; nothing is sent yet.
     pub fn new(address: RailAddress) -> Result<LedgerRail, RailError> {
@@ -92,12 +107,7 @@ impl LedgerRail {
             return Err(RailError::Invalid("the request is too long".to_owned()));
         }
         let (body, signature) = self.post(&request).await?;
-        if !signing::verify(&self.address.key(), &signing::answer(&request, &body), &signature) {
-            return Err(unknown(
-                "the answer is not signed by the ledger, or is to another request: something on the way changes answers",
-            ));
-        }
-        serde_json::from_slice(&body).map_err(|_| unknown("the ledger answers in another version"))
+        read_answer(&self.address.key(), &request, &body, &signature)
     }
 
     async fn post(&self, request: &[u8]) -> Result<(Vec<u8>, [u8; 64]), RailError> {

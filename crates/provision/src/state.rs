@@ -37,6 +37,8 @@ use crate::claim::{ClaimError, Consent, ConsentError, ConsentHash, DiskState, Ho
 use crate::journal::{Journal, JournalError};
 use crate::step::chain;
 use identity::Identity;
+#[cfg(fuzzing)]
+pub use identity::fuzz_node_json;
 
 /// The room of the journal in which used lines of the farmer are kept.
 const ROOM_CONSENTS: &str = "consents";

@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 
 use call::{call, call_raw, failed, wrong_key};
 use destroy::{destroy, used_slots};
+#[cfg(fuzzing)]
+pub use header::fuzz_header;
 use host::names;
 pub use key::{UNLOCK_KEY_BYTES, UnlockKey};
 use libcryptsetup_rs::consts::flags::{CryptActivate, CryptDeactivate, CryptPbkdf, CryptVolumeKey};

@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 pub use config::CONFIG_DIR;
 pub(crate) use ffi::LvmSession;
+#[cfg(fuzzing)]
+pub use report::fuzz_report;
 pub use report::{LogicalVolume, PhysicalVolume, VolumeGroup};
 use words::Word;
 

@@ -174,6 +174,12 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
         .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
+/// `node.json`, for its fuzz target.
+#[cfg(fuzzing)]
+pub fn fuzz_node_json(text: &[u8]) -> bool {
+    serde_json::from_slice::<Disk>(text).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;

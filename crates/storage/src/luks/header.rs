@@ -109,6 +109,12 @@ fn differs(pointer: &str, found: Option<String>, right: &str) -> String {
     )
 }
 
+/// The JSON of a header, for the fuzz target: whether it would be opened.
+#[cfg(fuzzing)]
+pub fn fuzz_header(text: &[u8]) -> bool {
+    serde_json::from_slice(text).is_ok_and(|json| check(&json).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -196,6 +196,13 @@ fn tags(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// A report as each of the three commands prints one, for the fuzz target: whether any reads it.
+#[cfg(fuzzing)]
+pub fn fuzz_report(text: &str) -> bool {
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    physical_volumes(&lines).is_ok() | volume_groups(&lines).is_ok() | logical_volumes(&lines).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

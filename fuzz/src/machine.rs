@@ -1,0 +1,62 @@
+//! What a node reads of the hardware, of disks and of its own helpers.
+
+use std::fs;
+use std::path::Path;
+
+use crate::text;
+
+/// A machine as a capture writes it down.
+pub fn inventory(bytes: &[u8]) {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    // What the capture could make is read, whatever line was wrong after it.
+    let _ = inventory::capture::unpack(text(bytes), folder.path());
+    let found = inventory::read(folder.path());
+    assert_eq!(inventory::read(folder.path()), found);
+    let _ = agent::facts::machine_line(&found);
+}
+
+/// A disk of 1 MiB that begins with these bytes.
+pub fn disk_probe(bytes: &[u8]) {
+    let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    file.as_file().set_len((bytes.len() as u64).max(1 << 20)).unwrap();
+    let content = storage::probe::probe(file.path()).unwrap();
+    assert!(!content.words().contains(char::is_control));
+    let zero = bytes.iter().all(|byte| *byte == 0);
+    assert_eq!(content == storage::probe::Content::Empty, zero);
+    for partition in storage::probe::partitions(file.path()).unwrap() {
+        assert!(partition.name.is_none_or(|name| !name.contains(char::is_control)));
+    }
+}
+
+/// A report.
+pub fn lvm_report(bytes: &[u8]) {
+    let _ = storage::lvm::fuzz_report(text(bytes));
+}
+
+/// A header: what would be opened is encrypted as we format it.
+pub fn luks_header(bytes: &[u8]) {
+    if storage::luks::fuzz_header(bytes) {
+        assert!(text(bytes).contains("aes-xts-plain64"));
+    }
+}
+
+/// An answer of the helper.
+pub fn space_answer(bytes: &[u8]) {
+    let _ = serde_json::from_slice::<host::isolate::Answer>(bytes);
+    let _ = serde_json::from_slice::<host::isolate::Request>(bytes);
+}
+
+/// The four lists, with a line of `--` between them.
+pub fn module_lists(bytes: &[u8]) {
+    let mut lists = text(bytes).split("\n--\n").map(str::to_owned);
+    let [dependencies, aliases, soft, builtin] = std::array::from_fn(|_| lists.next().unwrap_or_default());
+    let index = host::module::Index::parse(
+        Path::new("/lib/modules"),
+        &dependencies,
+        &aliases,
+        &soft,
+        &builtin,
+    );
+    assert!(index.len() <= dependencies.lines().count());
+}

@@ -1,0 +1,90 @@
+//! What a node reads of its network, its stick and its disks.
+
+use std::net::Ipv4Addr;
+
+use ::market::sale::Sale;
+use provision::claim::Consent;
+use provision::journal;
+use provision::space::{SpaceRecord, SpaceSpec};
+use provision::step::StepState;
+
+use crate::{json, shown, text};
+
+/// farmer.toml.
+pub fn farmer_toml(bytes: &[u8]) {
+    let reading = agent::farmer::read(bytes);
+    let lines = bytes.len() + 1;
+    assert!(reading.wallet_line.is_none_or(|line| (1..=lines).contains(&line)));
+    for fault in &reading.faults {
+        assert!(!fault.to_string().is_empty());
+    }
+    assert_eq!(agent::farmer::read(bytes), reading);
+}
+
+/// A lease that is believed names hosts, and its times are in order.
+pub fn dhcp(bytes: &[u8]) {
+    let Some(lease) = agent::net::fuzzing::dhcp(bytes) else {
+        return;
+    };
+    let host =
+        |address: Ipv4Addr| !address.is_unspecified() && !address.is_multicast() && !address.is_loopback();
+    assert!(host(lease.address) && host(lease.server) && lease.length <= 32);
+    assert!(lease.resolvers.iter().all(|resolver| host(*resolver)));
+}
+
+/// A time is believed only from who saw the question.
+pub fn sntp(bytes: &[u8]) {
+    if agent::clock::fuzz_answer(bytes).is_some() {
+        assert_eq!(bytes.get(24..32), Some(&b"nonce---"[..]));
+    }
+}
+
+/// A partition table: bounded.
+pub fn partition_table(bytes: &[u8]) {
+    assert!(agent::medium::fuzz_table(bytes).is_none_or(|partitions| partitions <= 256));
+}
+
+/// image.json.
+pub fn image_json(bytes: &[u8]) {
+    let _ = serde_json::from_slice::<agent::facts::Image>(bytes);
+}
+
+/// A row of a sale: what is read can be told and goes on.
+pub fn sale_record(bytes: &[u8]) {
+    if let Ok(sale) = serde_json::from_slice::<Sale>(bytes) {
+        let now = ::market::sale::Now {
+            rail: sale.since,
+            boot_ms: sale.looked_boot_ms,
+        };
+        let _ = (sale.receipt(), sale.paid_until(now), sale.words());
+        for event in [
+            ::market::sale::Event::Tick,
+            ::market::sale::Event::Restarted { space_runs: false },
+            ::market::sale::Event::FundedHint,
+        ] {
+            let _ = ::market::sale::step(&sale, event, now);
+        }
+    }
+    json::<Sale>(bytes);
+    json::<SpaceSpec>(bytes);
+}
+
+/// What a claimed disk says of spaces, steps and the node.
+pub fn space_record(bytes: &[u8]) {
+    json::<SpaceRecord>(bytes);
+    json::<StepState>(bytes);
+    let _ = provision::state::fuzz_node_json(bytes);
+}
+
+/// The journal's file: absent, older, newer, corrupt or current, and reading it as one harms nobody.
+pub fn journal_file(bytes: &[u8]) {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = folder.path().join("journal.sqlite");
+    std::fs::write(&path, bytes).unwrap();
+    let _ = journal::inspect(&path);
+}
+
+/// A consent.
+pub fn disk_consent(bytes: &[u8]) {
+    shown::<Consent>(text(bytes));
+}
