@@ -529,10 +529,12 @@ impl User {
         say(stream, &self.sign(message).bytes).await
     }
 
-    /// Asks until the sale stands so.
+    /// Asks until the sale stands so; at a pace, for a node ends a stream after some thousand frames.
     pub async fn wait_for(&self, stream: &mut DirectStream, sale: SaleId, state: SaleState) -> Status {
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
         let asked = async {
             loop {
+                pace.tick().await;
                 let query = self.sign(StatusQuery { sale, nonce: [3; 16] });
                 let status = self.open::<Status>(&say(stream, &query.bytes).await).message;
                 assert_eq!(status.nonce, [3; 16]);
