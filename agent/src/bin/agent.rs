@@ -83,6 +83,12 @@ fn inventory(options: &[&str]) -> anyhow::Result<()> {
             other => bail!(Usage(format!("\"{other}\" is not an option of inventory"))),
         }
     }
+    if !root.is_dir() {
+        let root = root.display();
+        bail!(Usage(format!(
+            "--root {root}: there is no such folder; it wants one that holds sys and proc of a machine"
+        )));
+    }
     let mut out = std::io::stdout().lock();
     if capture {
         write!(out, "{}", ::inventory::capture::capture(&root))?;
