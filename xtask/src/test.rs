@@ -156,11 +156,11 @@ fn lint(tree: &Tree) -> Result<()> {
 
 /// Unit and property tests, and the plan of the house; those of the build machine's crates without the sysroot.
 fn unit(tree: &Tree) -> Result<()> {
-    let mut arguments: Vec<String> = vec!["test".into()];
+    let mut arguments: Vec<String> = vec!["test".into(), "--no-fail-fast".into()];
     arguments.extend(build::everything());
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     finish(build::cargo(tree).args(&words), &words)?;
-    let mut plain = vec!["test"];
+    let mut plain = vec!["test", "--no-fail-fast"];
     plain.extend(build::OF_THE_BUILD_MACHINE.iter().flat_map(|name| ["-p", name]));
     cargo_plain(tree, &plain)
 }

@@ -144,8 +144,11 @@ fn always(world: &World) -> Result<(), String> {
         Some(Why::Expired) if world.sale.state == SaleState::Ending => {
             let over = world.rail_ms >= world.view.expiry.0;
             let served = world.served_ms >= PERIOD_MS * u64::from(PERIODS);
-            let locked_too_long = !world.sale.proven && world.rail_ms >= world.view.accept_by.0;
-            ensure(over || served || locked_too_long, SILENCE, world)?;
+            let never_proven = !world.sale.proven && world.rail_ms >= world.view.accept_by.0;
+            let whole_ms = PERIOD_MS * u64::from(PERIODS);
+            let waited = |since| world.sale.since.0 >= since + whole_ms;
+            let locked_too_long = world.locked_at_ms.is_some_and(waited);
+            ensure(over || served || never_proven || locked_too_long, SILENCE, world)?;
         }
         _ => {}
     }

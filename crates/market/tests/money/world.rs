@@ -111,6 +111,8 @@ pub struct World {
     /// Time in service, as nobody but the world can measure it.
     pub served_ms: u64,
     pub ever_ready: bool,
+    /// Since when it last waited for its key.
+    pub locked_at_ms: Option<u64>,
 }
 
 impl World {
@@ -145,6 +147,7 @@ impl World {
             taken: Vec::new(),
             served_ms: 0,
             ever_ready: false,
+            locked_at_ms: None,
         }
     }
 
@@ -278,6 +281,9 @@ impl World {
             _ => Vec::new(),
         };
         let ticks = event == Event::Tick;
+        if self.sale.state == SaleState::Locked {
+            self.locked_at_ms = Some(self.sale.since.0);
+        }
         let Ok((mut sale, mut effects)) = step(&self.sale, event, self.now()) else {
             return false;
         };
