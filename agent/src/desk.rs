@@ -132,7 +132,7 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
     let (mut records, bad) = Record::read_all(&given.journal, given.grid_id).await?;
     records.sort_by_key(|record| record.sale.since); // what has been over longest is forgotten first
     for error in bad {
-        let why = crate::sales::chain(&error);
+        let why = crate::words::chain(&error);
         given.board.event(format!("a sale is lost: {why}"));
     }
     let volumes: Vec<SaleId> = recovered

@@ -82,7 +82,7 @@ fn read_delegate(counter: &Counter, bytes: &[u8], peer: EndpointId) -> Result<Si
         words: words.to_owned(),
     };
     let opened = open::<Delegate>(bytes, Some(counter.shared.grid_id));
-    let delegate = opened.map_err(|error| refuse(&crate::sales::chain(&error)))?;
+    let delegate = opened.map_err(|error| refuse(&crate::words::chain(&error)))?;
     if delegate.message.endpoint != peer {
         return Err(refuse("the delegate names another endpoint"));
     }

@@ -11,3 +11,4 @@ pub mod medium;
 pub mod net;
 pub mod run;
 pub mod sales;
+mod words;

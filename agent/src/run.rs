@@ -53,7 +53,12 @@ pub async fn run() -> anyhow::Result<Infallible> {
     let board = Board::new(version);
     console::start(&board).context("starting the consoles")?;
     if let Err(error) = &image {
-        part_failed(&board, "image", &chain(error), "write the stick anew");
+        part_failed(
+            &board,
+            "image",
+            &crate::words::chain(error),
+            "write the stick anew",
+        );
     }
     let ready = Ready::start(board.clone());
     let network = net::start().context("watching the network")?;
@@ -173,16 +178,4 @@ fn part_failed(board: &Board, part: &str, why: &str, cure: &str) {
         status.failures.retain(|known| known.part != part);
         status.failures.push(failure);
     });
-}
-
-/// An error with all its causes, once, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

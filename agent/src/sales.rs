@@ -25,5 +25,4 @@ pub use clock::{RailClock, boot_ms};
 pub use keeper::{Keeper, No, Order};
 pub use record::{PORTS, Record, RecordError, recalled, request_of};
 pub use shared::{Given, Shared};
-pub(crate) use spaces::chain;
 pub use spaces::{Bytes, Failed, Spaces};

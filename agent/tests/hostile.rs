@@ -11,25 +11,10 @@ use escrow::{Amount, LockState, Rail, RailKey, RailTime, Terms, Wallet};
 use market::envelope::Signed;
 use market::message::*;
 use street::way::Lie;
-use street::{Bought, MONEY, Machine, Node, PRICE, Street, User, say};
+use street::{Bought, MONEY, Machine, Node, PRICE, User, opened, say};
 
 const USER: u8 = 20;
 const FARMER: u8 = 40;
-
-async fn opened() -> (Street, Node, User) {
-    let street = Street::new().await;
-    street.fund(USER).await;
-    let node = Node::start(&street, Arc::new(Machine::default()), Vec::new()).await;
-    let user = User::new(&street, USER).await;
-    // It sells once the ledger has told it the time.
-    for nonce in 50_000.. {
-        let look = user.look(nonce).await;
-        if market::envelope::open::<Offer>(&user.ask(&look).await, None).is_ok() {
-            break;
-        }
-    }
-    (street, node, user)
-}
 
 fn refused(user: &User, bytes: &[u8]) -> Refusal {
     user.open::<Refusal>(bytes).message

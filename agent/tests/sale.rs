@@ -10,19 +10,11 @@ use agent::sales::Failed;
 use escrow::{Amount, LockState};
 use market::envelope::Signed;
 use market::message::*;
-use street::{MONEY, Machine, Node, PRICE, Street, User, eventually, key, say};
+use street::{MONEY, Machine, Node, PRICE, User, eventually, key, opened, say};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const USER: u8 = 20;
 const FARMER: u8 = 40;
-
-async fn opened() -> (Street, Node, User) {
-    let street = Street::new().await;
-    street.fund(USER).await;
-    let node = Node::start(&street, Arc::new(Machine::default()), Vec::new()).await;
-    let user = User::new(&street, USER).await;
-    (street, node, user)
-}
 
 fn code(user: &User, bytes: &[u8]) -> RefusalCode {
     let refusal: Signed<Refusal> = user.open(bytes);

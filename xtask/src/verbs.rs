@@ -26,7 +26,8 @@ pub fn demo(mut options: Options) -> Result<ExitCode> {
     };
     options.done()?;
     let artefacts = built(&tree, &store, build)?;
-    demo::run(&wanted, artefacts)?;
+    let said = || format!("what each part said is kept under {}", wanted.dir.display());
+    demo::run(&wanted, artefacts).with_context(said)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,8 @@ use provision::journal::JournalError;
 use provision::space::SpaceSpec;
 
 use super::{Counter, Made};
-use crate::sales::{Keeper, No, PORTS, Record, boot_ms, chain};
+use crate::sales::{Keeper, No, PORTS, Record, boot_ms};
+use crate::words::chain;
 use escrow::RailTime;
 
 /// Nothing is remembered of an offer to one who only looked, nor of one that lapsed.

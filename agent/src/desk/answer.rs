@@ -105,7 +105,7 @@ impl Counter {
         let signed = sign(&self.shared.node_key, self.shared.grid_id, offer);
         let offer = signed.map_err(|error| {
             tracing::error!(
-                error = crate::sales::chain(&error),
+                error = crate::words::chain(&error),
                 "an offer could not be signed"
             );
             not_selling()

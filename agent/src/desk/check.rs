@@ -32,7 +32,7 @@ pub(super) fn judge(
     grid: GridId,
     now: Option<UnixMillis>,
 ) -> Result<Signed<CapacityRequest>, String> {
-    let request = open::<CapacityRequest>(bytes, Some(grid)).map_err(|error| crate::sales::chain(&error))?;
+    let request = open::<CapacityRequest>(bytes, Some(grid)).map_err(|error| crate::words::chain(&error))?;
     match now {
         Some(now) if request.message.expires.plus_ms(SLACK_MS) <= now => Err("expired".to_owned()),
         Some(now) if request.message.expires.ms_since(now) > MOST_AHEAD_MS + SLACK_MS => {

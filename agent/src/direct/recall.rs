@@ -6,7 +6,8 @@ use market::message::{MOST_RECALLED, Recall, Recalled, RefusalCode};
 
 use super::ends_in_time;
 use crate::desk::Counter;
-use crate::sales::{No, chain, recalled};
+use crate::sales::{No, recalled};
+use crate::words::chain;
 
 /// The sales of the key that signed it, from the one it names on.
 pub(super) async fn answer(

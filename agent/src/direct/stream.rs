@@ -98,7 +98,7 @@ impl Conversation {
     }
 
     async fn answer(&mut self, frame: &[u8]) -> Answer {
-        let unread = |error| no(RefusalCode::NotExpected, crate::sales::chain(&error));
+        let unread = |error| no(RefusalCode::NotExpected, crate::words::chain(&error));
         match peek_kind(frame).map_err(unread)? {
             Kind::Request => {
                 let answer = self.counter.answer_on_stream(frame, self.peer);
@@ -171,7 +171,7 @@ impl Conversation {
 
     fn open<M: Message>(&self, frame: &[u8]) -> Result<Signed<M>, No> {
         let opened = open::<M>(frame, Some(self.counter.shared.grid_id));
-        opened.map_err(|error| no(RefusalCode::NotExpected, crate::sales::chain(&error)))
+        opened.map_err(|error| no(RefusalCode::NotExpected, crate::words::chain(&error)))
     }
 
     fn delegate(&mut self, frame: &[u8]) -> Result<(), No> {

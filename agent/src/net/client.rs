@@ -69,7 +69,7 @@ impl Client {
             match self.session(&mut kept).await {
                 Ok(()) => {}
                 Err(error) => {
-                    let why = crate::sales::chain(&error);
+                    let why = crate::words::chain(&error);
                     tracing::warn!(card = self.card.name, why, "no address: DHCP is tried again");
                     sleep(AFTER_FAILURE).await;
                 }

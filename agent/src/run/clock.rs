@@ -28,7 +28,7 @@ pub(super) fn heard(board: &Board, ready: &Ready, who: &str, unix_ms: u64) {
             ready.set(|ready| ready.clock = Part::Good);
         }
         Err(error) => {
-            let why = super::chain(&error);
+            let why = crate::words::chain(&error);
             board.update(|status| status.clock = why.clone());
             ready.set(|ready| ready.clock = Part::Absent("the clock cannot be set".into()));
         }

@@ -41,20 +41,20 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
             tracing::warn!("not all drivers are loaded yet; disks that come later are not used");
         }
         let disks = inventory::read(Path::new("/")).disks.unwrap_or_default();
-        let storage = Storage::start().map_err(|error| super::chain(&error))?;
+        let storage = Storage::start().map_err(|error| crate::words::chain(&error))?;
         let started = state::start(&storage, &disks, &lines, &medium);
         started
             .map(|started| (storage, started))
-            .map_err(|error| super::chain(&error))
+            .map_err(|error| crate::words::chain(&error))
     })
     .await;
     let (storage, started) = match started {
         Ok(Ok(started)) => started,
         Ok(Err(why)) => return failed(board, ready, &why),
-        Err(error) => return failed(board, ready, &super::chain(&error)),
+        Err(error) => return failed(board, ready, &crate::words::chain(&error)),
     };
     for wrong in &started.wrong_lines {
-        board.event(format!("farmer.toml erase: {}", super::chain(wrong)));
+        board.event(format!("farmer.toml erase: {}", crate::words::chain(wrong)));
     }
     show(board, &started.disks, &booted.medium.disk);
     let claimed: Vec<String> = started.disks.iter().filter_map(claimed_words).collect();
@@ -72,7 +72,7 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
     let state = match started.state {
         Ok(state) => state,
         Err(error) => {
-            let why = super::chain(&error);
+            let why = crate::words::chain(&error);
             super::part_failed(
                 board,
                 "state",
@@ -205,7 +205,9 @@ async fn copy_journal(state: Arc<State>) {
         });
         match copied.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(error = super::chain(&error), "the journal was not copied"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = crate::words::chain(&error), "the journal was not copied")
+            }
             Err(error) => tracing::warn!(%error, "the journal was not copied"),
         }
     }
@@ -216,8 +218,8 @@ pub(super) async fn free(storage: &Storage, groups: &[String]) -> Result<Vec<(St
     let (storage, wanted) = (storage.clone(), groups.to_vec());
     let all = spawn_blocking(move || storage.lvm().vgs()).await;
     let all = all
-        .map_err(|error| super::chain(&error))?
-        .map_err(|error| super::chain(&error))?;
+        .map_err(|error| crate::words::chain(&error))?
+        .map_err(|error| crate::words::chain(&error))?;
     Ok(all
         .into_iter()
         .filter(|group| wanted.contains(&group.name))

@@ -29,7 +29,7 @@ pub(super) async fn join(
         match Grid::join(config.clone(), check.clone()).await {
             Ok(grid) => break Arc::new(grid),
             Err(error) => {
-                let why = super::chain(&error);
+                let why = crate::words::chain(&error);
                 board.update(|status| status.grid = why.clone());
                 ready.set(|ready| ready.grid = Part::Absent(format!("grid: {why}")));
                 sleep(AGAIN_AFTER).await;

@@ -79,7 +79,9 @@ fn look() -> Result<Option<Booted>, String> {
     let Some(medium) = media.into_iter().next() else {
         return Ok(None);
     };
-    let bytes = medium.farmer_file().map_err(|error| super::chain(&error))?;
+    let bytes = medium
+        .farmer_file()
+        .map_err(|error| crate::words::chain(&error))?;
     let reading = match bytes {
         Some(bytes) => farmer::read(&bytes),
         None => Reading::default(),

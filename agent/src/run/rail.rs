@@ -23,7 +23,7 @@ pub(super) fn start(board: &Board, ready: &Ready, address: &RailAddress) -> Opti
     let rail = match LedgerRail::new(address.clone()) {
         Ok(rail) => Arc::new(rail),
         Err(error) => {
-            let why = super::chain(&error);
+            let why = crate::words::chain(&error);
             ready.set(|ready| ready.ledger = Part::Bad(why));
             return None;
         }
@@ -53,7 +53,7 @@ async fn follow(board: Board, ready: Ready, rail: Arc<LedgerRail>, authority: St
                 if silences >= SILENCES {
                     let why = format!(
                         "the ledger at {authority} does not answer: {}",
-                        super::chain(&error)
+                        crate::words::chain(&error)
                     );
                     ready.set(|ready| ready.ledger = Part::Absent(why));
                 }

@@ -71,14 +71,14 @@ async fn recover(board: &Board, image: &Image, booted: &Booted, owned: &Owned) -
     let journal = owned
         .state
         .journal()
-        .map_err(|error| super::chain(error))?
+        .map_err(|error| crate::words::chain(error))?
         .clone();
     let provisioner = Provisioner::new(journal, owned.storage.clone(), image.seccomp.clone())
-        .map_err(|error| super::chain(&error))?;
+        .map_err(|error| crate::words::chain(&error))?;
     let recovered = provisioner
         .recover()
         .await
-        .map_err(|error| super::chain(&error))?;
+        .map_err(|error| crate::words::chain(&error))?;
     for space in &recovered {
         let name = space.spec.sale.name();
         match &space.outcome {
@@ -115,7 +115,7 @@ pub(super) async fn bring_base(
     let digest = bases.digest();
     for group in owned.state.groups() {
         while let Err(error) = bases.ensure(group, &digest).await {
-            let why = super::chain(&error);
+            let why = crate::words::chain(&error);
             ready.set(|ready| ready.base = Part::Absent("the base cannot be copied from the stick".into()));
             super::part_failed(
                 &board,
@@ -169,21 +169,26 @@ pub(super) async fn open_desk(
     others: Others,
 ) -> Option<Desk> {
     let opened = async {
-        let node_key = owned.state.node_key().map_err(|error| super::chain(&error))?;
+        let node_key = owned
+            .state
+            .node_key()
+            .map_err(|error| crate::words::chain(&error))?;
         let give_back_key = owned
             .state
             .give_back_key()
-            .map_err(|error| super::chain(&error))?;
+            .map_err(|error| crate::words::chain(&error))?;
         let journal = owned
             .state
             .journal()
-            .map_err(|error| super::chain(error))?
+            .map_err(|error| crate::words::chain(error))?
             .clone();
         // Until the base is there, its room counts as taken.
         let capacity = capacity(owned, &others.inventory, machinery.bases.extents()).await?;
         let farmer = booted.reading.farmer.clone();
         let facts = facts::of(&others.inventory, &farmer, &others.version);
-        let asset: Asset = ledger::ASSET.parse().map_err(|error| super::chain(&error))?;
+        let asset: Asset = ledger::ASSET
+            .parse()
+            .map_err(|error| crate::words::chain(&error))?;
         let given = Given {
             grid: others.grid,
             grid_id: GridId(others.ticket.grid_id()),
@@ -206,7 +211,7 @@ pub(super) async fn open_desk(
             capacity,
             selling: ready.selling(),
         });
-        let desk = desk.await.map_err(|error| super::chain(&error))?;
+        let desk = desk.await.map_err(|error| crate::words::chain(&error))?;
         direct::start(&desk);
         Ok::<Desk, String>(desk)
     };
@@ -231,11 +236,11 @@ pub(super) async fn open_desk(
 /// A number that is new at every power-on, as the kernel makes one.
 fn boot_id() -> Result<[u8; 16], String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = std::fs::read_to_string(path).map_err(|error| super::chain(&error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| crate::words::chain(&error))?;
     let hex: String = text.trim().chars().filter(|c| *c != '-').collect();
     let bytes = data_encoding::HEXLOWER
         .decode(hex.as_bytes())
-        .map_err(|error| super::chain(&error))?;
+        .map_err(|error| crate::words::chain(&error))?;
     bytes
         .try_into()
         .map_err(|_| "the kernel's boot id has no 16 bytes".to_owned())
@@ -258,7 +263,7 @@ pub(super) async fn follow_uplinks(
                     known = Some(uplinks.clone());
                 }
                 Err(error) => {
-                    let why = super::chain(&error);
+                    let why = crate::words::chain(&error);
                     super::part_failed(
                         &board,
                         "firewall",

@@ -282,7 +282,7 @@ impl Task {
     }
 
     pub(super) fn not_kept(&self, error: &RecordError) -> No {
-        let why = super::chain(error);
+        let why = crate::words::chain(error);
         self.shared.board.event(format!(
             "{}: the journal does not take it: {why}",
             self.record.spec.name

@@ -9,6 +9,8 @@ use market::sale::TornDown;
 use provision::space::{Access, BuildError, EndError, Provisioner, SpaceSpec};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::words::chain;
+
 /// A byte stream into a space.
 pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -98,18 +100,4 @@ fn torn(error: &EndError) -> TornDown {
         volume: false,
         quarantine: Some(chain(error)),
     }
-}
-
-/// An error with all its causes, once, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text.chars()
-        .map(|letter| if market::is_plain(letter) { letter } else { ' ' })
-        .take(600)
-        .collect()
 }

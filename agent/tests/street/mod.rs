@@ -186,6 +186,25 @@ impl Spaces for Machine {
     }
 }
 
+/// The account of the user that [`opened`] makes.
+const BUYER: u8 = 20;
+
+/// A street with a shop that sells, and a user with money: what most tests begin with.
+pub async fn opened() -> (Street, Node, User) {
+    let street = Street::new().await;
+    street.fund(BUYER).await;
+    let node = Node::start(&street, Arc::new(Machine::default()), Vec::new()).await;
+    let user = User::new(&street, BUYER).await;
+    // It sells once the ledger has told it the time.
+    for nonce in 50_000.. {
+        let look = user.look(nonce).await;
+        if open::<Offer>(&user.ask(&look).await, None).is_ok() {
+            break;
+        }
+    }
+    (street, node, user)
+}
+
 /// A node, in a runtime of its own: dropping it is a power cut.
 pub struct Node {
     runtime: Option<Runtime>,

@@ -12,7 +12,7 @@ use grid::{DirectStream, EndpointAddress, PeerId};
 use market::envelope::{self, Signed};
 use market::id::{GridId, NodeId};
 use market::message::{CapacityRequest, Decline, Filters, Kind, Needs, Offer, RailAsset};
-use market::quantity::{Seconds, UnixMillis};
+use market::quantity::{self, Seconds, UnixMillis};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -60,6 +60,23 @@ impl Wanted {
             max_price_per_hour: request.max_price_per_hour,
             filters: request.filters.clone(),
             only_looks: false,
+        }
+    }
+
+    /// The smallest request there is, by one who only looks: nothing is held for it.
+    pub fn a_look(filters: Filters) -> Wanted {
+        Wanted {
+            needs: Needs {
+                cpu: quantity::MilliCpus(100),
+                memory: quantity::Bytes(128 << 20),
+                disk: quantity::Bytes(1 << 30),
+                rate: None,
+            },
+            duration: Seconds(3600),
+            period: Seconds(3600),
+            max_price_per_hour: None,
+            filters,
+            only_looks: true,
         }
     }
 }

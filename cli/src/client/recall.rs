@@ -12,16 +12,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use escrow::{Account, LockState, Rail};
+use escrow::{LockState, Rail};
 use grid::{EndpointAddress, PeerId};
 use ledger::wire::OpenLease;
 use market::envelope::{self, Signed};
 use market::id::{EndpointId, GridId, NodeId, SaleId};
 use market::message::{
-    Amended, CapacityRequest, DeclineCode, Filters, KeyGrant, Needs, Offer, Recall, Recalled, RecalledSale,
-    Sale,
+    Amended, CapacityRequest, DeclineCode, Filters, KeyGrant, Offer, Recall, Recalled, RecalledSale, Sale,
 };
-use market::quantity::{Bytes, MilliCpus, Seconds, UnixMillis};
+use market::quantity::UnixMillis;
 
 use super::asking::{Answers, Patience, Wanted};
 use super::selling::Walk;
@@ -76,7 +75,11 @@ impl Client {
                 offers: None,
                 within: LOOK_WITHIN,
             };
-            let answers = self.ask(&look(payee), patience, steps).await?;
+            let of_payee = Filters {
+                farmer: Some(payee),
+                ..Filters::default()
+            };
+            let answers = self.ask(&Wanted::a_look(of_payee), patience, steps).await?;
             for address in whom_to_ask(&answers) {
                 if locks.is_empty() {
                     break;
@@ -218,26 +221,6 @@ async fn page(talk: &mut Talk, recall: Recall) -> Result<Recalled, TalkError> {
             NodeId(answer.signer),
             "it answers another recall".to_owned(),
         ))
-    }
-}
-
-/// The smallest request, by one who only looks.
-fn look(payee: Account) -> Wanted {
-    Wanted {
-        needs: Needs {
-            cpu: MilliCpus(100),
-            memory: Bytes(128 << 20),
-            disk: Bytes(1 << 30),
-            rate: None,
-        },
-        duration: Seconds(3600),
-        period: Seconds(3600),
-        max_price_per_hour: None,
-        filters: Filters {
-            farmer: Some(payee),
-            ..Filters::default()
-        },
-        only_looks: true,
     }
 }
 

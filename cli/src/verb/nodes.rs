@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use market::id::NodeId;
-use market::message::{Filters, Needs, Offer};
-use market::quantity::{Bytes, MilliCpus, Seconds};
+use market::message::{Filters, Offer};
+use market::quantity::{Bytes, Seconds};
 use serde_json::{Value, json};
 
 use super::request::offer_json;
@@ -30,19 +30,7 @@ pub struct Arguments {
 /// Asks and shows.
 pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Outcome {
     let mut client = Client::open(settings)?;
-    let wanted = Wanted {
-        needs: Needs {
-            cpu: MilliCpus(100),
-            memory: Bytes(128 << 20),
-            disk: Bytes(1 << 30),
-            rate: None,
-        },
-        duration: Seconds(3600),
-        period: Seconds(3600),
-        max_price_per_hour: None,
-        filters: Filters::default(),
-        only_looks: true,
-    };
+    let wanted = Wanted::a_look(Filters::default());
     let patience = Patience {
         offers: None,
         within: Duration::from_secs(arguments.wait.0),
