@@ -194,8 +194,7 @@ fn show_free(board: &Board, groups: &[(String, String)], free: &[(String, u64)])
     });
 }
 
-/// Keeps the copies on the other disks fresh. What came after the last copy is lost only
-/// where the leading disk is.
+/// Keeps those copies fresh that do not follow the journal by themselves.
 async fn copy_journal(state: Arc<State>) {
     loop {
         sleep(COPY_EVERY).await;

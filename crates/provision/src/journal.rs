@@ -4,15 +4,16 @@
 //!   agent::sales ─┐                                              state volume of the leading group
 //!   step::Table ──┼─ closures ─► one writer thread ─ SQLite ─►   journal.sqlite (+ -wal)
 //!   network, … ───┘               one transaction each             sales   signed bytes, spec, state
-//!                                                                  steps   intent / applied / …
-//!                                                                  taken   who has which number
-//!                                                                  rows    the agent's own, opaque
-//!                                                                  events  the last 10,000
+//!                                        │                         steps   intent / applied / …
+//!                                        ▼                         taken   who has which number
+//!                                 two copies that follow           rows    the agent's own, opaque
+//!                                 on other disks                   events  the last 10,000
 //! ```
 //!
-//! Invariants: when a write has answered, it survives a power cut; what is written in one
-//! transaction is there whole or not at all; there is one writer, and a second process is refused.
-//! No logic of a sale is in here: states are text, values are bytes.
+//! Invariants: when a write has answered, it survives a power cut, and the loss of the disk that it was
+//! written to where another one is there; what is written in one transaction is there whole or not at
+//! all; there is one writer, and a second process is refused. No logic of a sale is in here: states are
+//! text, values are bytes.
 //!
 //! How it is kept: a write-ahead log with `synchronous=FULL`, which costs one flush a transaction
 //! where a rollback journal costs three, and loses nothing that was answered; a torn tail of the
@@ -21,8 +22,10 @@
 //! refuses a second writer. There is no pool and no second connection on purpose: readers that
 //! wait for the writer are cheaper than readers that see half of what the agent decided.
 
+mod copies;
 mod entry;
 mod open;
+mod redo;
 mod taken;
 #[cfg(test)]
 mod tests;
@@ -31,9 +34,11 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use async_trait::async_trait;
+use copies::Follower;
 pub use entry::{Entry, Event, KeyAndValue, SaleRow};
 use market::id::SaleId;
 pub use open::{Found, inspect};
+use redo::{Change, Redo};
 use rusqlite::{Connection, TransactionBehavior};
 pub use taken::{Taken, TakenError};
 use tokio::sync::oneshot;
@@ -94,7 +99,16 @@ impl From<rusqlite::Error> for JournalError {
     }
 }
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+/// The counter of transactions that wrote.
+const WRITES: &str = "writes";
+
+/// What the writer's thread has.
+struct Writer {
+    connection: Connection,
+    followers: Vec<Follower>,
+}
+
+type Job = Box<dyn FnOnce(&mut Writer) + Send>;
 
 enum Message {
     Work(Job),
@@ -127,16 +141,21 @@ impl Journal {
         Self::start(path, open::open(path)?)
     }
 
-    fn start(path: &Path, mut connection: Connection) -> Result<Self, JournalError> {
+    fn start(path: &Path, connection: Connection) -> Result<Self, JournalError> {
         let (jobs, queue) = mpsc::channel::<Message>();
         std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
+                let mut writer = Writer {
+                    connection,
+                    followers: Vec::new(),
+                };
                 while let Ok(message) = queue.recv() {
                     match message {
-                        Message::Work(job) => job(&mut connection),
+                        Message::Work(job) => job(&mut writer),
                         Message::Close(closed) => {
-                            drop(connection);
+                            copies::close(writer.followers);
+                            drop(writer.connection);
                             // Whoever asked may have gone; the file is closed all the same.
                             let _ = closed.send(());
                             return;
@@ -159,7 +178,7 @@ impl Journal {
         &self.path
     }
 
-    /// Runs `work` in one transaction; returns when it is durable. On an error nothing of it is
+    /// Runs `work` in one transaction; returns when it is durable, on the copies that follow too. On an error nothing of it is
     /// kept. Once begun it runs to its end, also when this future is dropped.
     ///
     /// # Errors
@@ -186,11 +205,24 @@ impl Journal {
         &self,
         work: impl FnOnce(&Entry<'_>) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, JournalError>>, JournalError> {
+        self.ask(|writer| {
+            let (value, redo) = transact(&mut writer.connection, work)?;
+            if !redo.is_empty() {
+                copies::bring(&mut writer.followers, redo);
+            }
+            Ok(value)
+        })
+    }
+
+    /// Has the writer's thread do `work`.
+    fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T, JournalError>>, JournalError> {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let result = transact(connection, work);
+        let job: Job = Box::new(move |writer| {
             // Nobody may be waiting any more; what was written stays written.
-            let _ = answer.send(result);
+            let _ = answer.send(work(writer));
         });
         self.jobs
             .send(Message::Work(job))
@@ -206,7 +238,7 @@ impl Journal {
         path: &Path,
         work: impl FnOnce(&Entry<'_>) -> Result<T, JournalError>,
     ) -> Result<T, JournalError> {
-        transact(&mut open::open(path)?, work)
+        Ok(transact(&mut open::open(path)?, work)?.0)
     }
 
     /// Closes the file and returns when it is closed; every handle is then [`JournalError::Gone`].
@@ -219,45 +251,60 @@ impl Journal {
     }
 
     /// Writes a whole, consistent copy to `to`, which must not exist. It is durable on return but
-    /// for the folder's entry.
+    /// for the folder's entry. It blocks.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn copy_to(&self, to: &Path) -> Result<(), JournalError> {
-        self.send_copy(to)?.await.map_err(|_| JournalError::Gone)?
-    }
-
-    /// As [`Journal::copy_to`], for callers without a runtime. It blocks.
-    ///
-    /// # Errors
-    /// As [`Journal::copy_to`].
-    pub fn copy_to_blocking(&self, to: &Path) -> Result<(), JournalError> {
-        self.send_copy(to)?
+    pub fn copy_to(&self, to: &Path) -> Result<(), JournalError> {
+        let to = to.to_owned();
+        self.ask(move |writer| open::copy(&writer.connection, &to))?
             .blocking_recv()
             .map_err(|_| JournalError::Gone)?
     }
 
-    fn send_copy(&self, to: &Path) -> Result<oneshot::Receiver<Result<(), JournalError>>, JournalError> {
-        let to = to.to_owned();
-        let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let _ = answer.send(open::copy(connection, &to));
-        });
-        self.jobs
-            .send(Message::Work(job))
-            .map_err(|_| JournalError::Gone)?;
-        Ok(answered)
+    /// Makes a copy in the place of what is at `place`, and from then on writes there whatever is written here, before
+    /// it is acknowledged. A copy that cannot be written, or is too slow, is left out for good. It blocks.
+    ///
+    /// # Errors
+    /// When the copy cannot be made: then it does not follow.
+    pub fn follow(&self, place: &Path) -> Result<(), JournalError> {
+        let place = place.to_owned();
+        self.ask(move |writer| {
+            let new = place.with_extension("new");
+            open::remove(&new)?;
+            open::copy(&writer.connection, &new)?;
+            open::replace(&new, &place)?;
+            writer.followers.push(Follower::start(&place)?);
+            Ok(())
+        })?
+        .blocking_recv()
+        .map_err(|_| JournalError::Gone)?
+    }
+
+    /// Puts a whole file of a journal that is not open in the place of another: after a cut one of them is there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn replace(new: &Path, place: &Path) -> Result<(), JournalError> {
+        open::replace(new, place)
     }
 }
 
+/// One transaction on one file; what it wrote comes back, for the copies.
 fn transact<T>(
     connection: &mut Connection,
     work: impl FnOnce(&Entry<'_>) -> Result<T, JournalError>,
-) -> Result<T, JournalError> {
+) -> Result<(T, Vec<Redo>), JournalError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let value = work(&Entry::new(&transaction))?;
+    let change = Change::new(&transaction);
+    let entry = Entry::new(&change);
+    let value = work(&entry)?;
+    if !change.wrote_nothing() {
+        entry.count(WRITES)?;
+    }
+    let redo = change.into_redo();
     transaction.commit()?;
-    Ok(value)
+    Ok((value, redo))
 }
 
 #[async_trait]

@@ -1,17 +1,18 @@
 //! The node's own state: who it is and what it did, on a small volume of each group.
 //!
 //! ```text
-//!   group of disk 1 (leads)            group of disk 2
-//!   ┌ state: ext4, 128 MiB ─────┐      ┌ state ────────────────────┐
-//!   │ node.key        0600      │ ───► │ the same                  │
-//!   │ give-back.key   0600      │ ───► │ the same                  │
-//!   │ node.json  generation N+1 │      │ node.json  generation N   │
-//!   │ journal.sqlite  written   │ ───► │ journal.sqlite  a copy    │
-//!   └───────────────────────────┘      └───────────────────────────┘
+//!   group of disk 1 (leads)       groups of disks 2 and 3            all others
+//!   ┌ state: ext4, 128 MiB ────┐  ┌ state ──────────────────────┐    ┌ state ────────────────────┐
+//!   │ node.key       0600      │─►│ the same                    │    │ the same                  │
+//!   │ give-back.key  0600      │─►│ the same                    │    │ the same                  │
+//!   │ node.json generation N+2 │  │ node.json  generation N+1   │    │ node.json  generation N   │
+//!   │ journal.sqlite written   │─►│ journal.sqlite  follows     │    │ journal.sqlite  a copy    │
+//!   └──────────────────────────┘  └─────────────────────────────┘    └───────────────────────────┘
 //! ```
 //!
-//! At power-on the highest generation leads: its keys and its journal are the node's. A copy is
-//! made at power-on and with [`State::replicate`] and always has a lower generation than the journal that it was
+//! At power-on the highest generation leads, and of equal ones the journal with the most writes: its keys
+//! and its journal are the node's. What follows has all that was ever acknowledged; the other copies are made
+//! at power-on and with [`State::replicate`]. Every copy has a lower generation than the journal that it was
 //! made from, so it leads only where that disk is gone; then the new leader's generation passes
 //! the lost one's, so that a disk that returns does not bring back what has since been undone.
 //!
@@ -43,6 +44,8 @@ pub use identity::fuzz_node_json;
 /// The room of the journal in which used lines of the farmer are kept.
 const ROOM_CONSENTS: &str = "consents";
 const JOURNAL: &str = "journal.sqlite";
+/// Disks beside the leading one that are written before anything is acknowledged: with three, two may die in one night.
+const FOLLOWERS: usize = 2;
 
 /// Why there is no state.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +118,8 @@ pub struct State {
     /// The leading group first.
     groups: Vec<String>,
     generation: u64,
+    /// Groups whose journal follows.
+    follow: BTreeSet<String>,
     /// Groups that the leader knew and nobody sees now.
     missing: Vec<String>,
     journal: Result<Journal, JournalError>,
@@ -232,9 +237,7 @@ impl State {
             .filter(|known| !groups.contains(known))
             .cloned()
             .collect();
-        // Two more than any that was seen: a leader that is lost now is one above its copies.
-        let highest = found.generations.iter().map(|(_, generation)| *generation).max();
-        let generation = highest.unwrap_or(0).saturating_add(2);
+        let generation = found.highest.saturating_add(1);
 
         let fresh = found.leader.is_none();
         let prepare = |group: &String| {
@@ -256,14 +259,16 @@ impl State {
             other => other,
         };
         let known: BTreeSet<String> = found.known.iter().chain(&groups).cloned().collect();
-        identity::write_generation(&leader, generation + 1, &known)?;
-        let state = Self {
+        identity::write_generation(&leader, generation.saturating_add(2), &known)?;
+        let mut state = Self {
             node: identity.node(),
             groups,
             generation,
+            follow: BTreeSet::new(),
             missing,
             journal,
         };
+        state.begin_to_follow(&known);
         // A copy that could not be made is made at the next change of a sale, or told then.
         if let Err(error) = state.replicate() {
             tracing::warn!(error = %chain(&error), "the journal was not copied");
@@ -310,21 +315,47 @@ impl State {
         self.journal.as_ref()
     }
 
-    /// Copies journal and generation to every other disk of ours. To be called after each change
-    /// of a sale: what came after the last call is lost with the leading disk. Blocking: some 50 ms
-    /// a disk.
+    /// Has the journal write to the first other disks whatever it writes.
+    fn begin_to_follow(&mut self, known: &BTreeSet<String>) {
+        let Ok(journal) = &self.journal else { return };
+        for group in &self.groups[1..] {
+            if self.follow.len() == FOLLOWERS {
+                return;
+            }
+            let begun = journal
+                .follow(&volumes::path(group, JOURNAL))
+                .map_err(StateError::from)
+                .and_then(|()| identity::write_generation(group, self.generation.saturating_add(1), known));
+            match begun {
+                Ok(()) => _ = self.follow.insert(group.clone()),
+                Err(error) => {
+                    tracing::warn!(group, error = %chain(&error), "the journal does not follow on a disk");
+                }
+            }
+        }
+    }
+
+    /// Copies journal and generation to every other disk of ours whose journal does not follow. What came after the
+    /// last call is not on those. Blocking: some 50 ms, and some a disk.
     ///
     /// # Errors
     /// The first disk that could not be written; the others are tried all the same.
     pub fn replicate(&self) -> Result<(), StateError> {
         let Ok(journal) = &self.journal else { return Ok(()) };
+        let others = self.groups[1..].iter();
+        let others: Vec<_> = others.filter(|group| !self.follow.contains(*group)).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
         let known: BTreeSet<String> = self.groups.iter().chain(&self.missing).cloned().collect();
-        let copy = |group: &String| {
-            volumes::copy_journal(journal, group)?;
+        // One copy beside the journal, and from there to the others: the journal waits for no other disk.
+        let copy = volumes::copy_here(journal, &self.groups[0])?;
+        let bring = |group: &&String| {
+            volumes::bring_copy(&copy, group)?;
             identity::write_generation(group, self.generation, &known)
         };
-        let copied: Vec<_> = self.groups[1..].iter().map(copy).collect();
-        copied.into_iter().collect()
+        let brought: Vec<_> = others.iter().map(bring).collect();
+        brought.into_iter().collect()
     }
 
     /// Closes the journal and unmounts the state volumes. The groups stay active: spaces may run on.

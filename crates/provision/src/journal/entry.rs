@@ -1,8 +1,9 @@
 //! What can be read and written within one transaction.
 
 use market::id::SaleId;
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{OptionalExtension, Row, params};
 
+use super::redo::Change;
 use super::{JournalError, Taken};
 use crate::step::{StepRecord, StepState};
 
@@ -13,7 +14,7 @@ const MAX_EVENT_TEXT: usize = 500;
 
 /// One transaction of the journal.
 pub struct Entry<'a> {
-    transaction: &'a Transaction<'a>,
+    change: &'a Change<'a>,
 }
 
 /// One sale, as kept.
@@ -48,8 +49,8 @@ pub struct Event {
 }
 
 impl<'a> Entry<'a> {
-    pub(super) fn new(transaction: &'a Transaction<'a>) -> Self {
-        Self { transaction }
+    pub(super) fn new(change: &'a Change<'a>) -> Self {
+        Self { change }
     }
 
     /// Writes a sale, new or in place of what was there.
@@ -57,7 +58,7 @@ impl<'a> Entry<'a> {
     /// # Errors
     /// When it cannot be written, as all here.
     pub fn put_sale(&self, row: &SaleRow) -> Result<(), JournalError> {
-        self.transaction.execute(
+        self.change.execute(
             "INSERT OR REPLACE INTO sales (sale, signed, state, spec, host_key, epoch)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
@@ -79,6 +80,7 @@ impl<'a> Entry<'a> {
     pub fn sale(&self, sale: &SaleId) -> Result<Option<SaleRow>, JournalError> {
         let sql = "SELECT sale, signed, state, spec, host_key, epoch FROM sales WHERE sale = ?1";
         Ok(self
+            .change
             .transaction
             .query_row(sql, [sale.as_bytes()], sale_row)
             .optional()?)
@@ -90,7 +92,7 @@ impl<'a> Entry<'a> {
     /// When they cannot be read.
     pub fn sales(&self) -> Result<Vec<SaleRow>, JournalError> {
         let sql = "SELECT sale, signed, state, spec, host_key, epoch FROM sales ORDER BY sale";
-        let mut statement = self.transaction.prepare_cached(sql)?;
+        let mut statement = self.change.transaction.prepare_cached(sql)?;
         let rows = statement.query_map([], sale_row)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -101,12 +103,12 @@ impl<'a> Entry<'a> {
     /// When it cannot be written.
     pub fn remove_sale(&self, sale: &SaleId) -> Result<(), JournalError> {
         let id = sale.as_bytes();
-        self.transaction
-            .execute("DELETE FROM sales WHERE sale = ?1", [id])?;
-        self.transaction
-            .execute("DELETE FROM steps WHERE sale = ?1", [id])?;
-        self.transaction
-            .execute("DELETE FROM taken WHERE owner = ?1", [id.as_slice()])?;
+        self.change
+            .execute("DELETE FROM sales WHERE sale = ?1", params![id])?;
+        self.change
+            .execute("DELETE FROM steps WHERE sale = ?1", params![id])?;
+        self.change
+            .execute("DELETE FROM taken WHERE owner = ?1", params![id.as_slice()])?;
         Ok(())
     }
 
@@ -116,7 +118,7 @@ impl<'a> Entry<'a> {
     /// When it cannot be written.
     pub fn record_step(&self, sale: &SaleId, step: &str, state: &StepState) -> Result<(), JournalError> {
         let state = serde_json::to_string(state).map_err(|e| JournalError::Row(e.to_string()))?;
-        self.transaction.execute(
+        self.change.execute(
             "INSERT OR REPLACE INTO steps (sale, step, state) VALUES (?1, ?2, ?3)",
             params![sale.as_bytes(), step, state],
         )?;
@@ -129,7 +131,7 @@ impl<'a> Entry<'a> {
     /// When they cannot be read.
     pub fn steps(&self, sale: &SaleId) -> Result<Vec<StepRecord>, JournalError> {
         let sql = "SELECT step, state FROM steps WHERE sale = ?1 ORDER BY step";
-        let mut statement = self.transaction.prepare_cached(sql)?;
+        let mut statement = self.change.transaction.prepare_cached(sql)?;
         let rows = statement.query_map([sale.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let record = |row: Result<(String, String), rusqlite::Error>| {
             let (step, state) = row?;
@@ -146,6 +148,7 @@ impl<'a> Entry<'a> {
     /// When they cannot be read.
     pub fn sales_with_steps(&self) -> Result<Vec<SaleId>, JournalError> {
         let mut statement = self
+            .change
             .transaction
             .prepare_cached("SELECT DISTINCT sale FROM steps")?;
         let rows = statement.query_map([], |row| row.get::<_, [u8; 32]>(0))?;
@@ -154,7 +157,7 @@ impl<'a> Entry<'a> {
 
     /// Numbers that one owner at a time has: user indices, id ranges, ports.
     pub fn taken<'b>(&'b self, kind: &'b str) -> Taken<'b> {
-        Taken::new(self.transaction, kind)
+        Taken::new(self.change, kind)
     }
 
     /// Adds one to a counter that only grows, and returns its new value; the first is 1.
@@ -164,7 +167,21 @@ impl<'a> Entry<'a> {
     pub fn count(&self, name: &str) -> Result<u64, JournalError> {
         let sql = "INSERT INTO counters (name, value) VALUES (?1, 1)
                    ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value";
-        unsigned(self.transaction.query_row(sql, [name], |row| row.get(0))?)
+        unsigned(
+            self.change
+                .execute_returning(sql, params![name], |row| row.get(0))?,
+        )
+    }
+
+    /// Transactions that wrote, since the journal was made: of two copies of one journal, the higher one knows more.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn writes(&self) -> Result<u64, JournalError> {
+        let sql = "SELECT value FROM counters WHERE name = ?1";
+        let transaction = self.change.transaction;
+        let value = transaction.query_row(sql, [super::WRITES], |row| row.get(0));
+        unsigned(value.optional()?.unwrap_or(0))
     }
 
     /// Writes a row of `room`, whose meaning only its owner knows.
@@ -173,7 +190,7 @@ impl<'a> Entry<'a> {
     /// When it cannot be written.
     pub fn put_row(&self, room: &str, key: &[u8], value: &[u8]) -> Result<(), JournalError> {
         let sql = "INSERT OR REPLACE INTO rows (room, key, value) VALUES (?1, ?2, ?3)";
-        self.transaction.execute(sql, params![room, key, value])?;
+        self.change.execute(sql, params![room, key, value])?;
         Ok(())
     }
 
@@ -184,6 +201,7 @@ impl<'a> Entry<'a> {
     pub fn row(&self, room: &str, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
         let sql = "SELECT value FROM rows WHERE room = ?1 AND key = ?2";
         Ok(self
+            .change
             .transaction
             .query_row(sql, params![room, key], |row| row.get(0))
             .optional()?)
@@ -195,7 +213,7 @@ impl<'a> Entry<'a> {
     /// When they cannot be read.
     pub fn rows(&self, room: &str) -> Result<Vec<KeyAndValue>, JournalError> {
         let sql = "SELECT key, value FROM rows WHERE room = ?1 ORDER BY key";
-        let mut statement = self.transaction.prepare_cached(sql)?;
+        let mut statement = self.change.transaction.prepare_cached(sql)?;
         let rows = statement.query_map([room], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -206,7 +224,7 @@ impl<'a> Entry<'a> {
     /// When it cannot be written.
     pub fn remove_row(&self, room: &str, key: &[u8]) -> Result<bool, JournalError> {
         let sql = "DELETE FROM rows WHERE room = ?1 AND key = ?2";
-        Ok(self.transaction.execute(sql, params![room, key])? > 0)
+        Ok(self.change.execute(sql, params![room, key])? > 0)
     }
 
     /// Adds an event; the oldest beyond the bound go.
@@ -217,11 +235,13 @@ impl<'a> Entry<'a> {
         let text: String = event.text.chars().take(MAX_EVENT_TEXT).collect();
         let sale = event.sale.map(|sale| *sale.as_bytes());
         let sql = "INSERT INTO events (at_ms, sale, text) VALUES (?1, ?2, ?3)";
-        self.transaction
+        self.change
             .execute(sql, params![signed(event.at_ms)?, sale, text])?;
-        let newest = self.transaction.last_insert_rowid();
-        self.transaction
-            .execute("DELETE FROM events WHERE number <= ?1", [newest - MAX_EVENTS])?;
+        let newest = self.change.transaction.last_insert_rowid();
+        self.change.execute(
+            "DELETE FROM events WHERE number <= ?1",
+            params![newest - MAX_EVENTS],
+        )?;
         Ok(())
     }
 
@@ -231,7 +251,7 @@ impl<'a> Entry<'a> {
     /// When they cannot be read.
     pub fn events(&self, most: u32) -> Result<Vec<Event>, JournalError> {
         let sql = "SELECT at_ms, sale, text FROM events ORDER BY number DESC LIMIT ?1";
-        let mut statement = self.transaction.prepare_cached(sql)?;
+        let mut statement = self.change.transaction.prepare_cached(sql)?;
         let rows = statement.query_map([most], |row| {
             let sale: Option<[u8; 32]> = row.get(1)?;
             Ok((row.get::<_, i64>(0)?, sale.map(SaleId::from), row.get(2)?))

@@ -150,6 +150,30 @@ pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), JournalErro
     File::open(to).and_then(|copy| copy.sync_all()).map_err(file)
 }
 
+/// Puts a whole journal in the place of another, with the entry of its folder durable.
+pub(super) fn replace(new: &Path, place: &Path) -> Result<(), JournalError> {
+    // The log of the one before goes first: it would be played into the new one.
+    let mut log = place.as_os_str().to_owned();
+    log.push("-wal");
+    remove(Path::new(&log))?;
+    std::fs::rename(new, place).map_err(|source| JournalError::File {
+        path: place.to_owned(),
+        source,
+    })?;
+    sync_folder(place)
+}
+
+/// Removes a file; that there is none is well too.
+pub(super) fn remove(path: &Path) -> Result<(), JournalError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(JournalError::File {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, JournalError> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     // Exclusive before WAL: then the log's index lives in memory and no -shm file is made.

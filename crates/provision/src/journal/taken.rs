@@ -4,9 +4,10 @@
 
 use std::ops::RangeInclusive;
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, params};
 
 use super::JournalError;
+use super::redo::Change;
 
 /// Why no number was taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,13 +19,13 @@ pub enum TakenError {
 
 /// The numbers of one kind, within one transaction.
 pub struct Taken<'a> {
-    transaction: &'a Transaction<'a>,
+    change: &'a Change<'a>,
     kind: &'a str,
 }
 
 impl<'a> Taken<'a> {
-    pub(super) fn new(transaction: &'a Transaction<'a>, kind: &'a str) -> Self {
-        Self { transaction, kind }
+    pub(super) fn new(change: &'a Change<'a>, kind: &'a str) -> Self {
+        Self { change, kind }
     }
 
     /// The number that `owner` has.
@@ -34,6 +35,7 @@ impl<'a> Taken<'a> {
     pub fn of(&self, owner: &[u8]) -> Result<Option<u32>, JournalError> {
         let sql = "SELECT number FROM taken WHERE kind = ?1 AND owner = ?2 ORDER BY number LIMIT 1";
         Ok(self
+            .change
             .transaction
             .query_row(sql, params![self.kind, owner], |row| row.get(0))
             .optional()?)
@@ -49,7 +51,7 @@ impl<'a> Taken<'a> {
         }
         let mut free = *range.start();
         let sql = "SELECT number FROM taken WHERE kind = ?1 AND number BETWEEN ?2 AND ?3 ORDER BY number";
-        let mut statement = self.transaction.prepare_cached(sql)?;
+        let mut statement = self.change.transaction.prepare_cached(sql)?;
         let mut rows = statement.query(params![self.kind, range.start(), range.end()])?;
         while let Some(row) = rows.next()? {
             if row.get::<_, u32>(0)? != free {
@@ -65,7 +67,7 @@ impl<'a> Taken<'a> {
             return Err(TakenError::NoneFree(self.kind.to_owned()).into());
         }
         let sql = "INSERT INTO taken (kind, number, owner) VALUES (?1, ?2, ?3)";
-        self.transaction.execute(sql, params![self.kind, free, owner])?;
+        self.change.execute(sql, params![self.kind, free, owner])?;
         Ok(free)
     }
 
@@ -75,7 +77,7 @@ impl<'a> Taken<'a> {
     /// When it cannot be written.
     pub fn give_back(&self, owner: &[u8]) -> Result<(), JournalError> {
         let sql = "DELETE FROM taken WHERE kind = ?1 AND owner = ?2";
-        self.transaction.execute(sql, params![self.kind, owner])?;
+        self.change.execute(sql, params![self.kind, owner])?;
         Ok(())
     }
 
@@ -85,7 +87,7 @@ impl<'a> Taken<'a> {
     /// When they cannot be read.
     pub fn all(&self) -> Result<Vec<(u32, Vec<u8>)>, JournalError> {
         let sql = "SELECT number, owner FROM taken WHERE kind = ?1 ORDER BY number";
-        let mut statement = self.transaction.prepare_cached(sql)?;
+        let mut statement = self.change.transaction.prepare_cached(sql)?;
         let rows = statement.query_map([self.kind], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

@@ -97,7 +97,7 @@ fn a_damaged_page_is_found_at_opening() {
             .unwrap();
     }
     let copy = path.with_file_name("copy.sqlite");
-    journal.copy_to_blocking(&copy).unwrap();
+    journal.copy_to(&copy).unwrap();
     assert_eq!(inspect(&copy).unwrap(), Found::Current);
     let mut bytes = fs::read(&copy).unwrap();
     let at = bytes.len() - 4096;

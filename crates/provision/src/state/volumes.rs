@@ -1,8 +1,8 @@
 //! The state volumes: found, made, mounted.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 
 use host::command::{Program, Run};
 use host::{mount, names};
@@ -26,8 +26,8 @@ const LABEL: &str = "steading-state";
 pub(super) struct Found {
     /// The group that leads; none on a new node.
     pub(super) leader: Option<Leader>,
-    /// Generation of each group of ours with a complete identity.
-    pub(super) generations: Vec<(String, u64)>,
+    /// The highest generation of all groups of ours.
+    pub(super) highest: u64,
     /// Groups in which nothing was ever kept.
     pub(super) unborn: BTreeSet<String>,
     /// Groups that the leader knew.
@@ -73,6 +73,7 @@ pub(super) fn find(storage: &Storage) -> Result<Found, StateError> {
     let Some(node) = leading(&seen) else {
         return Ok(found);
     };
+    let mut best = None;
     for (group, identity, disk) in seen {
         if identity.node() != node || !is_group_of(&node, &group) {
             leave(storage, &group);
@@ -81,24 +82,20 @@ pub(super) fn find(storage: &Storage) -> Result<Found, StateError> {
         if !alone {
             unmount(&group).and_then(|()| mount_volume(&group))?;
         }
-        found.generations.push((group.clone(), disk.generation));
-        let leads = found
-            .generations
-            .iter()
-            .all(|(_, generation)| *generation <= disk.generation);
-        if leads
-            && found
-                .generations
-                .iter()
-                .filter(|(_, g)| *g == disk.generation)
-                .count()
-                == 1
-        {
+        found.highest = found.highest.max(disk.generation);
+        let rank = (disk.generation, writes(&group));
+        if best.is_none_or(|best| rank > best) {
+            best = Some(rank);
             found.known = disk.groups;
             found.leader = Some(Leader { group, identity });
         }
     }
     Ok(found)
+}
+
+/// How much the journal in a group has written; nothing where it cannot be read.
+fn writes(group: &str) -> u64 {
+    Journal::peek(&path(group, JOURNAL), |entry| entry.writes()).unwrap_or(0)
 }
 
 /// Closes a group that is not used. One that stays open is no reason to stop: spaces of it may run.
@@ -211,27 +208,33 @@ pub(super) fn close(storage: &Storage, group: &str) -> Result<(), StateError> {
     Ok(storage.lvm().vg_activate(group, false)?)
 }
 
-/// A whole copy of the journal in the place of the one before.
-pub(super) fn copy_journal(journal: &Journal, group: &str) -> Result<(), StateError> {
-    let (new, place) = (path(group, "journal.new"), path(group, JOURNAL));
-    // The log of a journal that led before goes first: it would be played into the copy.
-    let log = path(group, "journal.sqlite-wal");
-    for old in [&new, &log] {
-        match fs::remove_file(old) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(StateError::File {
-                    path: old.clone(),
-                    source,
-                });
-            }
-            _ => {}
-        }
-    }
-    journal.copy_to_blocking(&new)?;
-    fs::rename(&new, &place)
-        .and_then(|()| identity::sync_folder(&place))
+/// A whole copy of the journal, beside it.
+pub(super) fn copy_here(journal: &Journal, group: &str) -> Result<PathBuf, StateError> {
+    let copy = path(group, "journal.copy");
+    removed(&copy)?;
+    journal.copy_to(&copy)?;
+    Ok(copy)
+}
+
+/// Brings a copy of the journal to another group, in the place of the one before.
+pub(super) fn bring_copy(copy: &Path, group: &str) -> Result<(), StateError> {
+    let new = path(group, "journal.new");
+    removed(&new)?;
+    fs::copy(copy, &new)
+        .and_then(|_| File::open(&new)?.sync_all())
         .map_err(|source| StateError::File {
-            path: place.clone(),
+            path: new.clone(),
             source,
-        })
+        })?;
+    Ok(Journal::replace(&new, &path(group, JOURNAL))?)
+}
+
+fn removed(path: &Path) -> Result<(), StateError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(StateError::File {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
 }
