@@ -15,13 +15,14 @@ mod agree;
 mod answer;
 mod check;
 mod policy;
+mod turns;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use grid::{EndpointAddress, Grid};
-use market::book::{Asker, Book, Capacity, Lapse};
+use market::book::{Asker, Book, Capacity, Lapse, Room};
 use market::envelope::Signed;
 use market::id::{Digest, EndpointId, NodeId, RequestHash, SaleId, UserId};
 use market::message::{CapacityRequest, Facts, Gives, Offer, SaleState};
@@ -58,6 +59,8 @@ pub struct Parts {
     pub base: Digest,
     /// What there is to sell; on the disks what is free, without what spaces hold already.
     pub capacity: Capacity,
+    /// How many offers it has in mind, and of whom.
+    pub room: Room,
     /// Whether the node sells: no offers while it does not.
     pub selling: watch::Receiver<bool>,
 }
@@ -78,6 +81,8 @@ pub(crate) struct Counter {
     base: Digest,
     selling: watch::Receiver<bool>,
     made: Mutex<HashMap<RequestHash, Made>>,
+    /// Of those who ask over streams.
+    turns: turns::Turns,
     /// One agreement at a time: between the question whether a sale is known and its keeper nobody else may come.
     agreeing: tokio::sync::Mutex<()>,
 }
@@ -127,6 +132,7 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
         recovered,
         base,
         capacity,
+        room,
         selling,
     } = parts;
     let (mut records, bad) = Record::read_all(&given.journal, given.grid_id).await?;
@@ -144,7 +150,7 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
         .iter()
         .map(|found| (found.spec.sale, &found.outcome))
         .collect();
-    let book = Book::new(Capacity::default());
+    let book = Book::with_room(Capacity::default(), room);
     let shared = Arc::new(Shared::new(given, farmer.public_address.clone(), book));
     for record in records.iter().filter(|record| volumes.contains(&record.id())) {
         shared.has_volume(record.id(), Some((record.spec.group.clone(), record.spec.disk)));
@@ -161,6 +167,7 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
         base,
         selling,
         made: Mutex::default(),
+        turns: turns::Turns::default(),
         agreeing: tokio::sync::Mutex::default(),
     });
     tokio::spawn(hear(counter.clone()));

@@ -12,7 +12,7 @@
 //!
 //! Invariants: a stream speaks for a sale only after a Delegate in which the sale's user key names the endpoint at the
 //! other end (the transport has proven it), and every message about a sale is signed by that user's key all the same.
-//! Frames and streams are bounded; what is refused is answered by a signed Refusal, and the stream goes on.
+//! Frames and streams are bounded, streams and tunnels by peer too; what is refused is answered by a signed Refusal, and the stream goes on.
 
 mod command;
 mod recall;
@@ -21,38 +21,60 @@ mod tunnel;
 
 use std::sync::Arc;
 
+use grid::Shares;
 use market::envelope::{Signed, open};
 use market::id::EndpointId;
 use market::message::{Delegate, RefusalCode};
 use market::quantity::UnixMillis;
-use tokio::sync::Semaphore;
 
 use crate::desk::{Counter, Desk};
 use crate::sales::No;
 
-/// Streams at a time.
-const MOST_STREAMS: usize = 256;
-/// Tunnels at a time: ten logins at once for each of many users.
-const MOST_TUNNELS: usize = 512;
+/// How many streams and tunnels there are at a time, and of them by one peer: an endpoint is one process of a user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// Streams.
+    pub streams: usize,
+    /// Of these, by one peer.
+    pub streams_a_peer: usize,
+    /// Tunnels: ten logins at once for each of many users.
+    pub tunnels: usize,
+    /// Of these, by one peer.
+    pub tunnels_a_peer: usize,
+}
+
+impl Default for Most {
+    fn default() -> Self {
+        Most {
+            streams: 256,
+            streams_a_peer: 32,
+            tunnels: 512,
+            tunnels_a_peer: 64,
+        }
+    }
+}
+
 /// A delegate that ends later is refused.
 const MOST_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Starts accepting, for ever.
-pub fn start(desk: &Desk) {
+pub fn start(desk: &Desk, most: Most) {
     let counter = desk.counter();
-    tokio::spawn(streams(counter.clone()));
-    tokio::spawn(tunnels(counter));
+    tokio::spawn(streams(
+        counter.clone(),
+        Shares::new(most.streams, most.streams_a_peer),
+    ));
+    tokio::spawn(tunnels(counter, Shares::new(most.tunnels, most.tunnels_a_peer)));
 }
 
-async fn streams(counter: Arc<Counter>) {
-    let room = Arc::new(Semaphore::new(MOST_STREAMS));
+async fn streams(counter: Arc<Counter>, shares: Shares) {
     while let Some((peer, stream)) = counter.shared.grid.accept().await {
-        let Ok(permit) = room.clone().try_acquire_owned() else {
+        let Some(share) = shares.take(peer) else {
             continue;
         };
         let counter = counter.clone();
         tokio::spawn(async move {
-            let _permit = permit;
+            let _share = share;
             stream::Conversation::new(counter, EndpointId(*peer.as_bytes()), stream)
                 .run()
                 .await;
@@ -60,15 +82,14 @@ async fn streams(counter: Arc<Counter>) {
     }
 }
 
-async fn tunnels(counter: Arc<Counter>) {
-    let room = Arc::new(Semaphore::new(MOST_TUNNELS));
+async fn tunnels(counter: Arc<Counter>, shares: Shares) {
     while let Some(tunnel) = counter.shared.grid.accept_tunnel().await {
-        let Ok(permit) = room.clone().try_acquire_owned() else {
+        let Some(share) = shares.take(tunnel.peer()) else {
             continue;
         };
         let counter = counter.clone();
         tokio::spawn(async move {
-            let _permit = permit;
+            let _share = share;
             tunnel::serve(counter, tunnel).await;
         });
     }

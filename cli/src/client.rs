@@ -13,6 +13,7 @@
 
 pub mod asking;
 pub mod command;
+pub mod ears;
 pub mod recall;
 pub mod selling;
 pub mod talk;

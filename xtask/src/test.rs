@@ -76,7 +76,7 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
     }
     type OnBuilt<'a> = &'a dyn Fn(&Built) -> Result<()>;
     let on_built: [(&'static str, OnBuilt); 6] = [
-        ("unit", &|_| unit(tree)),
+        ("unit", &|_| unit(tree, options.long)),
         ("fuzz", &|_| {
             crate::fuzz::run(
                 tree,
@@ -154,12 +154,19 @@ fn lint(tree: &Tree) -> Result<()> {
     finish(build::cargo(tree).args(arguments), &arguments)
 }
 
+/// Read by tests that try more where there is time: more schedules of money, more ends of the ledger.
+const LONG: &str = "STEADING_LONG";
+
 /// Unit and property tests, and the plan of the house; those of the build machine's crates without the sysroot.
-fn unit(tree: &Tree) -> Result<()> {
+fn unit(tree: &Tree, long: bool) -> Result<()> {
     let mut arguments: Vec<String> = vec!["test".into(), "--no-fail-fast".into()];
     arguments.extend(build::everything());
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    finish(build::cargo(tree).args(&words), &words)?;
+    let mut cargo = build::cargo(tree);
+    if long {
+        cargo.env(LONG, "1");
+    }
+    finish(cargo.args(&words), &words)?;
     let mut plain = vec!["test", "--no-fail-fast"];
     plain.extend(build::OF_THE_BUILD_MACHINE.iter().flat_map(|name| ["-p", name]));
     cargo_plain(tree, &plain)

@@ -17,11 +17,15 @@ impl Counter {
     pub(super) fn answer(&self, bytes: &[u8], neighbour: EndpointId) -> Option<(EndpointAddress, Vec<u8>)> {
         let to = judge(bytes, self.shared.grid_id, self.time()).ok()?;
         let address = EndpointAddress::from_bytes(&to.message.answer_to).ok()?;
-        Some((address, self.answer_on_stream(bytes, neighbour)?))
+        Some((address, self.answer_to(bytes, neighbour)?))
     }
 
-    /// The answer to a request, whichever way it came.
-    pub(crate) fn answer_on_stream(&self, bytes: &[u8], neighbour: EndpointId) -> Option<Vec<u8>> {
+    /// The answer to a request that came over a stream: when its turn has come.
+    pub(crate) async fn answer_on_stream(&self, bytes: &[u8], peer: EndpointId) -> Option<Vec<u8>> {
+        self.turns.take(|| self.answer_to(bytes, peer)).await
+    }
+
+    fn answer_to(&self, bytes: &[u8], neighbour: EndpointId) -> Option<Vec<u8>> {
         let request = judge(bytes, self.shared.grid_id, self.time()).ok()?;
         if request
             .message
@@ -82,6 +86,9 @@ impl Counter {
         } else {
             let hash = request.request_hash();
             let placed = self.shared.book().offer(hash, asker, gives, boot_ms())?;
+            if let Some(older) = placed.instead_of {
+                self.made().remove(&older);
+            }
             let left_ms = placed.until_ms.saturating_sub(boot_ms()).min(HOLD_MS);
             (placed.held, left_ms)
         };

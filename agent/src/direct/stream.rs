@@ -101,7 +101,7 @@ impl Conversation {
         let unread = |error| no(RefusalCode::NotExpected, crate::words::chain(&error));
         match peek_kind(frame).map_err(unread)? {
             Kind::Request => {
-                let answer = self.counter.answer_on_stream(frame, self.peer);
+                let answer = self.counter.answer_on_stream(frame, self.peer).await;
                 answer
                     .map(Some)
                     .ok_or_else(|| no(RefusalCode::NotExpected, "not a request this node can answer"))

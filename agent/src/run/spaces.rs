@@ -9,6 +9,7 @@ use ::grid::{Grid, GridTicket};
 use ed25519_dalek::SigningKey;
 use escrow::{Asset, Rail};
 use inventory::Inventory;
+use market::book::Room;
 use market::id::{Digest, GridId, GroupId};
 use market::quantity::Bytes;
 use provision::base::Bases;
@@ -209,10 +210,11 @@ pub(super) async fn open_desk(
             recovered: std::mem::take(&mut machinery.recovered),
             base: machinery.bases.digest(),
             capacity,
+            room: Room::default(),
             selling: ready.selling(),
         });
         let desk = desk.await.map_err(|error| crate::words::chain(&error))?;
-        direct::start(&desk);
+        direct::start(&desk, direct::Most::default());
         Ok::<Desk, String>(desk)
     };
     match opened.await {

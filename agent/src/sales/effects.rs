@@ -291,6 +291,10 @@ impl Task {
         self.rail_answered(&result);
         match result {
             Ok(view) => drop(self.happen(Event::GaveBack(view)).await),
+            // a rail that has lost its books: as if it were silent
+            Err(RailError::Refused(Refusal::NoLock)) => {
+                tracing::warn!("the rail knows no such lock; again soon")
+            }
             // what was paid is not what we know: look, then give back what is right
             Err(RailError::Refused(_)) => drop(self.perform(Effect::CheckLock).await),
             Err(error) => tracing::warn!(%error, "the rail did not take the give-back; again soon"),

@@ -21,8 +21,9 @@ use ed25519_dalek::SigningKey;
 use escrow::{Account, Amount, LockState, Rail, RailKey, RailTime, Sure, Terms, Wallet};
 use grid::serve::{Serve, ServeConfig};
 use grid::{DirectStream, EndpointAddress, Grid, GridTicket, JoinConfig};
-use ledger::server::{Config, Serving, serve};
+use ledger::server::{Bounds, Config, Serving, serve};
 use ledger::{ASSET, LedgerRail, LedgerWallet, RailAddress, keys};
+use market::book::Room;
 use market::envelope::{Signed, open, sign};
 use market::id::{Digest, EndpointId, GridId, GroupId, SaleId};
 use market::message::*;
@@ -65,6 +66,7 @@ impl Street {
             dir: folder.path().join("ledger"),
             listen,
             time: None,
+            bounds: Bounds::default(),
         })
         .await
         .unwrap();
@@ -195,14 +197,18 @@ pub async fn opened() -> (Street, Node, User) {
     street.fund(BUYER).await;
     let node = Node::start(&street, Arc::new(Machine::default()), Vec::new()).await;
     let user = User::new(&street, BUYER).await;
-    // It sells once the ledger has told it the time.
+    sells(&user).await;
+    (street, node, user)
+}
+
+/// Waits until the shop sells: once the ledger has told it the time.
+pub async fn sells(user: &User) {
     for nonce in 50_000.. {
         let look = user.look(nonce).await;
         if open::<Offer>(&user.ask(&look).await, None).is_ok() {
             break;
         }
     }
-    (street, node, user)
 }
 
 /// A node, in a runtime of its own: dropping it is a power cut.
@@ -225,6 +231,18 @@ impl Node {
         machine: Arc<Machine>,
         locked: Vec<SpaceSpec>,
         owner: Option<[u8; 32]>,
+    ) -> Node {
+        let bounds = (Room::default(), direct::Most::default());
+        Node::start_with(street, machine, locked, owner, bounds).await
+    }
+
+    /// The same, with so much room for offers, and for streams.
+    pub async fn start_with(
+        street: &Street,
+        machine: Arc<Machine>,
+        locked: Vec<SpaceSpec>,
+        owner: Option<[u8; 32]>,
+        (room, most): (Room, direct::Most),
     ) -> Node {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -275,10 +293,11 @@ impl Node {
                 recovered,
                 base: Digest([7; 32]),
                 capacity: desk::capacity(2, quantity::Bytes(2 << 30), &groups),
+                room,
                 selling,
             };
             let desk = desk::start(parts).await.unwrap();
-            direct::start(&desk);
+            direct::start(&desk, most);
             (desk, grid)
         });
         let (desk, _grid) = started.await.unwrap();

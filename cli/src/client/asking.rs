@@ -14,8 +14,10 @@ use market::id::{GridId, NodeId};
 use market::message::{CapacityRequest, Decline, Filters, Kind, Needs, Offer, RailAsset};
 use market::quantity::{self, Seconds, UnixMillis};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::ears::Ears;
 use super::{Client, now_ms, random};
 use crate::exit::{Code, Failure, Outcome};
 use crate::show::steps::Steps;
@@ -30,9 +32,6 @@ const FRAME_WITHIN: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_millis(1500);
 /// An offer that stands longer after its request is a mistake or a trap.
 const LONGEST_OFFER_MS: u64 = 3_600_000;
-/// Answers that are looked at; a flood beyond is left unread.
-const MOST_ANSWERS: usize = 2000;
-
 /// What is wanted, as the flags say it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -228,12 +227,15 @@ async fn listen(
     rail: RailName,
     answers: mpsc::Sender<Answer>,
 ) {
-    for _ in 0..MOST_ANSWERS {
-        let Some((peer, stream)) = grid.accept().await else {
-            return;
-        };
+    let mut ears = Ears::default();
+    let mut reading = JoinSet::new(); // ends with this task
+    while let Some((peer, stream)) = grid.accept().await {
+        while reading.try_join_next().is_some() {}
+        if !ears.listen_to(peer) {
+            continue;
+        }
         let (request, rail, answers) = (request.clone(), rail.clone(), answers.clone());
-        tokio::spawn(async move {
+        reading.spawn(async move {
             match read_answer(peer, stream, &request, &rail).await {
                 Ok(answer) => {
                     let _ = answers.send(answer).await;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use escrow::{Account, Amount, LEDGER_DECIMALS};
-use ledger::server::{Config, ServeError, serve};
+use ledger::server::{Bounds, Config, ServeError, serve};
 use ledger::{RailAddress, keys};
 use serde_json::json;
 
@@ -86,6 +86,7 @@ async fn run_ledger(flags: Serve, screen: Screen) -> Outcome {
         dir: flags.dir,
         listen: flags.listen,
         time: None,
+        bounds: Bounds::default(),
     };
     let serving = serve(config).await.map_err(|error| {
         let code = match &error {

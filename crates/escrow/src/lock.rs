@@ -68,10 +68,14 @@ impl From<&Terms> for Windows {
     }
 }
 
+/// An extension that adds no money and less time than this changes nothing: it would cost its payer nothing, and a rail
+/// that keeps records a record each.
+pub const LEAST_STEP_MS: u64 = 60_000;
+
 /// What is done to a lock. Signatures were checked by the rail before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// The payer funds, tops up, extends: at least this much and this long afterwards.
+    /// The payer funds, tops up, extends: at least this much and this long afterwards, to less than [`LEAST_STEP_MS`].
     Lock {
         /// Funded in all.
         total: Amount,
@@ -264,7 +268,9 @@ fn lock(view: &LockView, windows: Windows, total: Amount, expiry: RailTime, now:
             ))
         }
         LockState::Closed => Err(Refusal::Closed),
-        LockState::Locked | LockState::Active if total <= view.funded && expiry <= view.expiry => {
+        LockState::Locked | LockState::Active
+            if total <= view.funded && expiry.ms_since(view.expiry) < LEAST_STEP_MS =>
+        {
             unchanged(view)
         }
         LockState::Locked | LockState::Active if view.close_asked.is_some() => Err(Refusal::Closing),

@@ -80,7 +80,8 @@ pub trait Wallet: Rail {
     /// The payer's account.
     fn account(&self) -> Account;
 
-    /// Locks, tops up and extends: after it at least `total` is funded and the expiry is at least `expiry`.
+    /// Locks, tops up and extends: after it at least `total` is funded and the expiry is at least `expiry`; a step that
+    /// adds no money and less than a minute may be left out.
     async fn lock(&self, terms: &Terms, total: Amount, expiry: RailTime) -> Result<LockView, RailError>;
 
     /// Signs a voucher; [`RailError::NoKey`] where the voucher key is elsewhere.

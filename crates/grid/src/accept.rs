@@ -8,11 +8,7 @@
 //! Invariant: nothing waits on a consumer. Where the desk does not take streams fast enough, the
 //! connection is closed as busy; the loop itself never stops accepting.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use iroh::{
     Endpoint,
@@ -26,8 +22,8 @@ use tokio::{
 };
 
 use crate::{
-    BROADCAST_ALPN, DIRECT_ALPN, DirectStream, ENTER_ALPN, IncomingTunnel, Limits, PeerId, TUNNEL_ALPN,
-    Timing, stream::Carried,
+    BROADCAST_ALPN, DIRECT_ALPN, DirectStream, ENTER_ALPN, IncomingTunnel, Limits, PeerId, Shares,
+    TUNNEL_ALPN, Timing, stream::Carried,
 };
 
 mod links;
@@ -53,10 +49,7 @@ impl Acceptor {
     /// Runs until the endpoint is closed.
     pub(crate) async fn run(self) {
         let places = Arc::new(Semaphore::new(self.limits.connections));
-        let shares = Arc::new(Shares {
-            most: self.limits.connections_per_peer,
-            taken: Mutex::default(),
-        });
+        let shares = Shares::new(self.limits.connections, self.limits.connections_per_peer);
         let this = Arc::new(self);
         let mut tasks = JoinSet::new();
         while let Some(incoming) = this.endpoint.accept().await {
@@ -74,7 +67,7 @@ impl Acceptor {
         }
     }
 
-    async fn handle(self: Arc<Self>, incoming: Incoming, place: OwnedSemaphorePermit, shares: Arc<Shares>) {
+    async fn handle(self: Arc<Self>, incoming: Incoming, place: OwnedSemaphorePermit, shares: Shares) {
         let Ok(accepting) = incoming.accept_with(self.server.clone()) else {
             return;
         };
@@ -82,7 +75,7 @@ impl Acceptor {
             return;
         };
         let peer = PeerId::from(connection.remote_id());
-        let Some(_share) = Shares::take(&shares, peer) else {
+        let Some(_share) = shares.take(peer) else {
             connection.close(BUSY.into(), b"too many connections of one peer");
             return;
         };
@@ -143,65 +136,5 @@ impl Acceptor {
             }
         });
         true
-    }
-}
-
-/// How many connections each peer has.
-struct Shares {
-    most: usize,
-    taken: Mutex<HashMap<PeerId, usize>>,
-}
-
-struct Share {
-    shares: Arc<Shares>,
-    peer: PeerId,
-}
-
-impl Shares {
-    fn take(shares: &Arc<Self>, peer: PeerId) -> Option<Share> {
-        let mut taken = shares.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(peer).or_default();
-        if *count >= shares.most {
-            return None;
-        }
-        *count += 1;
-        Some(Share {
-            shares: shares.clone(),
-            peer,
-        })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut taken = self.shares.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.peer) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.peer);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_is_given_back() {
-        let shares = Arc::new(Shares {
-            most: 2,
-            taken: Mutex::default(),
-        });
-        let peer = PeerId([1; 32]);
-        let one = Shares::take(&shares, peer);
-        let two = Shares::take(&shares, peer);
-        assert!(one.is_some() && two.is_some() && Shares::take(&shares, peer).is_none());
-        assert!(Shares::take(&shares, PeerId([2; 32])).is_some());
-        drop(one);
-        assert!(Shares::take(&shares, peer).is_some());
-        drop(two);
-        assert!(shares.taken.lock().unwrap().is_empty());
     }
 }

@@ -10,7 +10,6 @@ use std::{
 use futures_util::StreamExt;
 use iroh::{
     Endpoint, EndpointAddr, NetReportConfig, RelayConfig, RelayMap, RelayMode, RelayUrl, SecretKey, Watcher,
-    address_lookup::memory::MemoryLookup,
     dns::DnsResolver,
     endpoint::{BindOpts, Builder, IdleTimeout, QuicTransportConfig, VarInt, presets},
     tls::CaTlsConfig,
@@ -31,7 +30,7 @@ use crate::{
     check::{Gate, GateLimits},
     membership::Membership,
     node::Inner,
-    resolve::{Hosts, RELAY_NAME},
+    resolve::{Hosts, RELAY_NAME, Whereabouts},
 };
 
 /// Broadcasts that wait for a slow reader; beyond, it misses the oldest.
@@ -209,11 +208,7 @@ pub(crate) async fn join(
     let ticket = &config.ticket;
     let relay = relay_url(ticket)?;
     let bootstrap = bootstrap_address(ticket, &relay);
-    let lookup = MemoryLookup::new();
-    if role == Role::Member {
-        lookup.add_endpoint_info(bootstrap.clone());
-    }
-    let endpoint = bind(&config, &relay, lookup).await?;
+    let endpoint = bind(&config, &relay).await?;
     advertise(&endpoint, &config.also_at).await;
     let views = HyparviewConfig {
         active_view_capacity: role.neighbours(),
@@ -223,6 +218,12 @@ pub(crate) async fn join(
         .alpn(BROADCAST_ALPN)
         .membership_config(views)
         .spawn(endpoint.clone());
+    // The engine would believe whatever a member says of where others are: a relay of its own choice too.
+    if let Ok(lookups) = endpoint.address_lookup() {
+        lookups.clear();
+        let known = (role == Role::Member).then(|| bootstrap.clone());
+        lookups.add(Whereabouts::new(relay.clone(), known));
+    }
 
     let (direct_in, direct) = mpsc::channel(STREAM_QUEUE);
     let (tunnels_in, tunnels) = mpsc::channel(STREAM_QUEUE);
@@ -327,7 +328,7 @@ fn topic(grid: &[u8; 32]) -> TopicId {
     TopicId::from_bytes(topic)
 }
 
-async fn bind(config: &JoinConfig, relay: &RelayUrl, lookup: MemoryLookup) -> Result<Endpoint, JoinError> {
+async fn bind(config: &JoinConfig, relay: &RelayUrl) -> Result<Endpoint, JoinError> {
     let ticket = &config.ticket;
     let discovery = ticket.discovery.as_ref();
     let relay = RelayConfig::new(
@@ -341,8 +342,7 @@ async fn bind(config: &JoinConfig, relay: &RelayUrl, lookup: MemoryLookup) -> Re
         .secret_key(SecretKey::from_bytes(&config.secret))
         .relay_mode(RelayMode::Custom(RelayMap::from_iter([relay])))
         .dns_resolver(DnsResolver::custom(Hosts::new(&ticket.host, ticket.host_ip())))
-        .net_report_config(report)
-        .address_lookup(lookup);
+        .net_report_config(report);
     if let Some(discovery) = discovery {
         let certificate = CertificateDer::from(discovery.certificate.clone());
         builder = builder.ca_tls_config(CaTlsConfig::custom_roots([certificate]));

@@ -21,7 +21,8 @@
 //!
 //! Invariants:
 //! - nobody but the addresses of the ticket and of peers is contacted: names are answered from
-//!   the ticket alone ([`GridTicket`]), there is no default resolver and no third-party relay;
+//!   the ticket alone ([`GridTicket`]), there is no default resolver and no third-party relay, and what members say of
+//!   where others are is not believed;
 //! - bytes from the network are bounded before they are decoded;
 //! - what a message means is not known here: checks are handed in ([`BroadcastCheck`]).
 
@@ -39,6 +40,7 @@ mod membership;
 mod node;
 mod peer;
 mod resolve;
+mod shares;
 mod state;
 mod stream;
 mod ticket;
@@ -53,6 +55,7 @@ pub use direct::{DirectStream, MAX_FRAME_BYTES, StreamError};
 pub use join::{JoinConfig, JoinError, Limits, Listen, Timing, fresh_secret};
 pub use node::{BroadcastError, Broadcasts, Grid, Heard, NotJoined};
 pub use peer::PeerId;
+pub use shares::{Share, Shares};
 pub use state::GridState;
 pub use ticket::{GridTicket, TicketError};
 pub use tunnel::{IncomingTunnel, MAX_OPENING_BYTES, TunnelStream};

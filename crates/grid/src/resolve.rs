@@ -1,8 +1,10 @@
-//! Names, answered from the ticket alone.
+//! Names and whereabouts, answered from the ticket alone.
 //!
 //! Invariant: there is one name, [`RELAY_NAME`], and its answer comes from the ticket. Every other
 //! name does not exist. The engine's own resolver asks public servers where the system has none,
-//! so it is never used.
+//! so it is never used. Every member is reached through the grid's own relay, and straight as soon as
+//! the two have found a way: what others say of where a member is, is not believed, so that nobody can
+//! send members to a relay or an address of his choice.
 
 use std::{
     future::Future,
@@ -10,7 +12,12 @@ use std::{
     pin::Pin,
 };
 
-use iroh::dns::{BoxIter, DnsError, Resolver, TxtRecordData};
+use futures_util::{StreamExt, stream};
+use iroh::{
+    EndpointAddr, EndpointId, RelayUrl,
+    address_lookup::{AddressLookup, EndpointInfo, Error, Item},
+    dns::{BoxIter, DnsError, Resolver, TxtRecordData},
+};
 use n0_error::e;
 
 /// The relay's one name, the same for all: a relay is known by its URL, and the URL is only how
@@ -88,6 +95,33 @@ impl Resolver for Hosts {
 
     fn reset(&self) -> Box<dyn Resolver> {
         Box::new(self.clone())
+    }
+}
+
+/// Where members are: through the relay, all of them; the bootstrap peer also where the ticket says.
+#[derive(Debug)]
+pub(crate) struct Whereabouts {
+    relay: RelayUrl,
+    bootstrap: Option<EndpointAddr>,
+}
+
+impl Whereabouts {
+    pub(crate) fn new(relay: RelayUrl, bootstrap: Option<EndpointAddr>) -> Self {
+        Self { relay, bootstrap }
+    }
+
+    fn of(&self, id: EndpointId) -> EndpointAddr {
+        match &self.bootstrap {
+            Some(bootstrap) if bootstrap.id == id => bootstrap.clone(),
+            _ => EndpointAddr::new(id).with_relay_url(self.relay.clone()),
+        }
+    }
+}
+
+impl AddressLookup for Whereabouts {
+    fn resolve(&self, id: EndpointId) -> Option<stream::BoxStream<'static, Result<Item, Error>>> {
+        let item = Item::new(EndpointInfo::from(self.of(id)), "the grid's ticket", None);
+        Some(stream::iter([Ok(item)]).boxed())
     }
 }
 

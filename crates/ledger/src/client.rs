@@ -23,6 +23,8 @@ use crate::wire::{
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that was idle so long is not used again: the ledger may be closing it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What an account has.
@@ -86,6 +88,7 @@ impl LedgerRail {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             .build()
             .map_err(|error| RailError::Invalid(root_cause(&error)))?;

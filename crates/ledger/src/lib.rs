@@ -20,6 +20,7 @@ pub mod clock;
 pub mod door;
 pub mod hex;
 pub mod keys;
+mod listen;
 pub mod server;
 pub mod signing;
 pub mod store;

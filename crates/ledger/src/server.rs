@@ -27,14 +27,14 @@ use crate::address::{AddressError, RailAddress};
 use crate::clock::{Clock, TimeSource, wall_clock};
 use crate::door::{Door, Passed, Question};
 use crate::keys::{self, KeyError};
+use crate::listen;
 use crate::store::book::{BookError, Booked, Operation};
 use crate::store::writer::Writer;
 use crate::store::{self, OpenError};
 use crate::wire::{Answer, Head, LEASES, OpenLease, PATH, REQUEST_BYTES, Reply, SIGNATURE_HEADER};
 use crate::{ASSET, signing};
 
-/// How long a request's body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub use crate::listen::Bounds;
 
 /// What a ledger needs to run.
 pub struct Config {
@@ -44,6 +44,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where its time comes from; the machine's clock if `None`.
     pub time: Option<TimeSource>,
+    /// How much strangers may take of it.
+    pub bounds: Bounds,
 }
 
 /// Why the ledger does not run.
@@ -310,26 +312,20 @@ pub async fn serve(config: Config) -> Result<Serving, ServeError> {
         what: format!("write {}", address_path.display()),
         source,
     })?;
+    let bounds = config.bounds;
     let router = Router::new()
         .route(PATH, post(answer))
-        .with_state(Arc::new(ledger));
+        .with_state((Arc::new(ledger), bounds.body));
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
-        let served = axum::serve(listener, router)
-            .with_graceful_shutdown(async {
-                let _ = stopped.await;
-            })
-            .await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the ledger's listener ended");
-        }
+        listen::run(listener, router, bounds, stopped).await;
         let _ = freed.await;
     });
     Ok(Serving { address, stop, task })
 }
 
-async fn answer(State(ledger): State<Arc<Ledger>>, body: Body) -> Response {
-    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, REQUEST_BYTES)).await else {
+async fn answer(State((ledger, within)): State<(Arc<Ledger>, Duration)>, body: Body) -> Response {
+    let Ok(read) = tokio::time::timeout(within, to_bytes(body, REQUEST_BYTES)).await else {
         return StatusCode::REQUEST_TIMEOUT.into_response();
     };
     let Ok(request) = read else {

@@ -147,6 +147,7 @@ fn child_process_that_serves() {
             dir: dir.into(),
             listen: "127.0.0.1:0".parse().unwrap(),
             time: None,
+            bounds: ledger::server::Bounds::default(),
         };
         let serving = ledger::server::serve(config).await.unwrap();
         println!("\nserving {}", serving.address());

@@ -6,6 +6,7 @@
 mod broadcast;
 mod direct;
 mod restart;
+mod stranger;
 mod tunnel;
 
 use std::{sync::Arc, time::Duration};

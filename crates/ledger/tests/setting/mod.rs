@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ed25519_dalek::SigningKey;
 use escrow::{Account, Amount, Rail, RailKey, Terms};
-use ledger::server::{Config, Serving, serve};
+use ledger::server::{Bounds, Config, Serving, serve};
 use ledger::{ASSET, LedgerRail, LedgerWallet, RailAddress, keys};
 
 /// The time at which every test begins, unix milliseconds.
@@ -18,6 +18,7 @@ pub const HOUR_MS: u64 = 3_600_000;
 pub struct Setting {
     pub dir: tempfile::TempDir,
     pub now_ms: Arc<AtomicU64>,
+    pub bounds: Bounds,
     serving: Option<Serving>,
 }
 
@@ -32,10 +33,15 @@ pub const GIVE_BACK: u8 = 4;
 
 impl Setting {
     pub async fn new() -> Setting {
+        Setting::with(Bounds::default()).await
+    }
+
+    pub async fn with(bounds: Bounds) -> Setting {
         let now_ms = Arc::new(AtomicU64::new(START_MS));
         let mut setting = Setting {
             dir: tempfile::tempdir().unwrap(),
             now_ms,
+            bounds,
             serving: None,
         };
         setting.start().await;
@@ -48,6 +54,7 @@ impl Setting {
             dir: self.dir.path().to_owned(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             time: Some(Arc::new(move || now_ms.load(Ordering::SeqCst))),
+            bounds: self.bounds,
         };
         self.serving = Some(serve(config).await.unwrap());
     }

@@ -11,13 +11,16 @@
 //! Invariants: sold and held together never exceed the capacity when something is added (capacity itself may shrink: a
 //! disk fails); a space lies on one disk; a hold lasts at most 30 s, all holds together are at most half of what is not
 //! sold, at most 4 for one asker and 8 for one neighbour. What exceeds that is offered unheld: the first lock seen is
-//! served. So a flood takes holds, never sales. Time is an argument: milliseconds of one clock that never steps.
+//! served. So a flood takes holds, never sales. What is remembered is bounded ([`Room`]): where it is full, the oldest
+//! offer that promised no hold gives way, of the neighbour who has most, so a flood takes its own place and no one
+//! else's. Time is an argument: milliseconds of one clock that never steps.
 
 mod capacity;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 
 pub use capacity::Capacity;
 
@@ -37,11 +40,32 @@ pub const MOST_HOLDS_A_NEIGHBOUR: usize = 8;
 pub const MOST_ENTRIES: usize = 4096;
 /// Most of them that came by one neighbour, so that one who floods leaves room for the others.
 pub const MOST_ENTRIES_A_NEIGHBOUR: usize = 1024;
-
 /// Most agreements of one user's key that wait for their money.
 pub const MOST_AGREED_A_USER: usize = 8;
 /// Most agreements that wait for their money.
 pub const MOST_AGREED: usize = 1024;
+
+/// How much is remembered at a time, and what happens to who asks when that is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Offers and agreements.
+    pub entries: usize,
+    /// Of these, by one neighbour.
+    pub entries_a_neighbour: usize,
+    /// Whether an older offer gives way. Without it who comes later is declined, and a flood starves all others: the
+    /// control of the tests.
+    pub gives_way: bool,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Room {
+            entries: MOST_ENTRIES,
+            entries_a_neighbour: MOST_ENTRIES_A_NEIGHBOUR,
+            gives_way: true,
+        }
+    }
+}
 
 /// Who asks: both are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +85,8 @@ pub struct Placed {
     pub held: bool,
     /// The offer can be agreed until then.
     pub until_ms: u64,
+    /// The offer that gave way: nothing is remembered of it.
+    pub instead_of: Option<RequestHash>,
 }
 
 /// Why a sale is not taken into the book.
@@ -121,6 +147,7 @@ struct Sold {
 #[derive(Debug, Clone)]
 pub struct Book {
     capacity: Capacity,
+    room: Room,
     pending: BTreeMap<RequestHash, Pending>,
     sold: BTreeMap<SaleId, Sold>,
     /// What lapsed and was not reported yet.
@@ -130,8 +157,14 @@ pub struct Book {
 impl Book {
     /// A node with this to sell, and nothing sold.
     pub fn new(capacity: Capacity) -> Book {
+        Book::with_room(capacity, Room::default())
+    }
+
+    /// The same, with another bound on what is remembered.
+    pub fn with_room(capacity: Capacity, room: Room) -> Book {
         Book {
             capacity,
+            room,
             pending: BTreeMap::new(),
             sold: BTreeMap::new(),
             lapsed: Vec::new(),
@@ -157,16 +190,12 @@ impl Book {
                 group: known.group.clone(),
                 held: known.held,
                 until_ms: known.until_ms,
+                instead_of: None,
             });
         }
         let unsold = self.unsold();
         unsold.refuses(&gives).map_or(Ok(()), Err)?;
-        let by_neighbour = |entry: &&Pending| entry.asker.neighbour == asker.neighbour;
-        let is_full = self.pending.len() >= MOST_ENTRIES
-            || self.pending.values().filter(by_neighbour).count() >= MOST_ENTRIES_A_NEIGHBOUR;
-        if is_full {
-            return Err(vec![Reason::plain(DeclineCode::Busy)]);
-        }
+        let instead_of = self.make_room(asker.neighbour)?;
         let free = self.free();
         let (group, fits) = match free.best_group(gives.disk) {
             Some(group) if free.refuses(&gives).is_none() => (group, true),
@@ -192,7 +221,43 @@ impl Book {
             group,
             held,
             until_ms,
+            instead_of,
         })
+    }
+
+    /// Makes room for one more by this neighbour, and says which offer gave way for it: one that promised nothing, the
+    /// oldest of who has most of them.
+    fn make_room(&mut self, neighbour: EndpointId) -> Result<Option<RequestHash>, Vec<Reason>> {
+        if self.pending.len() < self.room.entries.min(self.room.entries_a_neighbour) {
+            return Ok(None);
+        }
+        let by_neighbour = |entry: &Pending| entry.asker.neighbour == neighbour;
+        let of_neighbour = self.pending.values().filter(|entry| by_neighbour(entry)).count();
+        let own_is_full = of_neighbour >= self.room.entries_a_neighbour;
+        if !own_is_full && self.pending.len() < self.room.entries {
+            return Ok(None);
+        }
+        let promises_nothing = |entry: &Pending| !entry.held && entry.sale.is_none();
+        let yielding = || {
+            self.pending
+                .iter()
+                .filter(|(_, entry)| promises_nothing(entry) && (by_neighbour(entry) || !own_is_full))
+        };
+        let mut counts: HashMap<EndpointId, usize> = HashMap::new();
+        if !own_is_full {
+            for (_, entry) in yielding() {
+                *counts.entry(entry.asker.neighbour).or_default() += 1;
+            }
+        }
+        let most =
+            yielding().max_by_key(|(_, entry)| (counts.get(&entry.asker.neighbour), Reverse(entry.until_ms)));
+        match most.map(|(request, _)| *request) {
+            Some(request) if self.room.gives_way => {
+                self.pending.remove(&request);
+                Ok(Some(request))
+            }
+            Some(_) | None => Err(vec![Reason::plain(DeclineCode::Busy)]),
+        }
     }
 
     /// Where a space would lie if it were agreed now, for one who only looks: nothing is held and nothing remembered.

@@ -165,24 +165,111 @@ fn an_offer_is_agreed_once_and_a_late_lock_is_not_served() {
     assert_eq!(book.fund(sale(1), 10 + AGREED_MS), Err(BookError::Lapsed));
 }
 
+fn hash(number: u32) -> RequestHash {
+    RequestHash(std::array::from_fn(|index| number.to_be_bytes()[index % 4]))
+}
+
+/// Neighbours 1 to 4 ask 2,000 times each, and who asked once before them is then let to agree, or not.
+fn asked_before_a_flood(room: Room) -> (Book, Result<(), BookError>) {
+    let mut book = Book::with_room(capacity(), room);
+    let small = || gives(1, GIB / 1024, GIB / 1024);
+    for number in 0..8 {
+        let asker = asker(u8::try_from(number).unwrap(), 9);
+        book.offer(hash(number), asker, small(), 0).unwrap();
+    }
+    let honest = hash(8);
+    let is_held = book.offer(honest, asker(9, 9), small(), 0).unwrap().held;
+    assert!(!is_held, "a hold would spare it");
+    for number in 0..8000 {
+        let neighbour = u8::try_from(number % 4 + 1).unwrap();
+        let _ = book.offer(
+            hash(number + 100),
+            asker((number % 251) as u8, neighbour),
+            small(),
+            1,
+        );
+        assert!(book.pending.len() <= MOST_ENTRIES);
+    }
+    let agreed = book.agree(honest, sale(1), 2);
+    (book, agreed)
+}
+
 #[test]
 fn one_neighbour_leaves_room_for_the_others() {
     let mut book = Book::new(capacity());
-    let hash = |number: u32| RequestHash(std::array::from_fn(|index| number.to_be_bytes()[index % 4]));
     for number in 0..1100 {
-        let placed = book.offer(hash(number), asker((number % 251) as u8, 7), SMALL(), 0);
-        assert_eq!(placed.is_ok(), number < 1024, "request {number}");
+        let placed = book
+            .offer(hash(number), asker((number % 251) as u8, 7), SMALL(), 0)
+            .unwrap();
+        let gave_way = (number >= 1024).then(|| placed.instead_of.unwrap());
+        assert_eq!(
+            gave_way.is_some(),
+            placed.instead_of.is_some(),
+            "request {number}"
+        );
+        assert!(
+            gave_way != Some(hash(0)),
+            "a hold that was promised does not give way"
+        );
     }
-    assert!(
-        book.offer(hash(1100), asker(1, 8), SMALL(), 0).is_ok(),
-        "another neighbour"
+    assert_eq!(book.pending.len(), 1024);
+    let others = book.offer(hash(1100), asker(1, 8), SMALL(), 0).unwrap();
+    assert!(others.instead_of.is_none(), "another neighbour");
+}
+
+#[test]
+fn who_floods_gives_way_to_who_asks_after_and_takes_nothing_from_who_asked_before() {
+    let (mut book, agreed) = asked_before_a_flood(Room::default());
+    assert_eq!(agreed, Ok(()));
+    let after = book.offer(hash(9), asker(10, 10), SMALL(), 2).unwrap();
+    assert!(after.instead_of.is_some());
+    assert_eq!(book.agree(hash(9), sale(2), 3), Ok(()));
+
+    let declines = Room {
+        gives_way: false,
+        ..Room::default()
+    };
+    let (mut book, _) = asked_before_a_flood(declines);
+    let busy = book.offer(hash(9), asker(10, 10), SMALL(), 2).unwrap_err();
+    assert_eq!(
+        busy[0].code,
+        DeclineCode::Busy,
+        "the control: who asks after is starved"
     );
+}
+
+#[test]
+fn where_nobody_has_more_than_another_the_oldest_gives_way_but_no_hold_and_no_agreement() {
+    let room = Room {
+        entries: 8,
+        ..Room::default()
+    };
+    let mut book = Book::with_room(capacity(), room);
+    let large = || gives(3000, GIB, GIB); // more than half: unheld
+    for number in 0..8u8 {
+        let at = u64::from(number);
+        let gives = if number == 0 { SMALL() } else { large() };
+        book.offer(request(number), asker(number, number), gives, at)
+            .unwrap();
+    }
+    book.agree(request(1), sale(1), 8).unwrap();
+    let gave_way: Vec<_> = (8..14u8)
+        .map(|number| {
+            let placed = book.offer(request(number), asker(number, number), large(), 9);
+            placed.unwrap().instead_of.unwrap()
+        })
+        .collect();
+    assert_eq!(gave_way, [2, 3, 4, 5, 6, 7].map(request));
+    for number in 8..14u8 {
+        book.agree(request(number), sale(number), 10).unwrap();
+    }
+    let busy = book.offer(request(14), asker(14, 14), large(), 11).unwrap_err();
+    assert_eq!(busy[0].code, DeclineCode::Busy, "all that is left was promised");
 }
 
 #[test]
 fn agreements_without_money_are_bounded() {
     let mut book = Book::new(capacity());
-    let hash = |number: u32| RequestHash(std::array::from_fn(|index| number.to_be_bytes()[index % 4]));
     let id = |number: u32| SaleId(hash(number).0);
     for number in 0..9 {
         book.offer(hash(number), asker(1, 1), SMALL(), 0).unwrap();

@@ -7,7 +7,7 @@
 //! | who signs in time pays exactly that, and the farmer gets it | a node that forgets vouchers when it ends |
 //! | a cheating node gets what was signed ahead and due, no more | a ledger that looks at no date |
 //! | the rest comes back by itself | a ledger that waits for the farmer |
-//! | no space is stopped because the ledger is silent | a node that takes silence for a closed lock |
+//! | no space is stopped because the ledger is silent | a node that takes silence for a closed lock; one that takes an emptied ledger's word for a refusal |
 //! | none is served unpaid past its grace | a node that never stops |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that panics has failed
 
@@ -52,7 +52,7 @@ fn trouble() -> impl Strategy<Value = Op> {
         Just(Fate::Twice),
         (1u64..120_000).prop_map(Fate::Late),
     ];
-    let mode = prop_oneof![3 => Just(Mode::Up), 1 => Just(Mode::Silent), 1 => Just(Mode::Slow)];
+    let mode = prop_oneof![3 => Just(Mode::Up), 2 => prop::sample::select(Mode::BAD.to_vec())];
     prop_oneof![
         6 => (1u64..90_000).prop_map(Op::Advance),
         1 => (1u64..3_600_000).prop_map(Op::Advance),
@@ -375,6 +375,33 @@ fn a_cheating_node_gets_what_was_signed_and_due() {
     .unwrap();
 }
 
+/// An hour of each trouble of the ledger's, from each second of a sale's beginning and from the middle of each period.
+fn an_hour_of_trouble(fault: Fault) -> Result<(), String> {
+    let in_each_period = (1..=u64::from(PERIODS)).map(|period| period * PERIOD_MS + PERIOD_MS / 2);
+    for after_ms in (0..20).map(|second| second * 1000).chain(in_each_period) {
+        for mode in Mode::BAD {
+            let hour = [
+                Op::Advance(after_ms + 1),
+                Op::Ledger(mode),
+                Op::Advance(3_600_000),
+                Op::Ledger(Mode::Up),
+            ];
+            let when = |why| format!("{why}\n{mode:?} after {after_ms} ms");
+            one_who_pays(fault, hour.to_vec()).map_err(when)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_hour_without_a_ledger_stops_nothing_and_moves_no_money_wrongly() {
+    an_hour_of_trouble(Fault::None).unwrap();
+    for fault in [Fault::StopsOnSilence, Fault::BelievesTheEmpty] {
+        let why = an_hour_of_trouble(fault).expect_err("the control was not found");
+        assert!(why.starts_with(SILENCE), "{fault:?}: {why}");
+    }
+}
+
 #[test]
 fn each_property_catches_its_fault() {
     let pays = |fault, property| found(property, schedules(trouble()), |ops| one_who_pays(fault, ops));
@@ -385,11 +412,12 @@ fn each_property_catches_its_fault() {
         })
     };
     type Search<'s> = &'s dyn Fn(Fault, &'static str) -> Result<(), String>;
-    let controls: [(Fault, &'static str, Search); 7] = [
+    let controls: [(Fault, &'static str, Search); 8] = [
         (Fault::BooksTwice, SUM, &pays),
         (Fault::RedeemsEarly, NOT_TOO_MUCH, &pays),
         (Fault::ForgetsVouchers, EXACTLY, &pays),
         (Fault::StopsOnSilence, SILENCE, &pays),
+        (Fault::BelievesTheEmpty, SILENCE, &pays),
         (Fault::ServesUnpaid, UNPAID, &any),
         (Fault::PaysEarly, AHEAD, &cheat),
         (Fault::KeepsTheRest, REST, &cheat),

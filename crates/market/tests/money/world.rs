@@ -41,6 +41,8 @@ pub enum Fault {
     RedeemsEarly,
     /// The node takes silence for a closed lock.
     StopsOnSilence,
+    /// The node takes a ledger's word that it knows no lock for a refusal of the voucher.
+    BelievesTheEmpty,
     /// The node never ends a space for want of vouchers.
     ServesUnpaid,
     /// The node gives the rest back and forgets what it earned.
@@ -57,10 +59,19 @@ pub enum Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Up,
-    /// Nobody there, HTTP status 500, an answer that was replayed: the client takes all of them for silence.
+    /// Nobody there, for so long as the client waits.
     Silent,
+    /// HTTP status 500, an answer that was replayed or is another's: none that counts, at once.
+    Errors,
     /// Answers after 30 s.
     Slow,
+    /// Its own signed word that it knows nothing, as after a restore of an older file.
+    Empty,
+}
+
+impl Mode {
+    /// All in which the ledger does nothing, or late.
+    pub const BAD: [Mode; 4] = [Mode::Silent, Mode::Errors, Mode::Slow, Mode::Empty];
 }
 
 /// What the network does to the next call.
@@ -206,10 +217,19 @@ impl World {
             Fate::Twice => 2,
             Fate::Good | Fate::ReplyLost | Fate::Late(_) => 1,
         };
-        if self.mode == Mode::Silent {
-            times = 0;
-        }
         let mut answer = None;
+        match self.mode {
+            Mode::Silent | Mode::Errors => times = 0,
+            Mode::Empty => {
+                let nothing = match call {
+                    Call::Look => Ok(LockView::NONE),
+                    Call::Redeem(_) | Call::GiveBack(_) => Err(Refusal::NoLock),
+                };
+                answer = (times > 0).then_some(nothing);
+                times = 0;
+            }
+            Mode::Up | Mode::Slow => {}
+        }
         for time in 0..times {
             let before = self.payee;
             answer = Some(match &call {
@@ -231,7 +251,7 @@ impl World {
             (Fate::Late(ms), _) => ms,
             (_, Mode::Slow) => SLOW_MS,
             (_, Mode::Silent) => 15_000, // until the client gives up
-            (_, Mode::Up) => 1,
+            (_, Mode::Up | Mode::Errors | Mode::Empty) => 1,
         };
         self.flights.push(Flight {
             call,
@@ -258,7 +278,10 @@ impl World {
                 (Call::Redeem(_), Some(Ok(view))) => Some(Event::Redeemed(view)),
                 (Call::Redeem(voucher), Some(Err(why))) => Some(Event::RedeemRefused {
                     cumulative: voucher.cumulative,
-                    why,
+                    why: match why {
+                        Refusal::NoLock if self.fault == Fault::BelievesTheEmpty => Refusal::Revoked,
+                        why => why,
+                    },
                 }),
                 (Call::GiveBack(_), Some(Ok(view))) => Some(Event::GaveBack(view)),
                 (Call::Look | Call::GiveBack(_), Some(Err(_))) => {
