@@ -9,13 +9,17 @@
 //! liblvm2cmd takes command lines and answers through its log function; everything that comes
 //! back is text. Invariants: a word that is put into a command line is checked first
 //! ([`LvmError::Word`]), so that no name can become an option or a second argument; only linear
-//! volumes are made; volumes are activated by us alone, since nothing else on the node does.
+//! volumes are made; volumes are activated by us alone, since nothing else on the node does; a change
+//! is durable when its call returns. LVM writes its metadata past the page cache and leaves it in the
+//! disk's own: a power cut would bring back a volume that was removed, or take one that was made, and
+//! the journal on another disk would say otherwise. So each change is followed by a flush.
 
 pub(crate) mod config;
 mod ffi;
 mod report;
 mod words;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub use config::CONFIG_DIR;
@@ -69,6 +73,15 @@ pub enum LvmError {
         /// The library's last lines.
         lines: Vec<String>,
     },
+    /// What LVM wrote may still be in the disk's own cache.
+    #[error("{path} does not flush")]
+    Flush {
+        /// The disk.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A report that is not what was asked for.
     #[error("{command} gave a report that cannot be read: {why}")]
     Report {
@@ -96,6 +109,41 @@ impl Lvm {
     fn run(&self, line: Vec<Word>) -> Result<Vec<String>, LvmError> {
         let line = words::line(&line);
         self.storage.run(move |libraries| libraries.lvm.run(&line))?
+    }
+
+    /// Runs a command that changes a group.
+    fn change(&self, group: &str, line: Vec<Word>) -> Result<(), LvmError> {
+        self.run(line)?;
+        // Which disk a group lies on is asked once: it costs as much as the change.
+        let wanted = group.to_owned();
+        let known = self
+            .storage
+            .run(move |libraries| libraries.disks.get(&wanted).cloned())?;
+        if let Some(disk) = known
+            && flush(&disk).is_ok()
+        {
+            return Ok(());
+        }
+        let on_group = |pv: &PhysicalVolume| pv.group.as_deref() == Some(group);
+        for disk in self.pvs()?.into_iter().filter(on_group) {
+            flush(&disk.device)?;
+            self.remember(group, &disk.device)?;
+        }
+        Ok(())
+    }
+
+    fn remember(&self, group: &str, disk: &Path) -> Result<(), LvmError> {
+        let (group, disk) = (group.to_owned(), disk.to_owned());
+        self.storage
+            .run(move |libraries| libraries.disks.insert(group, disk))?;
+        Ok(())
+    }
+
+    fn forget(&self, group: &str) -> Result<(), LvmError> {
+        let group = group.to_owned();
+        self.storage
+            .run(move |libraries| libraries.disks.remove(&group))?;
+        Ok(())
     }
 
     /// All physical volumes that are seen, those without a group too.
@@ -133,7 +181,8 @@ impl Lvm {
     pub fn pv_create(&self, device: &Path) -> Result<(), LvmError> {
         let mut line = words::fixed(&["pvcreate", "--yes", "--zero", "y"]);
         line.push(Word::device(device)?);
-        self.run(line).map(drop)
+        self.run(line)?;
+        flush(device)
     }
 
     /// Makes a group of one physical volume.
@@ -145,7 +194,9 @@ impl Lvm {
         words::add_tags(&mut line, tags)?;
         line.push(Word::name("volume group", group)?);
         line.push(Word::device(device)?);
-        self.run(line).map(drop)
+        self.run(line)?;
+        flush(device)?;
+        self.remember(group, device)
     }
 
     /// Activates (`true`) or deactivates every volume of a group.
@@ -155,6 +206,8 @@ impl Lvm {
     pub fn vg_activate(&self, group: &str, active: bool) -> Result<(), LvmError> {
         let mut line = words::fixed(&["vgchange", if active { "-ay" } else { "-an" }]);
         line.push(Word::name("volume group", group)?);
+        // A disk that comes back may have another name.
+        self.forget(group)?;
         self.run(line).map(drop)
     }
 
@@ -170,7 +223,7 @@ impl Lvm {
         line.extend(words::fixed(&["-n"]));
         line.push(Word::name("logical volume", name)?);
         line.push(Word::name("volume group", group)?);
-        self.run(line).map(drop)
+        self.change(group, line)
     }
 
     /// Grows a volume to `bytes` (rounded up to whole extents).
@@ -181,7 +234,7 @@ impl Lvm {
         let mut line = words::fixed(&["lvextend", "--yes", "-L"]);
         line.push(Word::bytes(bytes)?);
         line.push(Word::volume(group, name)?);
-        self.run(line).map(drop)
+        self.change(group, line)
     }
 
     /// Makes a volume read-only and adds a tag to it, in one change of the group's metadata.
@@ -195,7 +248,7 @@ impl Lvm {
         let mut line = words::fixed(&["lvchange", "--yes"]);
         words::add_tags(&mut line, &[tag])?;
         line.push(Word::volume(group, name)?);
-        self.run(line).map(drop)
+        self.change(group, line)
     }
 
     /// Removes a volume; its extents are discarded where the disk can.
@@ -205,7 +258,7 @@ impl Lvm {
     pub fn lv_remove(&self, group: &str, name: &str) -> Result<(), LvmError> {
         let mut line = words::fixed(&["lvremove", "--yes"]);
         line.push(Word::volume(group, name)?);
-        self.run(line).map(drop)
+        self.change(group, line)
     }
 
     /// Removes a group with all that is in it. Its physical volume stays, empty.
@@ -215,6 +268,24 @@ impl Lvm {
     pub fn vg_remove(&self, group: &str) -> Result<(), LvmError> {
         let mut line = words::fixed(&["vgremove", "--yes", "--force"]);
         line.push(Word::name("volume group", group)?);
+        self.forget(group)?;
         self.run(line).map(drop)
     }
 }
+
+/// Returns when what the disk took is on it. Opened for reading: nothing of ours is in the page cache.
+fn flush(disk: &Path) -> Result<(), LvmError> {
+    #[cfg(feature = "fault-points")]
+    if SKIP_FLUSHES.load(std::sync::atomic::Ordering::Relaxed) {
+        return Ok(());
+    }
+    let flushed = File::open(disk).and_then(|disk| disk.sync_all());
+    flushed.map_err(|source| LvmError::Flush {
+        path: disk.to_owned(),
+        source,
+    })
+}
+
+/// A test leaves the flushes away, to see that it is seen.
+#[cfg(feature = "fault-points")]
+pub static SKIP_FLUSHES: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);

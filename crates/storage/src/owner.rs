@@ -11,7 +11,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use libcryptsetup_rs::CryptDevice;
@@ -30,6 +30,8 @@ pub(crate) struct Libraries {
     /// By mapping: volumes that this process made and has not closed since. Those without a key slot yet have their
     /// volume keys in here, and in the kernel.
     pub(crate) made: HashMap<String, Option<CryptDevice>>,
+    /// By volume group: the disk that it lies on, as far as it was asked for.
+    pub(crate) disks: HashMap<String, PathBuf>,
 }
 
 /// Why the owner thread did not answer.
@@ -122,6 +124,7 @@ fn own(queue: &mpsc::Receiver<Job>, ready: &mpsc::Sender<Result<(), LvmError>>) 
     let mut libraries = Libraries {
         lvm,
         made: HashMap::new(),
+        disks: HashMap::new(),
     };
     while let Ok(job) = queue.recv() {
         job(&mut libraries);
