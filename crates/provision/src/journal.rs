@@ -295,6 +295,8 @@ fn transact<T>(
     connection: &mut Connection,
     work: impl FnOnce(&Entry<'_>) -> Result<T, JournalError>,
 ) -> Result<(T, Vec<Redo>), JournalError> {
+    #[cfg(feature = "fault-points")]
+    open::may_leave_flushes(connection)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let change = Change::new(&transaction);
     let entry = Entry::new(&change);

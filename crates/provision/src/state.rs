@@ -36,7 +36,7 @@ use zeroize::Zeroizing;
 
 use crate::claim::{ClaimError, Consent, ConsentError, ConsentHash, DiskState, Holding, Rules, claim_disks};
 use crate::journal::{Journal, JournalError};
-use crate::step::chain;
+use crate::step::{chain, named};
 use identity::Identity;
 #[cfg(fuzzing)]
 pub use identity::fuzz_node_json;
@@ -100,6 +100,10 @@ pub enum StateError {
     /// There is no disk of ours.
     #[error("no disk is claimed")]
     NoDisk,
+    /// A test.
+    #[cfg(feature = "fault-points")]
+    #[error(transparent)]
+    Stopped(#[from] crate::step::fault::Stopped),
 }
 
 /// What was found and made at power-on.
@@ -242,24 +246,28 @@ impl State {
         let fresh = found.leader.is_none();
         let prepare = |group: &String| {
             volumes::ensure(storage, group)?;
-            identity.write_keys(group)
+            named("state-keys", || identity.write_keys(group))
         };
         prepare(&leader)?;
         groups.retain(|group| *group == leader || usable(group, prepare(group)));
         // The journal before the identity that speaks for it: an identity means that there is one.
         let path = volumes::path(&leader, JOURNAL);
-        let journal = if fresh {
-            Journal::create(&path)
-        } else {
-            Journal::open(&path)
-        };
+        let journal = named("state-journal", || {
+            Ok::<_, StateError>(if fresh {
+                Journal::create(&path)
+            } else {
+                Journal::open(&path)
+            })
+        })?;
         let journal = match journal {
             // A cut between keys and journal of the first start: nothing was ever written.
             Err(JournalError::Exists(_)) if fresh => Journal::open(&path),
             other => other,
         };
         let known: BTreeSet<String> = found.known.iter().chain(&groups).cloned().collect();
-        identity::write_generation(&leader, generation.saturating_add(2), &known)?;
+        named("state-identity", || {
+            identity::write_generation(&leader, generation.saturating_add(2), &known)
+        })?;
         let mut state = Self {
             node: identity.node(),
             groups,

@@ -55,6 +55,15 @@ use serde::{Deserialize, Serialize};
 pub use run::{RunError, TearDownError, UndoFailure};
 pub use times::{StepTime, in_words};
 
+#[cfg(feature = "fault-points")]
+pub(crate) use fault::named;
+
+/// One named piece of work outside a table: in a build for tests it can be stopped before and after.
+#[cfg(not(feature = "fault-points"))]
+pub(crate) fn named<T, E>(_: &'static str, mut work: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    work()
+}
+
 /// What a step, or the log below it, failed with. The concrete error is the source's own.
 pub type Cause = Box<dyn Error + Send + Sync + 'static>;
 

@@ -102,6 +102,10 @@ pub enum VolumeError {
     /// The blocking task ended without an answer.
     #[error("the work on the volume was cut off")]
     Cut,
+    /// A test.
+    #[cfg(feature = "fault-points")]
+    #[error(transparent)]
+    Stopped(#[from] crate::step::fault::Stopped),
 }
 
 /// The bytes of a group that a space of `disk` bytes takes: with the LUKS header, in whole extents.

@@ -185,12 +185,20 @@ impl Luks {
     /// # Errors
     /// When libcryptsetup cannot tell; no header is an answer.
     pub fn has_key(&self, device: &Path) -> Result<bool, LuksError> {
+        Ok(!self.slots(device)?.is_empty())
+    }
+
+    /// The numbers of the key slots of `device` that some key opens; none where there is no LUKS2 header.
+    ///
+    /// # Errors
+    /// When libcryptsetup cannot tell.
+    pub fn slots(&self, device: &Path) -> Result<Vec<u32>, LuksError> {
         let device = device.to_owned();
         self.storage.run(move |_| {
             let Ok(mut loaded) = load(&device) else {
-                return Ok(false);
+                return Ok(Vec::new());
             };
-            Ok(!used_slots(&mut loaded, &device.to_string_lossy())?.is_empty())
+            used_slots(&mut loaded, &device.to_string_lossy())
         })?
     }
 

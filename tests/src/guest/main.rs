@@ -7,8 +7,14 @@
 //!
 //! Trials share one boot, so each leaves the machine as it found it, or says so in its name.
 
+#[cfg(feature = "fault-points")]
+mod claims;
+#[cfg(feature = "fault-points")]
+mod cuts;
 mod disks;
 mod escapes;
+#[cfg(feature = "fault-points")]
+mod flushes;
 mod hostile;
 mod limits;
 mod machine;
@@ -41,6 +47,10 @@ fn main() -> ExitCode {
     if let Some(code) = provisioner::faults::child() {
         return code;
     }
+    #[cfg(feature = "fault-points")]
+    if let Some(code) = cuts::guest().or_else(flushes::guest) {
+        return code;
+    }
     println!("guest tests: started");
     if word("guest-trace").is_some() {
         // For people who look where time goes: `guest-trace=debug` on the kernel's command line.
@@ -67,6 +77,8 @@ fn main() -> ExitCode {
         hostile::trials(),
         storage::trials(),
         disks::trials(),
+        #[cfg(feature = "fault-points")]
+        claims::trials(),
         provisioner::trials(),
     ];
     let filter = word("guest-tests").unwrap_or_default();

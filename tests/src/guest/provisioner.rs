@@ -3,10 +3,16 @@
 //! Uses /dev/vdb: a volume group for one trial, with the base of the boot medium (vdd2) copied into it. Its ends are
 //! blank again afterwards.
 
-mod bench;
+pub mod bench;
+#[cfg(feature = "fault-points")]
+mod dropped;
 #[cfg(feature = "fault-points")]
 pub mod faults;
+#[cfg(feature = "fault-points")]
+mod growing;
 mod many;
+#[cfg(feature = "fault-points")]
+pub mod slate;
 mod times;
 
 use std::time::Duration;
@@ -65,6 +71,15 @@ pub fn trials() -> Vec<Trial> {
         #[cfg(feature = "fault-points")]
         trial("faults::the_agent_is_gone_at_each_step_of_an_end", || {
             Bench::with(faults::killed_ending_and_unlocking)
+        }),
+        #[cfg(feature = "fault-points")]
+        trial(
+            "faults::five_hundred_requests_are_dropped_at_random_steps",
+            || Bench::with(dropped::at_random_steps),
+        ),
+        #[cfg(feature = "fault-points")]
+        trial("faults::a_volume_that_grows_is_stopped_at_each_step", || {
+            Bench::with(growing::stopped)
         }),
     ]
 }
@@ -194,7 +209,7 @@ async fn built(bench: Bench) -> Result<()> {
 }
 
 /// An error with all its causes.
-fn told(error: BuildError) -> anyhow::Error {
+pub fn told(error: BuildError) -> anyhow::Error {
     anyhow::anyhow!("{}", chain(&error))
 }
 

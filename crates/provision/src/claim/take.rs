@@ -18,6 +18,7 @@ use storage::Storage;
 use storage::lvm::LvmError;
 
 use super::look::{Look, Seen};
+use crate::step::named;
 
 /// What is overwritten at each end of a disk that held something: where every format that
 /// libblkid knows has what it is known by, but for copies that are never read first.
@@ -52,6 +53,10 @@ pub enum TakeError {
     /// LVM.
     #[error("LVM")]
     Lvm(#[from] LvmError),
+    /// A test.
+    #[cfg(feature = "fault-points")]
+    #[error(transparent)]
+    Stopped(#[from] crate::step::fault::Stopped),
 }
 
 /// Takes the disk; returns its group.
@@ -60,19 +65,31 @@ pub(super) fn take(storage: &Storage, disk: &Seen, node: &NodeId) -> Result<Stri
         storage.lvm().vg_activate(group, false)?;
     }
     if !matches!(disk.look, Look::Blank) {
-        wipe(&disk.path, disk.size_bytes)?;
+        named("claim-wipe", || wipe(&disk.path, disk.size_bytes))?;
     }
-    let partition = write_table(&disk.path, disk.size_bytes, node)?;
-    let device = Device::open(&disk.path)?;
-    device.reread_partitions()?;
-    device.add_partition(1, partition.start_bytes, partition.size_bytes)?;
+    let partition = named("claim-table", || {
+        let partition = write_table(&disk.path, disk.size_bytes, node)?;
+        let device = Device::open(&disk.path)?;
+        device.reread_partitions()?;
+        device.add_partition(1, partition.start_bytes, partition.size_bytes)?;
+        Ok::<_, TakeError>(partition)
+    })?;
     let path = partition_path(&disk.path, 1);
     let group = names::volume_group(node.as_bytes(), &partition.guid);
-    storage.lvm().pv_create(&path)?;
-    storage
-        .lvm()
-        .vg_create(&group, &path, &[&format!("node-{node}")])?;
+    named("claim-physical-volume", || {
+        storage.lvm().pv_create(&path).map_err(TakeError::from)
+    })?;
+    named("claim-group", || ensure_group(storage, &group, &path, node))?;
     Ok(group)
+}
+
+/// Making is tried first: to look costs as much.
+fn ensure_group(storage: &Storage, group: &str, path: &Path, node: &NodeId) -> Result<(), TakeError> {
+    let lvm = storage.lvm();
+    match lvm.vg_create(group, path, &[&format!("node-{node}")]) {
+        Err(_) if lvm.vgs()?.iter().any(|there| there.name == group) => Ok(()),
+        result => Ok(result?),
+    }
 }
 
 fn open_alone(path: &Path) -> io::Result<File> {

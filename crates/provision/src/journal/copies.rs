@@ -78,6 +78,8 @@ pub(super) fn close(followers: Vec<Follower>) {
 }
 
 fn apply(connection: &mut Connection, redo: &[Redo]) -> Answer {
+    #[cfg(feature = "fault-points")]
+    open::may_leave_flushes(connection)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     redo.iter().try_for_each(|redo| redo.apply(&transaction))?;
     Ok(transaction.commit()?)

@@ -188,6 +188,14 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, JournalError> {
     Ok(connection)
 }
 
+/// A test leaves the flushes of the next transactions away, to see that it is seen.
+#[cfg(feature = "fault-points")]
+pub(super) fn may_leave_flushes(connection: &Connection) -> Result<(), JournalError> {
+    let left_away = crate::step::fault::skips("journal");
+    let value = if left_away { "OFF" } else { "FULL" };
+    Ok(connection.pragma_update(None, "synchronous", value)?)
+}
+
 fn number(connection: &Connection, sql: &str) -> Result<i64, JournalError> {
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }

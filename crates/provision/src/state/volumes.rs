@@ -16,6 +16,7 @@ use super::identity::{self, Identity};
 use super::{JOURNAL, StateError};
 use crate::claim::{is_group_of, is_node_group};
 use crate::journal::Journal;
+use crate::step::named;
 
 /// Room for the journal: some hundred thousand steps.
 const STATE_BYTES: u64 = 128 << 20;
@@ -54,7 +55,9 @@ pub(super) fn find(storage: &Storage) -> Result<Found, StateError> {
     let mut seen = Vec::new();
     for group in groups {
         let volumes = storage.lvm().lvs(Some(&group))?;
-        storage.lvm().vg_activate(&group, true)?;
+        named("activate", || {
+            storage.lvm().vg_activate(&group, true).map_err(StateError::from)
+        })?;
         match look(&group, &volumes, alone) {
             Ok(Some((identity, disk))) => seen.push((group, identity, disk)),
             Ok(None) if volumes.iter().all(|volume| volume.name == names::STATE_VOLUME) => {
@@ -145,35 +148,45 @@ fn is_made(group: &str) -> bool {
 pub(super) fn ensure(storage: &Storage, group: &str) -> Result<(), StateError> {
     let volumes = storage.lvm().lvs(Some(group))?;
     match volumes.iter().find(|volume| volume.name == names::STATE_VOLUME) {
-        None => storage
-            .lvm()
-            .lv_create(group, names::STATE_VOLUME, STATE_BYTES, &["state"])?,
+        None => named("state-volume", || make_volume(storage, group))?,
         Some(volume) if !volume.active => storage.lvm().vg_activate(group, true)?,
         Some(_) => {}
     }
     if !is_made(group) {
-        let device = names::lvm_device(group, names::STATE_VOLUME);
-        Run::new(Program::MkfsExt4)
-            .args([
-                "-q",
-                "-F",
-                "-b",
-                "4096",
-                "-m",
-                "0",
-                "-L",
-                LABEL,
-                "-E",
-                "nodiscard",
-            ])
-            .path(&device)
-            .run()
-            .map_err(|source| StateError::Mkfs {
-                group: group.to_owned(),
-                source,
-            })?;
+        named("state-file-system", || make_file_system(group))?;
     }
-    mount_volume(group)
+    named("state-mount", || mount_volume(group))
+}
+
+/// Making is tried first: to look costs as much.
+fn make_volume(storage: &Storage, group: &str) -> Result<(), StateError> {
+    let lvm = storage.lvm();
+    let is_ours = |volume: &LogicalVolume| volume.name == names::STATE_VOLUME;
+    match lvm.lv_create(group, names::STATE_VOLUME, STATE_BYTES, &["state"]) {
+        Err(_) if lvm.lvs(Some(group))?.iter().any(is_ours) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+fn make_file_system(group: &str) -> Result<(), StateError> {
+    let device = names::lvm_device(group, names::STATE_VOLUME);
+    let options = [
+        "-q",
+        "-F",
+        "-b",
+        "4096",
+        "-m",
+        "0",
+        "-L",
+        LABEL,
+        "-E",
+        "nodiscard",
+    ];
+    let made = Run::new(Program::MkfsExt4).args(options).path(&device).run();
+    made.map(drop).map_err(|source| StateError::Mkfs {
+        group: group.to_owned(),
+        source,
+    })
 }
 
 fn flags() -> MsFlags {

@@ -5,11 +5,18 @@
 //!                  Undoing is written  ─ Intended ─ the undo ─ Done ─ Undone is written  ─ Recorded
 //! ```
 //!
-//! A point fires once. Nobody keeps a list of points: they are made from the names of a table.
+//! What is no step of a table (a claim, a volume that grows) passes [`Side::Intended`] and [`Side::Done`] of its names.
+//!
+//! A point fires once. Nobody keeps a list of points: they are made from the names of a table, or from what a run
+//! without a fault passed ([`trace`]).
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use market::id::SaleId;
 
 use super::Cause;
 
@@ -49,6 +56,8 @@ pub enum What {
     Repeat,
     /// The process is gone.
     Die,
+    /// Whoever comes here stays here; a test takes the machine's power when all have come ([`wait_parked`]).
+    Park,
 }
 
 /// One point.
@@ -62,11 +71,14 @@ pub struct Point {
     pub side: Side,
     /// What.
     pub what: What,
+    /// Of this sale alone; `None`: of whichever comes first.
+    pub sale: Option<SaleId>,
 }
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {} {:?} {:?}", self.way, self.step, self.side, self.what)
+        write!(f, "{:?} {} {:?} {:?}", self.way, self.step, self.side, self.what)?;
+        self.sale.map_or(Ok(()), |sale| write!(f, " {sale}"))
     }
 }
 
@@ -82,13 +94,16 @@ impl FromStr for Point {
     fn from_str(text: &str) -> Result<Self, NoPoint> {
         let no_point = || NoPoint(text.to_owned());
         let words: Vec<&str> = text.split(' ').collect();
-        let [way, step, side, what] = words[..] else {
-            return Err(no_point());
+        let (&[way, step, side, what], rest) = words.split_first_chunk().ok_or_else(no_point)?;
+        let sale = match rest {
+            [] => None,
+            [sale] => Some(sale.parse().map_err(|_| no_point())?),
+            _ => return Err(no_point()),
         };
         let named = |name: &str, all: &dyn fmt::Debug| format!("{all:?}") == name;
         let way = [Way::Do, Way::Undo].into_iter().find(|all| named(way, all));
         let side = Side::ALL.into_iter().find(|all| named(side, all));
-        let what = [What::Fail, What::Repeat, What::Die]
+        let what = [What::Fail, What::Repeat, What::Die, What::Park]
             .into_iter()
             .find(|all| named(what, all));
         Ok(Self {
@@ -96,11 +111,18 @@ impl FromStr for Point {
             step: step.to_owned(),
             side: side.ok_or_else(no_point)?,
             what: what.ok_or_else(no_point)?,
+            sale,
         })
     }
 }
 
 static ARMED: Mutex<Vec<Point>> = Mutex::new(Vec::new());
+static TRACE: Mutex<Option<Vec<(Way, String, Side)>>> = Mutex::new(None);
+static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
+static SKIPPED: Mutex<Option<&'static str>> = Mutex::new(None);
+static PARKED: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+type Watch = Box<dyn Fn(&str) + Send>;
 
 /// From now on these go wrong, each once.
 pub fn arm(points: &[Point]) {
@@ -112,6 +134,50 @@ pub fn disarm() -> Vec<Point> {
     std::mem::take(&mut *ARMED.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Every point that is passed from now on is kept, until [`traced`].
+pub fn trace() {
+    *TRACE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
+}
+
+/// The points that were passed since [`trace`], in order.
+pub fn traced() -> Vec<(Way, String, Side)> {
+    let mut trace = TRACE.lock().unwrap_or_else(PoisonError::into_inner);
+    trace.take().unwrap_or_default()
+}
+
+/// `watch` is called with the name of every point as it is passed; `None`: no more.
+pub fn watch(watch: Option<Watch>) {
+    *WATCH.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+}
+
+/// What flushes and has this name does not; `None`: all flush again.
+pub fn skip_flush(name: Option<&'static str>) {
+    *SKIPPED.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    storage::lvm::SKIP_FLUSHES.store(name == Some("group"), Ordering::Relaxed);
+}
+
+/// Whether what flushes and has this name is to leave it.
+pub(crate) fn skips(name: &str) -> bool {
+    let skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    skipped.is_some_and(|skipped| skipped == name)
+}
+
+/// Waits until so many stay at points of [`What::Park`]; whether they came in time.
+pub fn wait_parked(many: usize, within: Duration) -> bool {
+    let (count, came) = (&PARKED.0, &PARKED.1);
+    let count = count.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = came.wait_timeout_while(count, within, |parked| *parked < many);
+    !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+}
+
+fn park() -> ! {
+    *PARKED.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    PARKED.1.notify_all();
+    loop {
+        std::thread::park();
+    }
+}
+
 /// What a step does at a point.
 pub(super) enum Pass {
     /// Goes on.
@@ -121,12 +187,21 @@ pub(super) enum Pass {
 }
 
 /// Called at every point of every step.
-pub(super) fn pass(way: Way, step: &str, side: Side) -> Result<Pass, Cause> {
+pub(super) fn pass(way: Way, step: &str, side: Side, sale: Option<&SaleId>) -> Result<Pass, Cause> {
+    if let Some(watch) = &*WATCH.lock().unwrap_or_else(PoisonError::into_inner) {
+        watch(&format!("{way:?} {step} {side:?}"));
+    }
+    if let Some(trace) = &mut *TRACE.lock().unwrap_or_else(PoisonError::into_inner) {
+        trace.push((way, step.to_owned(), side));
+    }
     let fired = {
         let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = armed
-            .iter()
-            .position(|point| point.way == way && point.step == step && point.side == side);
+        let at = armed.iter().position(|point| {
+            point.way == way
+                && point.step == step
+                && point.side == side
+                && (point.sale.is_none() || point.sale.as_ref() == sale)
+        });
         at.map(|at| armed.remove(at))
     };
     let Some(point) = fired else {
@@ -135,8 +210,44 @@ pub(super) fn pass(way: Way, step: &str, side: Side) -> Result<Pass, Cause> {
     // The first words are what a test looks for in the product, and must not find.
     eprintln!("steading fault point: {point}");
     match point.what {
-        What::Fail => Err(format!("a test made it fail: {point}").into()),
+        What::Fail => Err(Box::new(Stopped(point))),
         What::Repeat => Ok(Pass::Again),
         What::Die => std::process::abort(),
+        What::Park => park(),
     }
+}
+
+/// A test stopped it.
+#[derive(Debug, thiserror::Error)]
+#[error("a test made it fail: {0}")]
+pub struct Stopped(Point);
+
+/// One named piece of work outside a table, between its two points.
+pub(crate) fn named<T, E: From<Stopped>>(
+    name: &'static str,
+    mut work: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    pass_named(name, Side::Intended)?;
+    let done = work()?;
+    match pass_named(name, Side::Done)? {
+        Pass::On => Ok(done),
+        Pass::Again => {
+            drop(done);
+            work()
+        }
+    }
+}
+
+fn pass_named(name: &str, side: Side) -> Result<Pass, Stopped> {
+    pass(Way::Do, name, side, None).map_err(|cause| match cause.downcast::<Stopped>() {
+        Ok(stopped) => *stopped,
+        // There is no other cause.
+        Err(_) => Stopped(Point {
+            way: Way::Do,
+            step: name.to_owned(),
+            side,
+            what: What::Fail,
+            sale: None,
+        }),
+    })
 }

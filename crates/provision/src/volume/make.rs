@@ -12,6 +12,7 @@ use storage::lvm::LogicalVolume;
 use storage::probe::{Content, probe};
 
 use super::{VolumeError, extents_for, journal_bytes};
+use crate::step::named;
 
 /// Inode tables are not zeroed behind the space's back: the kernel knows which are in use, and to encrypt 16 MiB of
 /// zeros for each GiB takes a second of CPU on a slow node, just while the space starts.
@@ -244,19 +245,31 @@ impl Place {
 
     /// Grows LV, mapping and file system, each where it is smaller.
     pub(super) fn ensure_grown(&self, disk: u64, key: &UnlockKey) -> Result<(), VolumeError> {
-        let volume = self.find_active()?;
-        let volume = volume.ok_or_else(|| VolumeError::Absent {
-            sale: self.sale,
-            group: self.group.clone(),
-        })?;
-        let bytes = extents_for(disk).unwrap_or(u64::MAX);
-        if volume.size_bytes < bytes {
-            self.storage.lvm().lv_extend(&self.group, &self.name(), bytes)?;
+        if self.find_active()?.is_none() {
+            return Err(VolumeError::Absent {
+                sale: self.sale,
+                group: self.group.clone(),
+            });
         }
-        self.storage.luks().resize(&self.device(), &self.mapping(), key)?;
-        Run::new(Program::Resize2fs)
-            .path(&names::mapping_device(&self.mapping()))
-            .run()?;
-        Ok(())
+        let bytes = extents_for(disk).unwrap_or(u64::MAX);
+        named("extend-volume", || {
+            // Looked at again where it is repeated: LVM refuses to grow a volume to the size that it has.
+            match self.find()? {
+                Some(volume) if volume.size_bytes < bytes => {
+                    Ok(self.storage.lvm().lv_extend(&self.group, &self.name(), bytes)?)
+                }
+                _ => Ok::<_, VolumeError>(()),
+            }
+        })?;
+        named("extend-mapping", || {
+            let luks = self.storage.luks();
+            luks.resize(&self.device(), &self.mapping(), key)
+                .map_err(VolumeError::from)
+        })?;
+        named("extend-file-system", || {
+            let device = names::mapping_device(&self.mapping());
+            let grown = Run::new(Program::Resize2fs).path(&device).run();
+            grown.map(drop).map_err(VolumeError::from)
+        })
     }
 }

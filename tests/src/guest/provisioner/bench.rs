@@ -17,7 +17,8 @@ use zeroize::Zeroizing;
 
 const DISK: &str = "/dev/vdb";
 const BASE: &str = "/dev/vdd2";
-const GROUP: &str = "steading-0badcafe-0badcafe";
+/// Where the spaces of a trial lie.
+pub const GROUP: &str = "steading-0badcafe-0badcafe";
 const DIGEST: Digest = Digest([0xba; 32]);
 const JOURNAL: &str = "/run/provisioner-trial";
 const LOGIN: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAJrgNR4BsboY4aZyk7ASEU06dHBpGti11RrqnIToQ/7 trial";
@@ -135,6 +136,19 @@ impl Bench {
         Ok(group.context("no group")?.free_bytes)
     }
 
+    /// The kernel has what the journal says, and nothing else: see [`slate`](super::slate).
+    #[cfg(feature = "fault-points")]
+    pub async fn agrees(&self, provisioner: &Provisioner) -> Result<()> {
+        let records = provisioner.records().await?;
+        super::slate::agrees(&self.storage, GROUP, &self.journal()?, &records).await
+    }
+
+    /// LVM and LUKS.
+    #[cfg(feature = "fault-points")]
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
     /// The volume of this sale has a slot for the key of [`access`], and none for another.
     pub fn opens_by_the_key_alone(&self, sale: SaleId) -> Result<()> {
         let device = names::lvm_device(GROUP, &names::space_volume(sale.as_bytes()));
@@ -211,7 +225,8 @@ pub fn path() -> PathBuf {
     Path::new(JOURNAL).join("journal.sqlite")
 }
 
-fn entries(folder: &Path) -> Result<Vec<String>> {
+/// The names in a folder; none where it is not there.
+pub fn entries(folder: &Path) -> Result<Vec<String>> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Ok(Vec::new());
     };

@@ -20,19 +20,21 @@ use provision::step::{StepLog, StepState, chain};
 use storage::Storage;
 
 use super::bench::{self, Bench, access, spec};
-use super::{FIRST, SECOND, banner, told};
+use super::{FIRST, SECOND, banner, growing, told};
+use crate::claims;
 
 /// The first word of a child that is to die.
 const CHILD: &str = "die";
 /// What `unlock` makes again.
 const UNLOCK_FROM: &str = "mount";
 
-fn point(way: Way, step: &str, side: Side, what: What) -> Point {
+pub fn point(way: Way, step: &str, side: Side, what: What) -> Point {
     Point {
         way,
         step: step.to_owned(),
         side,
         what,
+        sale: None,
     }
 }
 
@@ -51,6 +53,9 @@ pub fn child() -> Option<ExitCode> {
 }
 
 fn die(verb: &str, at: &str) -> Result<()> {
+    if verb == claims::VERB {
+        return claims::die(&at.parse()?);
+    }
     let journal = Journal::open(&bench::path())?;
     let provisioner = Provisioner::new(journal, Storage::start()?, None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -69,6 +74,7 @@ fn die(verb: &str, at: &str) -> Result<()> {
                 again.host_key_seed = None;
                 provisioner.unlock(FIRST, again).await.map_err(told)?;
             }
+            "grow" => growing::grow(&Storage::start()?, growing::GROWN).await?,
             _ => {
                 provisioner.end(FIRST).await?;
             }
@@ -77,9 +83,8 @@ fn die(verb: &str, at: &str) -> Result<()> {
     })
 }
 
-/// Runs the child, which must die, and starts again as the next agent does.
-async fn after_death(bench: &mut Bench, verb: &str, at: &Point) -> Result<(Provisioner, Vec<Outcome>)> {
-    bench.close_journal()?;
+/// Runs a child that comes to this point, and must die there.
+pub fn kill_child(verb: &str, at: &Point) -> Result<()> {
     let status = Command::new("/proc/self/exe")
         .args([CHILD, verb, &at.to_string()])
         .status()?;
@@ -87,9 +92,20 @@ async fn after_death(bench: &mut Bench, verb: &str, at: &Point) -> Result<(Provi
         status.code().is_none(),
         "{verb}, {at}: the child was not killed: {status}"
     );
+    Ok(())
+}
+
+/// Runs the child, which must die, and starts again as the next agent does.
+pub async fn after_death(bench: &mut Bench, verb: &str, at: &Point) -> Result<(Provisioner, Vec<Outcome>)> {
+    bench.close_journal()?;
+    kill_child(verb, at)?;
     bench.journal_again()?;
     let provisioner = bench.unrecovered()?;
     let found = provisioner.recover().await?;
+    bench
+        .agrees(&provisioner)
+        .await
+        .with_context(|| format!("{verb}, {at}"))?;
     let outcomes = found.into_iter().map(|one| one.outcome).collect();
     Ok((provisioner, outcomes))
 }
@@ -141,6 +157,7 @@ pub async fn fail_and_repeat(bench: Bench) -> Result<()> {
     arm(&twice);
     provisioner.build(spec(FIRST, 1), access()).await.map_err(told)?;
     banner(&provisioner, FIRST).await?;
+    bench.agrees(&provisioner).await.context("every step twice")?;
     provisioner.end(FIRST).await?;
     ensure!(disarm().is_empty(), "a step was not repeated");
     clean(&bench, &provisioner, free, "every step twice").await?;

@@ -1,0 +1,142 @@
+//! The kernel's own view against the journal: for every space, step by step, and nothing that no record explains.
+//!
+//! A step that is `Applied` is there, one that is `Undone` or was never begun is not; one in between may be either.
+//! Key slots are asked of the volume's header itself: the step `key` is the one slot, and without it there is none.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use host::names;
+use provision::journal::Journal;
+use provision::space::SpaceRecord;
+use provision::step::{StepLog, StepState};
+use storage::Storage;
+use storage::lvm::LogicalVolume;
+
+use super::bench::entries;
+
+/// What the kernel shows of everybody's.
+struct Seen {
+    volumes: Vec<LogicalVolume>,
+    mappings: BTreeSet<String>,
+    namespaces: BTreeSet<String>,
+    cgroups: BTreeSet<String>,
+    mounts: String,
+    rules: String,
+}
+
+/// Fails at the first thing that is there and should not be, or the other way round.
+pub async fn agrees(
+    storage: &Storage,
+    group: &str,
+    journal: &Journal,
+    records: &[SpaceRecord],
+) -> Result<()> {
+    let mut seen = Seen::read(storage, group)?;
+    let (mut users, mut links) = (BTreeSet::new(), BTreeSet::new());
+    for record in records {
+        let (sale, user) = (record.spec.sale, record.spec.user);
+        let id = sale.as_bytes();
+        let steps = journal.records(&sale).await;
+        let steps = steps.map_err(|error| anyhow::anyhow!("{error}"))?;
+        let state = |name: &str| {
+            steps
+                .iter()
+                .find(|step| step.step == name)
+                .map(|step| &step.state)
+        };
+        let name = names::space_volume(id);
+        let at = seen.volumes.iter().position(|volume| volume.name == name);
+        let volume = at.map(|at| seen.volumes.remove(at));
+        let tagged = volume
+            .as_ref()
+            .is_some_and(|it| it.tags.contains(&format!("sale-{sale}")));
+        let slots = match &volume {
+            Some(_) => storage.luks().slots(&names::lvm_device(group, &name))?,
+            None => Vec::new(),
+        };
+        let mapping = seen.mappings.remove(&names::mapping(id));
+        let mount = names::volume_mount(id);
+        let mounted = seen.mounts.contains(&format!(" {} ", mount.display()));
+        let cgroup = names::cgroup(id);
+        let own = cgroup.file_name().map(|name| name.to_string_lossy().into_owned());
+        let limited = own.is_some_and(|own| seen.cgroups.remove(&own));
+        let namespace = seen.namespaces.remove(&names::space_netns(id));
+        let key = mount.join("upper/etc/ssh/ssh_host_ed25519_key").exists();
+        for (step, there, gone) in [
+            ("volume", tagged, volume.is_none()),
+            ("key", slots == [0], slots.is_empty()),
+            ("mount", mapping && mounted, !mapping && !mounted),
+            ("files", key, !mounted || !key),
+            ("limits", limited, !limited),
+            ("network", namespace, !namespace),
+            (
+                "process",
+                host::cgroup::is_populated(&cgroup).unwrap_or(false),
+                true,
+            ),
+        ] {
+            let right = match state(step) {
+                Some(StepState::Applied) => there,
+                Some(StepState::Undone) | None => gone,
+                Some(_) => true,
+            };
+            ensure!(
+                right,
+                "space {sale}: {step} is {:?} in the journal, and not so: volume {volume:?}, slots {slots:?}, mapping \
+                 {mapping}, mounted {mounted}, cgroup {limited}, namespace {namespace}",
+                state(step)
+            );
+        }
+        if state("network").is_some_and(StepState::may_be_there) {
+            users.insert(names::user_netns(user.as_bytes()));
+            links.insert(names::user_interface(user.as_bytes()));
+        }
+    }
+    seen.volumes.retain(|volume| volume.name.starts_with("space-"));
+    ensure!(seen.volumes.is_empty(), "volumes of nobody: {:?}", seen.volumes);
+    ensure!(
+        seen.mappings.is_empty(),
+        "mappings of nobody: {:?}",
+        seen.mappings
+    );
+    ensure!(
+        seen.namespaces == users,
+        "namespaces: {:?}, not {users:?}",
+        seen.namespaces
+    );
+    ensure!(seen.cgroups.is_empty(), "cgroups of nobody: {:?}", seen.cgroups);
+    for user in records
+        .iter()
+        .map(|record| names::user_interface(record.spec.user.as_bytes()))
+    {
+        ensure!(
+            seen.rules.contains(&user) == links.contains(&user),
+            "the rules of {user} are not as the journal says: {}",
+            seen.rules
+        );
+    }
+    Ok(())
+}
+
+impl Seen {
+    fn read(storage: &Storage, group: &str) -> Result<Self> {
+        let set = |folder: &str| -> Result<BTreeSet<String>> {
+            Ok(entries(Path::new(folder))?.into_iter().collect())
+        };
+        let mut mappings = set("/dev/mapper")?;
+        // Two dashes are one in a group's name: those are volumes.
+        mappings.retain(|name| name.starts_with("steading-") && !name.starts_with("steading--"));
+        let mut cgroups = set(names::CGROUP_SPACES)?;
+        cgroups.retain(|name| Path::new(names::CGROUP_SPACES).join(name).is_dir());
+        Ok(Self {
+            volumes: storage.lvm().lvs(Some(group))?,
+            mappings,
+            namespaces: set(names::RUN_NETNS)?,
+            cgroups,
+            mounts: std::fs::read_to_string("/proc/mounts")?,
+            rules: String::from_utf8(host::command::nft_ruleset(None)?.stdout)?,
+        })
+    }
+}
