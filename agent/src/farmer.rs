@@ -19,6 +19,7 @@ use std::ops::RangeInclusive;
 use escrow::{Account, Amount};
 use grid::GridTicket;
 use ledger::RailAddress;
+use market::quantity::{BitsPerSecond, Bytes};
 use provision::network::address::Prefix;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
@@ -63,6 +64,10 @@ pub struct Farmer {
     pub open: Vec<Prefix>,
     /// Whether spaces may hand in mail.
     pub mail: bool,
+    /// What all spaces together may send, and receive, in a second.
+    pub rate: Option<BitsPerSecond>,
+    /// What the line may carry in a month, in and out.
+    pub traffic: Option<Bytes>,
 }
 
 /// A file as it was read.
@@ -125,7 +130,7 @@ pub fn read(bytes: &[u8]) -> Reading {
 }
 
 /// The keys of the file, in the order of the template.
-pub const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 16] = [
     "wallet",
     "price",
     "grid",
@@ -140,6 +145,8 @@ pub const KEYS: [&str; 14] = [
     "time_servers",
     "open",
     "mail",
+    "rate",
+    "traffic",
 ];
 
 /// Puts one key's value where it belongs.
@@ -160,6 +167,8 @@ fn take(farmer: &mut Farmer, key: &str, value: &Spanned<DeValue<'_>>) -> Result<
         "time_servers" => farmer.time_servers = value::hosts(value)?,
         "open" => farmer.open = value::networks(value)?,
         "mail" => farmer.mail = value::yes(value)?,
+        "rate" => farmer.rate = Some(value::rate(value)?),
+        "traffic" => farmer.traffic = Some(value::traffic(value)?),
         _ => return Err(value::Problem::NoSuchKey),
     }
     Ok(())

@@ -8,6 +8,7 @@ pub mod direct;
 pub mod facts;
 pub mod farmer;
 pub mod medium;
+pub mod month;
 pub mod net;
 pub mod run;
 pub mod sales;

@@ -19,7 +19,9 @@ mod grid;
 mod medium;
 mod rail;
 mod ready;
+mod resolver;
 mod spaces;
+mod traffic;
 mod uplinks;
 mod verdict;
 
@@ -93,6 +95,7 @@ pub async fn run() -> anyhow::Result<Infallible> {
             openings,
             network.clone(),
         ));
+        spaces::count_traffic(&board, &ready, machinery, &network, &farmer);
     }
     let grid = match &farmer.grid {
         Some(ticket) => Some(join(&board, &ready, &network, ticket, owned.as_deref()).await?),
@@ -118,6 +121,7 @@ pub async fn run() -> anyhow::Result<Infallible> {
             owned.clone(),
             desk,
             inventory,
+            farmer.rate,
         )
         .await;
     }

@@ -67,7 +67,11 @@ fn assert_screen(name: &str, status: &Status, golden: &str) {
 
 #[test]
 fn selling() {
-    assert_screen("selling", &healthy(), include_str!("screens/selling.txt"));
+    let status = Status {
+        traffic: Some("41.2 GiB of 500 GiB in 2026-11".into()),
+        ..healthy()
+    };
+    assert_screen("selling", &status, include_str!("screens/selling.txt"));
 }
 
 #[test]

@@ -45,6 +45,9 @@ pub fn render(status: &Status, now: Now) -> Vec<String> {
     if let Some(earned) = &status.earned {
         page.field("earned", earned);
     }
+    if let Some(traffic) = &status.traffic {
+        page.field("traffic", traffic);
+    }
     if let Some(resident) = now.resident_bytes {
         page.field("agent", &format!("{} resident", mebibytes(resident)));
     }

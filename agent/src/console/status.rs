@@ -85,6 +85,8 @@ pub struct Status {
     pub spaces: Vec<Space>,
     /// `12.40 today · 87.10 in all`.
     pub earned: Option<String>,
+    /// `41.2 GiB of 500 GiB in 2026-11`: what the uplinks carried.
+    pub traffic: Option<String>,
     /// Parts that failed.
     pub failures: Vec<Failure>,
 }

@@ -74,7 +74,7 @@ impl Counter {
         if !unmet.is_empty() {
             return Err(unmet);
         }
-        let gives = policy::gives(&asked.needs);
+        let gives = policy::gives(&asked.needs, self.farmer.rate);
         let price = self.price(unit, asked, &gives)?;
         let asker = Asker {
             user: UserId(request.signer),

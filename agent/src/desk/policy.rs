@@ -29,14 +29,20 @@ pub(super) const LEAST_MEMORY: Bytes = Bytes(64 << 20);
 pub(super) const LEAST_DISK: Bytes = Bytes(128 << 20);
 
 /// What a machine with so many cores, so much memory and so much free on its disks can sell.
-pub fn capacity(cores: u32, memory: Bytes, groups: &[(GroupId, Bytes)]) -> Capacity {
+/// `rate` is what the farmer allows for all spaces together.
+pub fn capacity(
+    cores: u32,
+    memory: Bytes,
+    rate: Option<BitsPerSecond>,
+    groups: &[(GroupId, Bytes)],
+) -> Capacity {
     let disks = groups
         .iter()
         .map(|(group, free)| (group.clone(), free.saturating_sub(OWN_DISK)));
     Capacity {
         cpu: MilliCpus(cores.saturating_mul(1000)),
         memory: memory.saturating_sub(OWN_MEMORY),
-        rate: ALL_RATE,
+        rate: rate.map_or(ALL_RATE, |rate| rate.min(ALL_RATE)),
         pids: ALL_PIDS,
         spaces: ALL_SPACES,
         disks: disks.collect(),
@@ -44,14 +50,15 @@ pub fn capacity(cores: u32, memory: Bytes, groups: &[(GroupId, Bytes)]) -> Capac
 }
 
 /// What a space gets that needs this: the figures asked for, sizes rounded up to whole 4 MiB as LVM counts.
-pub(super) fn gives(needs: &Needs) -> Gives {
+/// Who names no rate gets the usual one, or all that the farmer allows where that is less.
+pub(super) fn gives(needs: &Needs, most: Option<BitsPerSecond>) -> Gives {
     const EXTENT: u64 = 4 << 20;
     let disk = Bytes(needs.disk.0.div_ceil(EXTENT).saturating_mul(EXTENT));
     Gives {
         cpu: needs.cpu,
         memory: needs.memory,
         disk,
-        rate: needs.rate.unwrap_or(RATE),
+        rate: needs.rate.unwrap_or(most.map_or(RATE, |most| most.min(RATE))),
         pids: PIDS,
     }
 }
@@ -82,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_small_machine_keeps_room_for_itself() {
-        let sold = capacity(1, Bytes(256 << 20), &[]);
+        let sold = capacity(1, Bytes(256 << 20), None, &[]);
         assert_eq!(sold.memory, Bytes::ZERO);
         let asked = Needs {
             cpu: MilliCpus(1),
@@ -90,6 +97,24 @@ mod tests {
             disk: Bytes((4 << 20) + 1),
             rate: None,
         };
-        assert_eq!(gives(&asked).disk, Bytes(8 << 20));
+        assert_eq!(gives(&asked, None).disk, Bytes(8 << 20));
+    }
+
+    #[test]
+    fn no_more_is_sold_than_the_farmer_allows() {
+        let most = BitsPerSecond(50_000_000);
+        let sold = capacity(1, Bytes(1 << 30), Some(most), &[]);
+        assert_eq!(sold.rate, most);
+        let mut asked = Needs {
+            cpu: MilliCpus(1),
+            memory: Bytes(1),
+            disk: Bytes(1),
+            rate: None,
+        };
+        assert_eq!(gives(&asked, Some(most)).rate, most);
+        assert_eq!(gives(&asked, Some(ALL_RATE)).rate, RATE);
+        // What is asked for stays: the book then says that there is too little.
+        asked.rate = Some(BitsPerSecond(60_000_000));
+        assert_eq!(gives(&asked, Some(most)).rate, BitsPerSecond(60_000_000));
     }
 }

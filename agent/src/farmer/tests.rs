@@ -29,6 +29,8 @@ fn every_key_of_the_template_is_asleep_and_known() {
         "time_servers",
         "open",
         "mail",
+        "rate",
+        "traffic",
     ] {
         let line = template
             .lines()
@@ -89,7 +91,7 @@ fn each_fault_says_where_and_what_would_be_right() {
         ),
         (
             "xyzzy = 1",
-            "line 1, column 1: \"xyzzy\" is not a key; the keys are wallet, price, grid, ledger, country, name, erase, owner, public_address, ports, features, time_servers, open, mail",
+            "line 1, column 1: \"xyzzy\" is not a key; the keys are wallet, price, grid, ledger, country, name, erase, owner, public_address, ports, features, time_servers, open, mail, rate, traffic",
         ),
         (
             "open = [\"192.168.7.0/24\", \"0.0.0.0/0\"]",
@@ -98,6 +100,26 @@ fn each_fault_says_where_and_what_would_be_right() {
         (
             "mail = \"yes\"",
             "line 1, column 8: mail: this is text; write true or false, without quotes",
+        ),
+        (
+            "rate = 50",
+            "line 1, column 8: rate: this is a number, not text in quotes; write it like \"50Mbit\"",
+        ),
+        (
+            "rate = \"50 MB/s\"",
+            "line 1, column 8: rate: \"50 MB/s\" is no rate; a number and kbit, Mbit or Gbit, as in \"50Mbit\"",
+        ),
+        (
+            "rate = \"64kbit\"",
+            "line 1, column 8: rate: \"64kbit\" is too little to sell; the least is \"1Mbit\"",
+        ),
+        (
+            "traffic = \"500\"",
+            "line 1, column 11: traffic: \"500\" is no amount of traffic; a number and MiB, GiB or TiB, as in \"500GiB\"",
+        ),
+        (
+            "traffic = \"1MiB\"",
+            "line 1, column 11: traffic: \"1MiB\" is used up by the node alone; the least is \"1GiB\"",
         ),
         (
             "[wallet]\nx = 1",

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use escrow::{Account, Amount, LEDGER_DECIMALS};
 use grid::GridTicket;
 use ledger::RailAddress;
+use market::quantity::{BitsPerSecond, Bytes};
 use provision::claim::Consent;
 use provision::network::address::Prefix;
 use toml::de::DeValue;
@@ -16,6 +17,11 @@ use super::fault::quote;
 const LONGEST: usize = 4096;
 /// Most entries of a list.
 const MOST_ENTRIES: usize = 64;
+
+/// Less than this for all spaces together could not be sold.
+const LEAST_RATE: BitsPerSecond = BitsPerSecond(1_000_000);
+/// Less than this in a month is used up by the node's own messages.
+const LEAST_TRAFFIC: Bytes = Bytes(1 << 30);
 
 /// Why a key could not be taken.
 pub(super) enum Problem {
@@ -280,4 +286,38 @@ pub(super) fn yes(value: &DeValue<'_>) -> Taken<bool> {
             "write true or false, without quotes",
         )
     })
+}
+
+/// What all spaces together may send a second: less than one space's least is a slip of the pen.
+pub(super) fn rate(value: &DeValue<'_>) -> Taken<BitsPerSecond> {
+    let like = "\"50Mbit\"";
+    let text = text(value, like)?;
+    match text.parse::<BitsPerSecond>() {
+        Ok(rate) if rate < LEAST_RATE => Err(wrong(
+            format!("\"{}\" is too little to sell", quote(text)),
+            format!("the least is \"{LEAST_RATE}\""),
+        )),
+        Ok(rate) => Ok(rate),
+        Err(_) => Err(wrong(
+            format!("\"{}\" is no rate", quote(text)),
+            format!("a number and kbit, Mbit or Gbit, as in {like}"),
+        )),
+    }
+}
+
+/// What the line may carry in a month.
+pub(super) fn traffic(value: &DeValue<'_>) -> Taken<Bytes> {
+    let like = "\"500GiB\"";
+    let text = text(value, like)?;
+    match text.parse::<Bytes>() {
+        Ok(bytes) if bytes < LEAST_TRAFFIC => Err(wrong(
+            format!("\"{}\" is used up by the node alone", quote(text)),
+            format!("the least is \"{LEAST_TRAFFIC}\""),
+        )),
+        Ok(bytes) => Ok(bytes),
+        Err(_) => Err(wrong(
+            format!("\"{}\" is no amount of traffic", quote(text)),
+            format!("a number and MiB, GiB or TiB, as in {like}"),
+        )),
+    }
 }

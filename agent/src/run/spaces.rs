@@ -11,22 +11,26 @@ use escrow::{Asset, Rail};
 use inventory::Inventory;
 use market::book::Room;
 use market::id::{Digest, GridId, GroupId};
-use market::quantity::Bytes;
+use market::quantity::{BitsPerSecond, Bytes};
 use provision::base::Bases;
 use provision::firewall::{InterfaceName, Openings, Uplink};
+use provision::journal::Journal;
 use provision::network::address::Prefix;
 use provision::space::{Outcome, Provisioner, Recovered};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::disks::{self, Owned};
 use super::medium::Booted;
 use super::ready::Ready;
+use super::resolver;
+use super::traffic;
 use super::verdict::Part;
 use crate::console::Board;
 use crate::desk::{self, Desk};
 use crate::direct;
 use crate::facts::{self, Image};
+use crate::farmer::Farmer;
 use crate::net::{NetState, NetWatch};
 use crate::sales::Given;
 
@@ -40,6 +44,7 @@ pub(super) struct Machinery {
     pub provisioner: Provisioner,
     pub bases: Bases,
     pub recovered: Vec<Recovered>,
+    journal: Journal,
 }
 
 /// Brings machine and journal together, and starts to copy the base.
@@ -74,7 +79,7 @@ async fn recover(board: &Board, image: &Image, booted: &Booted, owned: &Owned) -
         .journal()
         .map_err(|error| crate::words::chain(error))?
         .clone();
-    let provisioner = Provisioner::new(journal, owned.storage.clone(), image.seccomp.clone())
+    let provisioner = Provisioner::new(journal.clone(), owned.storage.clone(), image.seccomp.clone())
         .map_err(|error| crate::words::chain(&error))?;
     let recovered = provisioner
         .recover()
@@ -101,7 +106,28 @@ async fn recover(board: &Board, image: &Image, booted: &Booted, owned: &Owned) -
         provisioner,
         bases,
         recovered,
+        journal,
     })
+}
+
+/// Counts the month's traffic in the background, and slows spaces when all of it is used.
+pub(super) fn count_traffic(
+    board: &Board,
+    ready: &Ready,
+    machinery: &Machinery,
+    network: &NetWatch,
+    farmer: &Farmer,
+) {
+    let parts = traffic::Parts {
+        board: board.clone(),
+        ready: ready.clone(),
+        journal: machinery.journal.clone(),
+        provisioner: machinery.provisioner.clone(),
+        network: network.clone(),
+        // Without it every start of the agent would count as one of the machine.
+        boot: boot_id().unwrap_or_default(),
+    };
+    tokio::spawn(traffic::count(parts, farmer.clone()));
 }
 
 /// Copies the base to every disk of ours, until it is there; then counts the room anew.
@@ -112,6 +138,7 @@ pub(super) async fn bring_base(
     owned: Arc<Owned>,
     desk: Option<Desk>,
     inventory: Arc<Inventory>,
+    rate: Option<BitsPerSecond>,
 ) {
     let digest = bases.digest();
     for group in owned.state.groups() {
@@ -129,7 +156,7 @@ pub(super) async fn bring_base(
     }
     board.update(|status| status.failures.retain(|failure| failure.part != "base"));
     if let Some(desk) = &desk {
-        match capacity(&owned, &inventory, 0).await {
+        match capacity(&owned, &inventory, rate, 0).await {
             Ok(capacity) => desk.set_capacity(capacity),
             Err(why) => tracing::warn!(why, "the free room was not counted anew"),
         }
@@ -140,7 +167,12 @@ pub(super) async fn bring_base(
 }
 
 /// What there is to sell, less `keep` bytes on each disk.
-async fn capacity(owned: &Owned, inventory: &Inventory, keep: u64) -> Result<market::book::Capacity, String> {
+async fn capacity(
+    owned: &Owned,
+    inventory: &Inventory,
+    rate: Option<BitsPerSecond>,
+    keep: u64,
+) -> Result<market::book::Capacity, String> {
     let free = disks::free(&owned.storage, owned.state.groups()).await?;
     let groups: Vec<(GroupId, Bytes)> = free
         .into_iter()
@@ -148,7 +180,7 @@ async fn capacity(owned: &Owned, inventory: &Inventory, keep: u64) -> Result<mar
         .collect();
     let cores = inventory.cpu.threads.or(inventory.cpu.cores).unwrap_or(1);
     let memory = Bytes(inventory.memory_bytes.unwrap_or(0));
-    Ok(desk::capacity(cores, memory, &groups))
+    Ok(desk::capacity(cores, memory, rate, &groups))
 }
 
 /// Everything that the desk needs of the others.
@@ -184,8 +216,9 @@ pub(super) async fn open_desk(
             .map_err(|error| crate::words::chain(error))?
             .clone();
         // Until the base is there, its room counts as taken.
-        let capacity = capacity(owned, &others.inventory, machinery.bases.extents()).await?;
         let farmer = booted.reading.farmer.clone();
+        let keep = machinery.bases.extents();
+        let capacity = capacity(owned, &others.inventory, farmer.rate, keep).await?;
         let facts = facts::of(&others.inventory, &farmer, &others.version);
         let asset: Asset = ledger::ASSET
             .parse()
@@ -248,7 +281,7 @@ fn boot_id() -> Result<[u8; 16], String> {
         .map_err(|_| "the kernel's boot id has no 16 bytes".to_owned())
 }
 
-/// Tells the walls of every change of the uplinks, for ever.
+/// Tells the walls of every change of the uplinks and of which name server answers, for ever.
 pub(super) async fn follow_uplinks(
     board: Board,
     provisioner: Provisioner,
@@ -256,28 +289,52 @@ pub(super) async fn follow_uplinks(
     mut network: NetWatch,
 ) {
     let mut known: Option<Vec<Uplink>> = None;
+    let mut order = Vec::new();
     loop {
-        let uplinks = uplinks(&network.borrow_and_update());
-        while known.as_ref() != Some(&uplinks) {
-            match provisioner.set_uplinks(uplinks.clone(), openings.clone()).await {
-                Ok(()) => {
-                    board.update(|status| status.failures.retain(|failure| failure.part != "firewall"));
-                    known = Some(uplinks.clone());
-                }
-                Err(error) => {
-                    let why = crate::words::chain(&error);
-                    super::part_failed(
-                        &board,
-                        "firewall",
-                        &why,
-                        "it is tried again; if it stays, report this line",
-                    );
-                    sleep(WALLS_AGAIN).await;
-                }
-            }
-        }
-        if network.changed().await.is_err() {
+        let found = uplinks(&network.borrow_and_update());
+        // The walls stand at once; whether another name server is the better one is found out after that.
+        let at_once = resolver::place(found.clone(), &order);
+        keep_walls(&board, &provisioner, &openings, &mut known, at_once).await;
+        order = resolver::order(&found).await;
+        keep_walls(
+            &board,
+            &provisioner,
+            &openings,
+            &mut known,
+            resolver::place(found, &order),
+        )
+        .await;
+        // A change or the time for another question: both are answered by looking again.
+        if let Ok(Err(_)) = timeout(resolver::ASK_EVERY, network.changed()).await {
             return;
+        }
+    }
+}
+
+/// Sets the rules for these uplinks, until they stand; nothing where they stand already.
+async fn keep_walls(
+    board: &Board,
+    provisioner: &Provisioner,
+    openings: &Openings,
+    known: &mut Option<Vec<Uplink>>,
+    uplinks: Vec<Uplink>,
+) {
+    while known.as_ref() != Some(&uplinks) {
+        match provisioner.set_uplinks(uplinks.clone(), openings.clone()).await {
+            Ok(()) => {
+                board.update(|status| status.failures.retain(|failure| failure.part != "firewall"));
+                *known = Some(uplinks.clone());
+            }
+            Err(error) => {
+                let why = crate::words::chain(&error);
+                super::part_failed(
+                    board,
+                    "firewall",
+                    &why,
+                    "it is tried again; if it stays, report this line",
+                );
+                sleep(WALLS_AGAIN).await;
+            }
         }
     }
 }

@@ -50,10 +50,12 @@ pub struct Readiness {
     pub clock: Part,
     /// The desk that answers requests.
     pub desk: Part,
+    /// The month's traffic: good until all that the farmer allows is used.
+    pub traffic: Part,
 }
 
 impl Readiness {
-    fn parts(&self) -> [(&'static str, &Part); 11] {
+    fn parts(&self) -> [(&'static str, &Part); 12] {
         [
             ("reading farmer.toml", &self.farmer_file),
             ("reading farmer.toml", &self.wallet),
@@ -66,6 +68,7 @@ impl Readiness {
             ("asking the ledger", &self.ledger),
             ("asking for the time", &self.clock),
             ("opening the desk", &self.desk),
+            ("counting the month's traffic", &self.traffic),
         ]
     }
 
@@ -107,13 +110,14 @@ mod tests {
             ledger: good(),
             clock: good(),
             desk: good(),
+            traffic: good(),
         }
     }
 
     #[test]
     fn everything_good_sells_and_nothing_less() {
         assert_eq!(all_good().verdict(3), Selling::Yes);
-        let spoil: [fn(&mut Readiness) -> &mut Part; 11] = [
+        let spoil: [fn(&mut Readiness) -> &mut Part; 12] = [
             |r| &mut r.farmer_file,
             |r| &mut r.wallet,
             |r| &mut r.price,
@@ -125,6 +129,7 @@ mod tests {
             |r| &mut r.ledger,
             |r| &mut r.clock,
             |r| &mut r.desk,
+            |r| &mut r.traffic,
         ];
         for pick in spoil {
             for part in [Part::Waiting, Part::Absent("x".into()), Part::Bad("x".into())] {

@@ -292,7 +292,7 @@ impl Node {
                 facts: Facts::default(),
                 recovered,
                 base: Digest([7; 32]),
-                capacity: desk::capacity(2, quantity::Bytes(2 << 30), &groups),
+                capacity: desk::capacity(2, quantity::Bytes(2 << 30), None, &groups),
                 room,
                 selling,
             };

@@ -25,6 +25,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
+use market::quantity::BitsPerSecond;
+
 use crate::network::address::{Prefix, SpaceIndex, UserIndex};
 
 pub use apply::{ApplyError, apply};
@@ -57,6 +59,9 @@ pub const MOST_CONNECTIONS_OF_A_USER: u32 = 8192;
 /// Connections that the outside may have under way to all declared ports of one user.
 pub const MOST_CONNECTIONS_TO_A_USER: u32 = 1024;
 
+/// What is left of a user's rate when the month's traffic is used up: a login still comes through.
+pub const TRICKLE: BitsPerSecond = BitsPerSecond(64_000);
+
 /// Everything that the rules follow from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -64,6 +69,8 @@ pub struct Plan {
     pub uplinks: Vec<Uplink>,
     /// What the farmer opens.
     pub openings: Openings,
+    /// What the farmer allows of his line.
+    pub caps: Caps,
     /// Users with at least one space.
     pub users: Vec<UserPlan>,
 }
@@ -86,6 +93,16 @@ pub struct Openings {
     pub prefixes: Vec<Prefix>,
     /// Whether spaces may hand in mail.
     pub mail: bool,
+}
+
+/// What the farmer lets spaces have of his line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// What all spaces together may send, and receive. No more than this is sold, so it is felt only where it was
+    /// lowered later.
+    pub rate: Option<BitsPerSecond>,
+    /// Whether the month's traffic is used up: each user then has [`TRICKLE`], each way.
+    pub slowed: bool,
 }
 
 /// One user's namespace.
@@ -193,6 +210,13 @@ fn set(name: &str, kind: &str, elements: impl IntoIterator<Item = String>) -> St
     }
     text.push_str("\t}\n");
     text
+}
+
+/// The end of a rule that drops what is more than this. After a pause the kernel lets one second's worth and the burst
+/// pass at once (`nft_limit.c`, `nft_limit_init`); the burst is what a login needs.
+fn beyond(rate: BitsPerSecond) -> String {
+    let kbytes = (rate.0 / 8 / 1024).max(1);
+    format!("limit rate over {kbytes} kbytes/second burst 64 kbytes drop")
 }
 
 /// Our table, whole: whatever stood there goes in the same transaction.

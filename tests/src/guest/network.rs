@@ -10,7 +10,7 @@ use host::names;
 use libtest_mimic::Trial;
 use market::id::{SaleId, UserId};
 use market::quantity::BitsPerSecond;
-use provision::firewall::{self, InterfaceName, Openings, Plan, SpacePlan, UserPlan};
+use provision::firewall::{self, Caps, InterfaceName, Openings, Plan, SpacePlan, UserPlan};
 use provision::network::address::{Prefix, SpaceIndex, UserIndex};
 use provision::network::{self, SpaceLink, UserLink, inside, link};
 
@@ -107,6 +107,7 @@ fn plan(spaces: &[SpaceLink], town: &Town, openings: Openings) -> Result<Plan> {
     let mut plan = Plan {
         uplinks: vec![town.uplink()?],
         openings,
+        caps: Caps::default(),
         users: Vec::new(),
     };
     for space in spaces {

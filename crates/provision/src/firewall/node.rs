@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::{MAIL_PORTS, MOST_CONNECTIONS_OF_A_USER, MOST_CONNECTIONS_TO_A_USER, Plan, WALLS, set, table};
+use super::{
+    MAIL_PORTS, MOST_CONNECTIONS_OF_A_USER, MOST_CONNECTIONS_TO_A_USER, Plan, WALLS, beyond, set, table,
+};
 
 /// The whole table for the node's namespace.
 pub fn node_rules(plan: &Plan) -> String {
@@ -19,6 +21,7 @@ pub fn node_rules(plan: &Plan) -> String {
     body += &set("walls", "ipv4_addr", walls(plan));
     body += &set("opened", "ipv4_addr", opened(plan));
     body += &input();
+    body += &rate(plan);
     body += &forward(plan);
     body += &from_space(plan);
     body += &nat(plan);
@@ -74,6 +77,21 @@ fn forward(plan: &Plan) -> String {
               \t\tiifname @uplinks oifname @links ct status dnat accept\n\
               \t}\n";
     chain
+}
+
+/// What all spaces together have of the line, each way; before anything is let through as the answer to what was.
+fn rate(plan: &Plan) -> String {
+    let Some(rate) = plan.caps.rate else {
+        return String::new();
+    };
+    let beyond = beyond(rate);
+    format!(
+        "\tchain rate {{\n\
+         \t\ttype filter hook forward priority filter - 5; policy accept;\n\
+         \t\tiifname @links oifname @uplinks {beyond}\n\
+         \t\tiifname @uplinks oifname @links {beyond}\n\
+         \t}}\n"
+    )
 }
 
 fn from_space(plan: &Plan) -> String {

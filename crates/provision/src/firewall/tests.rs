@@ -45,6 +45,7 @@ fn plan() -> Plan {
             ],
             mail: false,
         },
+        caps: Caps::default(),
         users: vec![user(0, &[(0, Some(2201)), (1, None)]), user(7, &[(0, None)])],
     }
 }
@@ -52,6 +53,39 @@ fn plan() -> Plan {
 #[test]
 fn the_nodes_rules_are_the_golden_ones() {
     assert_eq!(node_rules(&plan()), include_str!("golden/node.nft"));
+}
+
+#[test]
+fn caps_are_a_chain_of_their_own_and_stand_before_the_answers() {
+    let mut plan = plan();
+    let (before, users_before) = (node_rules(&plan), user_rules(&plan, &plan.users[0]));
+    plan.caps = Caps {
+        rate: Some(BitsPerSecond(50_000_000)),
+        slowed: true,
+    };
+    let node = node_rules(&plan);
+    assert!(node.contains(
+        "type filter hook forward priority filter - 5; policy accept;\n\
+         \t\tiifname @links oifname @uplinks limit rate over 6103 kbytes/second burst 64 kbytes drop\n"
+    ));
+    let user = user_rules(&plan, &plan.users[0]);
+    for way in [
+        "iifname @spaces oifname \"node\"",
+        "iifname \"node\" oifname @spaces",
+        "\t\toifname @spaces",
+    ] {
+        let rule = format!("{way} limit rate over 7 kbytes/second burst 64 kbytes drop\n");
+        assert!(user.contains(&rule), "{rule}\n{user}");
+    }
+    // The rest stays as it is.
+    assert_eq!(node.replace(&rate_chain(&node), ""), before);
+    assert!(!users_before.contains("limit rate"));
+}
+
+fn rate_chain(rules: &str) -> String {
+    let start = rules.find("\tchain rate").unwrap();
+    let end = start + rules[start..].find("\t}\n").unwrap() + 3;
+    rules[start..end].to_owned()
 }
 
 #[test]

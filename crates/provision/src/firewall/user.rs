@@ -1,6 +1,6 @@
 //! The rules of one user's namespace: between the user's spaces and the link to the node.
 
-use super::{MOST_CONNECTIONS, Plan, UserPlan, set, table};
+use super::{MOST_CONNECTIONS, Plan, TRICKLE, UserPlan, beyond, set, table};
 
 /// The whole table for one user's namespace.
 pub fn user_rules(plan: &Plan, user: &UserPlan) -> String {
@@ -11,6 +11,9 @@ pub fn user_rules(plan: &Plan, user: &UserPlan) -> String {
     );
     body += &spoofing(user);
     body += &connections(user);
+    if plan.caps.slowed {
+        body += &slowed(user);
+    }
     body += &name_service(plan, user);
     body += &input();
     body += &forward(user);
@@ -46,6 +49,29 @@ fn connections(user: &UserPlan) -> String {
     }
     chain += "\t}\n";
     chain
+}
+
+/// What is left when the month's traffic is used up: through the uplinks and through the grid's tunnels, which begin
+/// and end in this namespace.
+fn slowed(user: &UserPlan) -> String {
+    let (link, beyond) = (&user.link_of_user, beyond(TRICKLE));
+    let chain = |hook: &str, from_and_to: &[String]| {
+        let mut chain = format!(
+            "\tchain slowed_{hook} {{\n\t\ttype filter hook {hook} priority filter - 5; policy accept;\n"
+        );
+        for way in from_and_to {
+            chain += &format!("\t\t{way} {beyond}\n");
+        }
+        chain + "\t}\n"
+    };
+    chain(
+        "forward",
+        &[
+            format!("iifname @spaces oifname {link}"),
+            format!("iifname {link} oifname @spaces"),
+        ],
+    ) + &chain("input", &["iifname @spaces".to_owned()])
+        + &chain("output", &["oifname @spaces".to_owned()])
 }
 
 /// The gateway answers DNS by handing the question to the uplink's resolver.

@@ -16,7 +16,7 @@ use super::keeper;
 use super::record::{self, Phase, SpaceRecord};
 use super::walls::{Walls, WallsError};
 use super::{SpaceSpec, network::LimitsStep, network::NetworkStep, process::ProcessStep};
-use crate::firewall::{Openings, Uplink};
+use crate::firewall::{Caps, Openings, Uplink};
 use crate::journal::{Journal, JournalError};
 use crate::limits::{self, Observed, ReadLimitsError};
 use crate::network::{self, ConnectError};
@@ -95,6 +95,11 @@ impl Provisioner {
     /// Replaces what is known of the node's uplinks and what the farmer opens, and the firewall's rules with it.
     pub async fn set_uplinks(&self, uplinks: Vec<Uplink>, openings: Openings) -> Result<(), WallsError> {
         self.shared.walls.set_uplinks(uplinks, openings).await
+    }
+
+    /// Replaces what the farmer allows of his line, and the firewall's rules with it.
+    pub async fn set_caps(&self, caps: Caps) -> Result<(), WallsError> {
+        self.shared.walls.set_caps(caps).await
     }
 
     /// Makes all of a space that needs no key: [`Provisioner::build`] then makes the rest, [`Provisioner::end`] undoes

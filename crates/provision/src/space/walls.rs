@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::record::{self, SpaceRecord};
 use crate::firewall::{
-    self, ApplyError, InterfaceName, InterfaceNameError, Openings, Plan, SpacePlan, Uplink, UserPlan,
+    self, ApplyError, Caps, InterfaceName, InterfaceNameError, Openings, Plan, SpacePlan, Uplink, UserPlan,
 };
 use crate::journal::{Journal, JournalError};
 use crate::network::LINK_OF_USER;
@@ -27,6 +27,7 @@ pub struct Walls {
 struct State {
     uplinks: Vec<Uplink>,
     openings: Openings,
+    caps: Caps,
     /// Spaces that still have a record and whose network is gone or going.
     leaving: BTreeSet<SaleId>,
 }
@@ -68,6 +69,13 @@ impl Walls {
         let mut state = self.state.lock().await;
         state.uplinks = uplinks;
         state.openings = openings;
+        self.apply(&state, |_| true).await
+    }
+
+    /// Replaces what the farmer allows of his line, and all rules with it.
+    pub async fn set_caps(&self, caps: Caps) -> Result<(), WallsError> {
+        let mut state = self.state.lock().await;
+        state.caps = caps;
         self.apply(&state, |_| true).await
     }
 
@@ -146,6 +154,7 @@ fn plan(state: &State, records: &[&SpaceRecord]) -> Result<(Plan, Vec<UserId>), 
     let mut plan = Plan {
         uplinks: state.uplinks.clone(),
         openings: state.openings.clone(),
+        caps: state.caps,
         users: Vec::new(),
     };
     let mut users: Vec<UserId> = Vec::new();
