@@ -14,6 +14,7 @@
 mod agree;
 mod answer;
 mod check;
+mod dials;
 mod policy;
 mod turns;
 
@@ -27,11 +28,13 @@ use market::envelope::Signed;
 use market::id::{Digest, EndpointId, NodeId, RequestHash, SaleId, UserId};
 use market::message::{CapacityRequest, Facts, Gives, Offer, SaleState};
 use provision::space::{Outcome, Recovered};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{interval, sleep};
 
 use crate::farmer::Farmer;
 use crate::sales::{Given, Keeper, Record, RecordError, Shared, boot_ms, request_of};
+
+use dials::Dials;
 
 pub use check::check;
 pub use policy::capacity;
@@ -40,8 +43,6 @@ pub use policy::capacity;
 const DIAL: Duration = Duration::from_secs(6);
 /// A second try after this.
 const DIAL_AGAIN: Duration = Duration::from_millis(400);
-/// Askers dialled at a time.
-const MOST_DIALS: usize = 32;
 /// Holds are looked at so often.
 const LAPSE_EVERY: Duration = Duration::from_millis(500);
 
@@ -170,7 +171,7 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
         turns: turns::Turns::default(),
         agreeing: tokio::sync::Mutex::default(),
     });
-    tokio::spawn(hear(counter.clone()));
+    tokio::spawn(hear(counter.clone(), room.gives_way));
     tokio::spawn(lapse(counter.clone()));
     Ok(Desk { counter })
 }
@@ -228,20 +229,16 @@ async fn resume(shared: &Arc<Shared>, record: Record, recovered: &HashMap<SaleId
 }
 
 /// Hears requests and answers each beside the others.
-async fn hear(counter: Arc<Counter>) {
+async fn hear(counter: Arc<Counter>, gives_way: bool) {
     let mut broadcasts = counter.shared.grid.broadcasts();
-    let dials = Arc::new(Semaphore::new(MOST_DIALS));
+    let mut dials = Dials::new(gives_way);
     while let Some(heard) = broadcasts.next().await {
         let neighbour = EndpointId(*heard.from.as_bytes());
         let Some((to, answer)) = counter.answer(&heard.bytes, neighbour) else {
             continue;
         };
-        let Ok(permit) = dials.clone().try_acquire_owned() else {
-            continue;
-        };
         let grid = counter.shared.grid.clone();
-        tokio::spawn(async move {
-            let _permit = permit;
+        dials.begin(async move {
             if !deliver(&grid, &to, &answer).await {
                 sleep(DIAL_AGAIN).await;
                 if !deliver(&grid, &to, &answer).await {

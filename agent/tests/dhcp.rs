@@ -16,10 +16,11 @@ use dhcproto::v4::{
     Decodable, Decoder, DhcpOption, Encodable, Encoder, Message, MessageType, Opcode, OptionCode,
 };
 use futures_util::TryStreamExt;
+use netlink_packet_route::link::LinkFlags;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, new_connection};
 use socket2::{Domain, Socket, Type};
 use tokio::net::UdpSocket;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 const INSIDE: &str = "STEADING_TEST_IN_NAMESPACE";
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
@@ -78,6 +79,20 @@ async fn index(handle: &Handle, name: &str) -> u32 {
         .expect("the link")
         .header
         .index
+}
+
+/// A new namespace's loopback is down until somebody raises it.
+async fn loopback_is_up() {
+    let (connection, handle, _) = new_connection().expect("netlink");
+    tokio::spawn(connection);
+    loop {
+        let mut found = handle.link().get().match_name("lo").execute();
+        let lo = found.try_next().await.expect("an answer").expect("the link");
+        if lo.header.flags.contains(LinkFlags::Up) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn set_up(handle: &Handle, name: &str, up: bool) {
@@ -227,7 +242,7 @@ fn a_slow_port_a_pulled_cable_and_another_network() {
 fn a_card_that_comes_late_and_goes() {
     in_namespace("a_card_that_comes_late_and_goes", async {
         let mut watch = start_with(uplinks_of_test).expect("started");
-        sleep(Duration::from_millis(200)).await;
+        loopback_is_up().await; // its first look around does that
         assert!(watch.borrow().links.is_empty());
         let handle = cable().await;
         set_up(&handle, "far0", true).await;

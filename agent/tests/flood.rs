@@ -246,3 +246,54 @@ async fn who_opens_all_streams_that_he_gets_leaves_some_to_another() {
         "the control: without a share of his own"
     );
 }
+
+/// Requests that are broadcast from fresh keys, with an address where nobody is; then an honest one.
+async fn is_answered_beside_requests_from_nowhere(gives_way: bool) -> bool {
+    let street = Street::new().await;
+    let room = Room {
+        gives_way,
+        ..Room::default()
+    };
+    let machine = Arc::new(Machine::default());
+    let bounds = (room, Most::default());
+    let node = Node::start_with(&street, machine, Vec::new(), None, bounds).await;
+    let user = User::new(&street, USER).await;
+    street::sells(&user).await;
+    let gone = User::new(&street, 99).await;
+    let nowhere = gone.grid.address().to_bytes();
+    gone.grid.close().await;
+    let mut heard = user.grid.broadcasts();
+    let hostile = User::new(&street, 98).await;
+    let like = user.request(60_000, 64 << 20).await.message;
+    for number in 0..150u8 {
+        let request = CapacityRequest {
+            nonce: [number; 16],
+            answer_to: nowhere.clone(),
+            ..like.clone()
+        };
+        let signed = sign(&SigningKey::from_bytes(&[number; 32]), street.grid(), request).unwrap();
+        hostile.grid.broadcast(signed.bytes.into()).await.unwrap();
+    }
+    let all = async {
+        for _ in 0..150 {
+            heard.next().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), all)
+        .await
+        .expect("they are heard");
+    let honest = user.request(1, 512 << 20).await;
+    user.grid.broadcast(honest.bytes.clone().into()).await.unwrap();
+    let answered = tokio::time::timeout(Duration::from_secs(3), user.grid.accept()).await;
+    drop(node);
+    answered.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_from_nowhere_keep_nobody_from_an_answer() {
+    assert!(is_answered_beside_requests_from_nowhere(true).await);
+    assert!(
+        !is_answered_beside_requests_from_nowhere(false).await,
+        "the control: the dials to nowhere take all places"
+    );
+}

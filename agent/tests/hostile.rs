@@ -8,7 +8,7 @@ mod street;
 use std::sync::Arc;
 
 use escrow::{Amount, LockState, Rail, RailKey, RailTime, Terms, Wallet};
-use market::envelope::Signed;
+use market::envelope::{Signed, open};
 use market::message::*;
 use street::way::Lie;
 use street::{Bought, MONEY, Machine, Node, PRICE, User, opened, say};
@@ -48,7 +48,7 @@ async fn a_liar_on_the_way_to_the_ledger_gets_nothing_built() {
     ];
     for (lie, words) in lies {
         street.way.lies(lie);
-        let refusal = refused(&user, &say(&mut stream, &funded.bytes).await);
+        let refusal = refused(&user, &once_rested(&mut stream, &funded.bytes).await);
         assert_eq!(
             refusal.code,
             RefusalCode::RailSilent,
@@ -58,16 +58,24 @@ async fn a_liar_on_the_way_to_the_ledger_gets_nothing_built() {
         assert!(refusal.words.contains(words), "{lie:?}: {}", refusal.words);
         assert!(node.said(words), "{lie:?}: the console says why");
         assert!(node.machine.running.lock().unwrap().is_empty(), "{lie:?}");
-        rested().await;
     }
     street.way.lies(Lie::None);
+    user.open::<KeyGrant>(&once_rested(&mut stream, &funded.bytes).await);
     completes(&user, &bought).await;
     assert_eq!(street.balance(FARMER).await, PRICE);
 }
 
-/// A node leaves a rail that gave no answer alone for three seconds.
-async fn rested() {
-    tokio::time::sleep(std::time::Duration::from_millis(3_200)).await;
+/// The answer, once the node asks the rail again: for a while after an answer that was none it leaves it alone.
+async fn once_rested(stream: &mut grid::DirectStream, question: &[u8]) -> Vec<u8> {
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(50));
+    loop {
+        pace.tick().await;
+        let answer = say(stream, question).await;
+        let rests = open::<Refusal>(&answer, None);
+        if !rests.is_ok_and(|refusal| refusal.message.words == "the rail does not answer") {
+            return answer;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

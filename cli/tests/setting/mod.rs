@@ -18,6 +18,7 @@ pub struct Market {
     _ledger: Service,
     _grid: Service,
     pub farmer: PathBuf,
+    farmer_account: String,
     pub user: PathBuf,
     ledger_line: String,
     grid_line: String,
@@ -82,6 +83,7 @@ impl Market {
             _ledger: ledger,
             _grid: grid,
             farmer: dir.path().join("farmer"),
+            farmer_account: String::new(),
             user: dir.path().join("user"),
             dir,
         };
@@ -100,9 +102,14 @@ impl Market {
             "--dir",
             &ledger_dir,
         ]);
-        let payee = farmer["address"].as_str().unwrap();
-        market.node = Some(Node::start(&market.grid_line, &market.ledger_line, payee).await);
+        market.farmer_account = farmer["address"].as_str().unwrap().to_owned();
+        market.node = Some(market.another_node().await);
         market
+    }
+
+    /// One more of the farmer's.
+    pub async fn another_node(&self) -> Node {
+        Node::start(&self.grid_line, &self.ledger_line, &self.farmer_account).await
     }
 
     pub fn node(&self) -> &Node {
@@ -110,8 +117,14 @@ impl Market {
     }
 
     pub fn run_as(&self, home: &Path, arguments: &[&str]) -> Output {
+        self.command_as(home, arguments).output().unwrap()
+    }
+
+    /// The command, not yet started.
+    pub fn command_as(&self, home: &Path, arguments: &[&str]) -> Command {
         let path = std::env::var("PATH").unwrap();
-        Command::new(env!("CARGO_BIN_EXE_steading"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_steading"));
+        command
             .args(arguments)
             .env(
                 "PATH",
@@ -120,9 +133,8 @@ impl Market {
             .env("STEADING_HOME", home)
             .env("STEADING_LEDGER", &self.ledger_line)
             .env("STEADING_GRID", &self.grid_line)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+            .stdin(Stdio::null());
+        command
     }
 
     pub fn json_of(&self, home: &Path, arguments: &[&str]) -> Value {

@@ -36,6 +36,8 @@ pub struct Knobs {
     pub dearer: AtomicU32,
     /// The next Agree is refused as lapsed.
     pub lapsed: AtomicBool,
+    /// No Agree is answered.
+    pub mute: AtomicBool,
     /// The last byte of the host key.
     pub host_key: AtomicU32,
     /// What stands behind the tunnel: nothing here, and it says again whatever is said; nothing there, and it ends at
@@ -88,6 +90,7 @@ impl Node {
             state: Mutex::new(SaleState::Offered),
             dearer: AtomicU32::new(0),
             lapsed: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
             host_key: AtomicU32::new(1),
             inside: Mutex::new(None),
             granted: Mutex::new(None),
@@ -228,6 +231,7 @@ impl Inner {
     async fn answer(&self, frame: &[u8]) -> Option<Vec<u8>> {
         match peek_kind(frame).unwrap() {
             Kind::Delegate => None,
+            Kind::Agree if self.knobs.mute.load(Ordering::SeqCst) => None,
             Kind::Agree => Some(self.agree(frame)),
             Kind::Funded => Some(self.grant().await),
             Kind::SealedKey => Some(self.take_key(frame)),

@@ -1,12 +1,15 @@
 //! The gate that every broadcast passes before anybody hears of it.
 //!
 //! ```text
-//!   bytes from a neighbour ─► size ─► rate of that neighbour ─► seen before? ─► the check ─► heard
+//!   bytes from a neighbour ─► size ─► seen before? ─► time for checks left? ─► the check ─► rate ─► heard
+//!                                                     (of that neighbour)          (of that neighbour)
 //! ```
 //!
-//! The cheap questions come first; only the last one knows what a message means, and it is handed
-//! in. Invariant: what is handed on has at most [`MAX_BROADCAST_BYTES`](crate::MAX_BROADCAST_BYTES),
-//! was not handed on before within the window, and was accepted by the check.
+//! The cheap questions come first; only the check knows what a message means, and it is handed in. The engine passes
+//! messages on before anybody checks them, so the neighbour that brings a forged one is mostly honest: what the check
+//! refuses costs him the time that it took, and nothing of his rate. Invariant: what is handed on has at most
+//! [`MAX_BROADCAST_BYTES`](crate::MAX_BROADCAST_BYTES), was not handed on before within the window, and was accepted by
+//! the check; checking takes a bounded part of the time.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -55,14 +58,20 @@ pub(crate) enum Stopped {
 /// Bounds of the gate.
 #[derive(Debug, Clone)]
 pub(crate) struct GateLimits {
-    /// Messages a second from one neighbour, for long.
+    /// Accepted messages a second from one neighbour, for long.
     pub(crate) rate: f64,
-    /// Messages at once from one neighbour.
+    /// Accepted messages at once from one neighbour.
     pub(crate) burst: f64,
+    /// The part of the time that checking what one neighbour brings may take, for long.
+    pub(crate) checks: f64,
+    /// Seconds of checking at once.
+    pub(crate) checks_burst: f64,
     /// How long a message is remembered.
     pub(crate) window: Duration,
     /// How many are remembered at most; beyond, the oldest is forgotten.
     pub(crate) remembered: usize,
+    /// How many of those that the check refused, so that none is checked again when it is said again.
+    pub(crate) refused: usize,
 }
 
 impl Default for GateLimits {
@@ -70,87 +79,161 @@ impl Default for GateLimits {
         Self {
             rate: 50.0,
             burst: 200.0,
+            checks: 0.15,
+            checks_burst: 1.0,
             window: Duration::from_secs(600),
             remembered: 8192,
+            refused: 1024,
         }
     }
 }
 
+/// What flows in by time, up to a bound.
 struct Bucket {
     left: f64,
     at: Instant,
 }
 
-/// Size, rate and replay. Time is an argument.
+impl Bucket {
+    fn full(burst: f64, now: Instant) -> Self {
+        Self { left: burst, at: now }
+    }
+
+    fn fill(&mut self, rate: f64, burst: f64, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (self.left + elapsed * rate).min(burst);
+        self.at = now;
+    }
+}
+
+/// The two budgets of one neighbour.
+struct Budget {
+    messages: Bucket,
+    checking: Bucket,
+}
+
+/// Hashes of messages, the newest so many.
+#[derive(Default)]
+struct Memory {
+    hashes: HashSet<[u8; 32]>,
+    order: VecDeque<(Instant, [u8; 32])>,
+}
+
+impl Memory {
+    /// False if it is known.
+    fn remember(&mut self, hash: [u8; 32], most: usize, window: Duration, now: Instant) -> bool {
+        self.forget(most, window, now);
+        let is_new = self.hashes.insert(hash);
+        if is_new {
+            self.order.push_back((now, hash));
+        }
+        is_new
+    }
+
+    fn knows(&mut self, hash: &[u8; 32], window: Duration, now: Instant) -> bool {
+        self.forget(usize::MAX, window, now);
+        self.hashes.contains(hash)
+    }
+
+    /// What is too old, and the oldest where there are so many.
+    fn forget(&mut self, most: usize, window: Duration, now: Instant) {
+        while let Some((at, oldest)) = self.order.front().copied() {
+            if now.saturating_duration_since(at) <= window && self.order.len() < most {
+                break;
+            }
+            self.order.pop_front();
+            self.hashes.remove(&oldest);
+        }
+    }
+}
+
+/// Size, replay, time and rate. Time is an argument.
 pub(crate) struct Gate {
     limits: GateLimits,
-    buckets: HashMap<PeerId, Bucket>,
-    seen: HashSet<[u8; 32]>,
-    order: VecDeque<(Instant, [u8; 32])>,
+    budgets: HashMap<PeerId, Budget>,
+    seen: Memory,
+    refused: Memory,
 }
 
 impl Gate {
     pub(crate) fn new(limits: GateLimits) -> Self {
         Self {
             limits,
-            buckets: HashMap::new(),
-            seen: HashSet::new(),
-            order: VecDeque::new(),
+            budgets: HashMap::new(),
+            seen: Memory::default(),
+            refused: Memory::default(),
         }
     }
 
-    /// Lets a message through once.
-    pub(crate) fn pass(&mut self, bytes: &[u8], from: PeerId, now: Instant) -> Result<(), Stopped> {
+    /// Whether the message is worth a check.
+    pub(crate) fn admit(&mut self, bytes: &[u8], from: PeerId, now: Instant) -> Result<(), Stopped> {
         if bytes.is_empty() || bytes.len() > MAX_BROADCAST_BYTES {
             return Err(Stopped::Size);
         }
-        if !self.take_token(from, now) {
-            return Err(Stopped::Rate);
-        }
-        if !self.remember(bytes, now) {
+        let (hash, window) = (hash(bytes), self.limits.window);
+        if self.seen.knows(&hash, window, now) || self.refused.knows(&hash, window, now) {
             return Err(Stopped::Replay);
+        }
+        if self.budget(from, now).checking.left <= 0.0 {
+            return Err(Stopped::Rate);
         }
         Ok(())
     }
 
+    /// What the check said, and how long it took: whether the message is handed on.
+    pub(crate) fn judged(
+        &mut self,
+        bytes: &[u8],
+        from: PeerId,
+        is_accepted: bool,
+        took: Duration,
+        now: Instant,
+    ) -> Result<(), Stopped> {
+        let budget = self.budget(from, now);
+        budget.checking.left -= took.as_secs_f64();
+        if !is_accepted {
+            let GateLimits { refused, window, .. } = self.limits;
+            self.refused.remember(hash(bytes), refused, window, now);
+            return Ok(());
+        }
+        if budget.messages.left < 1.0 {
+            return Err(Stopped::Rate);
+        }
+        budget.messages.left -= 1.0;
+        if self.remember(bytes, now) {
+            Ok(())
+        } else {
+            Err(Stopped::Replay)
+        }
+    }
+
     /// Remembers a message; false if it was known (our own broadcasts are remembered too).
     pub(crate) fn remember(&mut self, bytes: &[u8], now: Instant) -> bool {
-        while let Some((at, hash)) = self.order.front().copied() {
-            let old = now.saturating_duration_since(at) > self.limits.window;
-            if !old && self.order.len() < self.limits.remembered {
-                break;
-            }
-            self.order.pop_front();
-            self.seen.remove(&hash);
-        }
-        let hash: [u8; 32] = Sha256::digest(bytes).into();
-        if !self.seen.insert(hash) {
-            return false;
-        }
-        self.order.push_back((now, hash));
-        true
+        let GateLimits {
+            remembered, window, ..
+        } = self.limits;
+        self.seen.remember(hash(bytes), remembered, window, now)
     }
 
-    /// A neighbour that left keeps no bucket.
+    /// A neighbour that left keeps no budget.
     pub(crate) fn forget(&mut self, peer: &PeerId) {
-        self.buckets.remove(peer);
+        self.budgets.remove(peer);
     }
 
-    fn take_token(&mut self, from: PeerId, now: Instant) -> bool {
-        let GateLimits { rate, burst, .. } = self.limits;
-        let bucket = self
-            .buckets
-            .entry(from)
-            .or_insert(Bucket { left: burst, at: now });
-        let elapsed = now.saturating_duration_since(bucket.at).as_secs_f64();
-        bucket.left = (bucket.left + elapsed * rate).min(burst);
-        bucket.at = now;
-        if bucket.left < 1.0 {
-            return false;
-        }
-        bucket.left -= 1.0;
-        true
+    fn budget(&mut self, from: PeerId, now: Instant) -> &mut Budget {
+        let limits = &self.limits;
+        let budget = self.budgets.entry(from).or_insert_with(|| Budget {
+            messages: Bucket::full(limits.burst, now),
+            checking: Bucket::full(limits.checks_burst, now),
+        });
+        budget.messages.fill(limits.rate, limits.burst, now);
+        budget.checking.fill(limits.checks, limits.checks_burst, now);
+        budget
     }
+}
+
+fn hash(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 #[cfg(test)]
@@ -159,6 +242,74 @@ mod tests {
 
     const A: PeerId = PeerId([1; 32]);
     const B: PeerId = PeerId([2; 32]);
+    /// What a signature costs on a small machine.
+    const A_CHECK: Duration = Duration::from_micros(100);
+
+    impl Gate {
+        /// Through all of it, with a check that accepts.
+        fn pass(&mut self, bytes: &[u8], from: PeerId, now: Instant) -> Result<(), Stopped> {
+            self.admit(bytes, from, now)?;
+            self.judged(bytes, from, true, A_CHECK, now)
+        }
+    }
+
+    /// Ten seconds in which a neighbour passes on a thousand forged messages a second, and ten a second that are not:
+    /// how many of these come through.
+    fn honest_ones_beside_a_thousand_forged(forged_are_accepted: bool) -> usize {
+        let (mut gate, start) = (Gate::new(GateLimits::default()), Instant::now());
+        let mut honest = 0;
+        for number in 0..10_000u32 {
+            let now = start + Duration::from_millis(number.into());
+            let forged = [b"forged".as_slice(), &number.to_be_bytes()].concat();
+            if gate.admit(&forged, A, now).is_ok() {
+                let _ = gate.judged(&forged, A, forged_are_accepted, A_CHECK, now);
+            }
+            if number % 100 == 99 {
+                honest += usize::from(gate.pass(&number.to_be_bytes(), A, now).is_ok());
+            }
+        }
+        honest
+    }
+
+    #[test]
+    fn what_the_check_refuses_costs_an_honest_neighbour_nothing_of_his_rate() {
+        assert_eq!(honest_ones_beside_a_thousand_forged(false), 100);
+        let starved = honest_ones_beside_a_thousand_forged(true);
+        assert!(
+            starved < 50,
+            "the control: where they count alike, {starved} of 100"
+        );
+    }
+
+    #[test]
+    fn checking_takes_a_part_of_the_time_and_no_more() {
+        let (mut gate, start) = (Gate::new(GateLimits::default()), Instant::now());
+        let slow = Duration::from_millis(5);
+        let mut checked = 0u32;
+        for number in 0..20_000u32 {
+            let now = start + Duration::from_millis((number / 2).into());
+            let bytes = number.to_be_bytes();
+            if gate.admit(&bytes, A, now).is_ok() {
+                checked += 1;
+                let _ = gate.judged(&bytes, A, false, slow, now);
+            }
+        }
+        let worked = slow * checked;
+        assert!(
+            worked < Duration::from_millis(2_600),
+            "{worked:?} of 10 s, one at once"
+        );
+        assert_eq!(gate.pass(b"another", B, start), Ok(()), "another neighbour's");
+    }
+
+    #[test]
+    fn what_was_refused_is_not_checked_again() {
+        let (mut gate, now) = (Gate::new(GateLimits::default()), Instant::now());
+        assert_eq!(gate.admit(b"bad", A, now), Ok(()));
+        assert_eq!(gate.judged(b"bad", A, false, A_CHECK, now), Ok(()));
+        assert_eq!(gate.admit(b"bad", B, now), Err(Stopped::Replay));
+        assert_eq!(gate.admit(b"good", B, now), Ok(()));
+    }
 
     #[test]
     fn size_comes_first() {
@@ -216,7 +367,7 @@ mod tests {
         let now = Instant::now();
         for n in 0..100u8 {
             assert_eq!(gate.pass(&[n], A, now), Ok(()));
-            assert!(gate.seen.len() <= 4 && gate.order.len() <= 4);
+            assert!(gate.seen.hashes.len() <= 4 && gate.seen.order.len() <= 4);
         }
         assert_eq!(gate.pass(&[99], A, now), Err(Stopped::Replay));
         assert_eq!(gate.pass(&[0], A, now), Ok(()));

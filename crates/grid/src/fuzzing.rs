@@ -20,7 +20,14 @@ pub fn broadcasts(mut rest: &[u8]) -> usize {
             continue;
         };
         let now = start + Duration::from_millis(u64::from(number));
-        passed += usize::from(gate.pass(&message, PeerId([number % 3; 32]), now).is_ok());
+        let from = PeerId([number % 3; 32]);
+        let judge =
+            |gate: &mut Gate| gate.judged(&message, from, number % 5 != 0, Duration::from_micros(50), now);
+        passed += usize::from(
+            gate.admit(&message, from, now)
+                .and_then(|()| judge(&mut gate))
+                .is_ok(),
+        );
     }
     passed
 }

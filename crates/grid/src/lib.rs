@@ -12,7 +12,7 @@
 //!                 ▼                          + embedded relay
 //!   ┌─────────── Grid ───────────┐              (grid serve)
 //!   │ membership  one task: gossip events, rejoin tick, relay's health → GridState
-//!   │ gate        size → rate → replay → BroadcastCheck, before anything is handed on
+//!   │ gate        size → replay → time → BroadcastCheck → rate, before anything is handed on
 //!   │ accept      one loop: limits in total and by peer, then by ALPN
 //!   │   direct    steading/direct/1   frames: u32 BE length, at most 64 KiB
 //!   │   tunnel    steading/tunnel/1   opening ≤ 4 KiB, answer, then raw bytes

@@ -174,14 +174,19 @@ impl Membership {
         let Some(bytes) = unframed(message.content) else {
             return;
         };
-        if let Err(stopped) = self.gate.pass(&bytes, from, Instant::now()) {
+        let now = Instant::now();
+        if let Err(stopped) = self.gate.admit(&bytes, from, now) {
             tracing::debug!(%from, ?stopped, "a broadcast was dropped");
             return;
         }
-        match self.check.check(&bytes, from) {
+        let verdict = self.check.check(&bytes, from);
+        let is_accepted = verdict == Verdict::Accept;
+        let judged = self.gate.judged(&bytes, from, is_accepted, now.elapsed(), now);
+        match (verdict, judged) {
             // No receiver at the moment is no error: this endpoint may only ask.
-            Verdict::Accept => drop(self.heard.send(Heard { bytes, from })),
-            Verdict::Reject(why) => tracing::debug!(%from, %why, "a broadcast was refused"),
+            (Verdict::Accept, Ok(())) => drop(self.heard.send(Heard { bytes, from })),
+            (Verdict::Accept, Err(stopped)) => tracing::debug!(%from, ?stopped, "a broadcast was dropped"),
+            (Verdict::Reject(why), _) => tracing::debug!(%from, %why, "a broadcast was refused"),
         }
     }
 

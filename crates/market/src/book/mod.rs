@@ -52,7 +52,7 @@ pub struct Room {
     pub entries: usize,
     /// Of these, by one neighbour.
     pub entries_a_neighbour: usize,
-    /// Whether an older offer gives way. Without it who comes later is declined, and a flood starves all others: the
+    /// Whether what is older gives way. Without it who comes later is declined, and a flood starves all others: the
     /// control of the tests.
     pub gives_way: bool,
 }
