@@ -72,6 +72,10 @@ pub struct Disk {
     pub bus: Bus,
     /// The serial number that the guest sees; at most 20 bytes.
     pub serial: String,
+    /// Where every write and every flush is written down as it is done (QEMU's `blklogwrites`); virtio-blk only.
+    pub log: Option<PathBuf>,
+    /// Somebody else writes the image meanwhile: the guest only reads it.
+    pub shared: bool,
 }
 
 impl Disk {
@@ -81,6 +85,22 @@ impl Disk {
             path: path.into(),
             bus: Bus::Virtio,
             serial: serial.into(),
+            log: None,
+            shared: false,
+        }
+    }
+
+    /// The same disk, with what is done to it written down in this file, which exists and is large enough.
+    pub fn logged(mut self, log: impl Into<PathBuf>) -> Disk {
+        self.log = Some(log.into());
+        self
+    }
+
+    /// A file that QEMU itself writes, for the guest to read.
+    pub fn of_log(path: impl Into<PathBuf>, serial: &str) -> Disk {
+        Disk {
+            shared: true,
+            ..Disk::new(path, serial)
         }
     }
 
@@ -129,6 +149,8 @@ pub struct Machine {
     pub accel: Accel,
     /// Every console line is also appended here.
     pub console_log: Option<PathBuf>,
+    /// A guest that resets itself starts again; else QEMU ends then.
+    pub resets: bool,
     /// A VGA screen beside the serial line (nobody sees it but the guest).
     pub screen: bool,
 }
@@ -173,6 +195,7 @@ impl Machine {
             forwards: Vec::new(),
             accel: Accel::Tcg,
             console_log: None,
+            resets: false,
             screen: false,
         }
     }
@@ -250,14 +273,10 @@ impl Machine {
         let mut out: Vec<String> = Vec::new();
         let mut push = |args: &[&str]| out.extend(args.iter().map(|arg| (*arg).to_string()));
         let secure = matches!(&self.boot, Boot::Disk(Firmware::Uefi { secure: true, .. }));
-        push(&[
-            "-name",
-            &self.name,
-            "-nodefaults",
-            "-display",
-            "none",
-            "-no-reboot",
-        ]);
+        push(&["-name", &self.name, "-nodefaults", "-display", "none"]);
+        if !self.resets {
+            push(&["-no-reboot"]);
+        }
         push(&["-M", if secure { "q35,smm=on" } else { "q35" }]);
         match self.accel {
             Accel::Tcg => push(&["-accel", "tcg,thread=single", "-cpu", "max,-cx16"]),
@@ -307,11 +326,27 @@ impl Machine {
             push(&["-device", "qemu-xhci,id=xhci"]);
         }
         for (index, disk) in self.disks.iter().enumerate() {
-            // A comma in a path is doubled for QEMU's option parser.
-            let file = show(&disk.path).replace(',', ",,");
+            let file = comma(&disk.path);
+            let drive = match (&disk.log, disk.shared) {
+                (Some(log), _) => {
+                    push(&logged(index, &file, &comma(log)).each_ref().map(String::as_str));
+                    push(&[
+                        "-device",
+                        // The log's driver adds to a request's parts: merged requests would have too many.
+                        &format!(
+                            "virtio-blk-pci,drive=disk{index},serial={},discard=off,write-zeroes=off,\
+                             request-merging=off",
+                            disk.serial
+                        ),
+                    ]);
+                    continue;
+                }
+                (None, true) => "readonly=on,file.locking=off",
+                (None, false) => "discard=unmap,detect-zeroes=unmap",
+            };
             push(&[
                 "-drive",
-                &format!("file={file},format=raw,if=none,id=disk{index},discard=unmap,detect-zeroes=unmap"),
+                &format!("file={file},format=raw,if=none,id=disk{index},{drive}"),
             ]);
             let device = match disk.bus {
                 Bus::Virtio => "virtio-blk-pci",
@@ -343,6 +378,27 @@ impl Machine {
 
 fn show(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// A path within an option: a comma is doubled for QEMU's parser.
+fn comma(path: &Path) -> String {
+    show(path).replace(',', ",,")
+}
+
+/// The image below a driver that writes down, in a second file, what passes; the log itself need not outlive the host.
+fn logged(index: usize, file: &str, log: &str) -> [String; 6] {
+    let node = |name: &str, what: &str| format!("driver=file,node-name={name}{index},filename={what}");
+    [
+        "-blockdev".into(),
+        node("image", file),
+        "-blockdev".into(),
+        format!("{},locking=off,cache.no-flush=on", node("log", log)),
+        "-blockdev".into(),
+        format!(
+            "driver=blklogwrites,node-name=disk{index},file=image{index},log=log{index},log-sector-size=512,\
+             log-super-update-interval=1"
+        ),
+    ]
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 mod artefacts;
 mod bench;
 mod build;
+mod cuts;
 mod demo;
 mod fuzz;
 mod options;
@@ -32,7 +33,7 @@ const VERBS: &[Verb] = &[
     ),
     (
         "test",
-        "all tests, or a stage of them (--unit, --fuzz, --guest, --demo, --scenarios, --stick, --lint; NAME; --long)",
+        "all tests, or a stage of them (--unit, --fuzz, --guest, --cuts, --demo, --scenarios, --stick, --lint; NAME; --long)",
         verbs::test,
     ),
     (

@@ -1,7 +1,7 @@
 //! `./x test`: everything, stage by stage, with the wall time of each.
 //!
 //! ```text
-//! format ─► build ─► lint ─► unit ─► fuzz ─► guest (real kernel, one boot) ─► demo ─► scenarios ─► stick (BIOS, UEFI)
+//! format ─► build ─► lint ─► unit ─► fuzz ─► guest (real kernel, one boot) ─► cuts ─► demo ─► scenarios ─► stick (BIOS, UEFI)
 //! ```
 //!
 //! A stage that fails does not stop those after it, unless they need what it makes: one run tells all that is wrong.
@@ -75,7 +75,7 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
         run("format", &mut || cargo_plain(tree, &["fmt", "--all", "--check"]));
     }
     type OnBuilt<'a> = &'a dyn Fn(&Built) -> Result<()>;
-    let on_built: [(&'static str, OnBuilt); 6] = [
+    let on_built: [(&'static str, OnBuilt); 7] = [
         ("unit", &|_| unit(tree, options.long)),
         ("fuzz", &|_| {
             crate::fuzz::run(
@@ -85,6 +85,9 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
             )
         }),
         ("guest", &|built| guest(tree, built, options.filter.as_deref())),
+        ("cuts", &|built| {
+            crate::cuts::run(tree, built, options.filter.as_deref(), options.long)
+        }),
         ("demo", &|built| demo(tree, built)),
         ("scenarios", &|built| {
             scenarios(tree, built, options.filter.as_deref())
@@ -291,13 +294,14 @@ pub fn options(words: Vec<String>) -> Result<Options> {
     for word in words {
         match word.strip_prefix("--") {
             Some(
-                stage @ ("format" | "lint" | "unit" | "fuzz" | "guest" | "demo" | "scenarios" | "stick"),
+                stage @ ("format" | "lint" | "unit" | "fuzz" | "guest" | "cuts" | "demo" | "scenarios"
+                | "stick"),
             ) => {
                 options.stages.push(stage.into());
             }
             Some("long") => options.long = true,
             Some(other) => {
-                bail!("--{other} is no stage; stages: format lint unit fuzz guest demo scenarios stick")
+                bail!("--{other} is no stage; stages: format lint unit fuzz guest cuts demo scenarios stick")
             }
             None => options.filter = Some(word),
         }

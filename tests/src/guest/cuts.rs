@@ -67,7 +67,16 @@ fn boot() -> Result<String> {
             None => first().await?,
             Some(plan) => again(plan).await?,
         };
-        let recovered = uptime()?;
+        if plan.boots > 0 {
+            // What is said right before a cut does not leave the machine.
+            let points: Vec<String> = plan.batch.iter().map(Point::to_string).collect();
+            println!(
+                "guest cuts: cut {}: all is as it should be {:.1} s after power-on: {}",
+                plan.boots,
+                uptime()?,
+                points.join(", ")
+            );
+        }
         let Some(batch) = plan.next() else {
             return last(&plan, &ground, &provisioner).await;
         };
@@ -84,13 +93,6 @@ fn boot() -> Result<String> {
         }
         plan.seconds += uptime()?;
         plan.write()?;
-        let points: Vec<String> = batch.iter().map(Point::to_string).collect();
-        println!(
-            "guest cuts: boot {}: recovered after {recovered:.1} s, cut after {:.1} s: {}",
-            plan.boots,
-            uptime()?,
-            points.join(", ")
-        );
         // Not a reboot: no process ends, no device is told, nothing is written back.
         fs::write("/proc/sysrq-trigger", "b")?;
         std::thread::sleep(Duration::from_secs(30));

@@ -29,7 +29,7 @@ const RECORDED: [&str; 2] = ["/dev/vda", "/dev/vdb"];
 const PLAYED: [&str; 2] = ["/dev/vdc", "/dev/vdd"];
 const LOGS: [&str; 2] = ["/dev/vde", "/dev/vdf"];
 /// So many states are played where the command line does not ask for all.
-const FEW: usize = 12;
+const FEW: usize = 8;
 const COPY_BYTES: usize = 1 << 20;
 
 /// The guest of the flushes, where the command line says that this is one.

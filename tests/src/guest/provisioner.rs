@@ -61,6 +61,10 @@ pub fn trials() -> Vec<Trial> {
             Bench::with(faults::fail_and_repeat)
         }),
         #[cfg(feature = "fault-points")]
+        trial("faults::each_step_of_an_unlock_fails", || {
+            Bench::with(faults::unlock_fails)
+        }),
+        #[cfg(feature = "fault-points")]
         trial("faults::the_undo_of_each_step_fails", || {
             Bench::with(faults::undo_fails)
         }),

@@ -170,12 +170,9 @@ pub fn wait_parked(many: usize, within: Duration) -> bool {
     !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
 }
 
-fn park() -> ! {
+fn arrived() {
     *PARKED.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
     PARKED.1.notify_all();
-    loop {
-        std::thread::park();
-    }
 }
 
 /// What a step does at a point.
@@ -186,8 +183,20 @@ pub(super) enum Pass {
     Again,
 }
 
-/// Called at every point of every step.
-pub(super) fn pass(way: Way, step: &str, side: Side, sale: Option<&SaleId>) -> Result<Pass, Cause> {
+/// Called at every point of every step. Who stays here is not waited for by the steps beside it: they hold locks.
+pub(super) async fn pass(way: Way, step: &str, side: Side, sale: &SaleId) -> Result<Pass, Cause> {
+    match reach(way, step, side, Some(sale))? {
+        Some(What::Park) => {
+            arrived();
+            std::future::pending().await
+        }
+        Some(What::Repeat) => Ok(Pass::Again),
+        _ => Ok(Pass::On),
+    }
+}
+
+/// What is to be done at a point, where it is armed and not a failure or an end.
+fn reach(way: Way, step: &str, side: Side, sale: Option<&SaleId>) -> Result<Option<What>, Stopped> {
     if let Some(watch) = &*WATCH.lock().unwrap_or_else(PoisonError::into_inner) {
         watch(&format!("{way:?} {step} {side:?}"));
     }
@@ -205,15 +214,14 @@ pub(super) fn pass(way: Way, step: &str, side: Side, sale: Option<&SaleId>) -> R
         at.map(|at| armed.remove(at))
     };
     let Some(point) = fired else {
-        return Ok(Pass::On);
+        return Ok(None);
     };
     // The first words are what a test looks for in the product, and must not find.
     eprintln!("steading fault point: {point}");
     match point.what {
-        What::Fail => Err(Box::new(Stopped(point))),
-        What::Repeat => Ok(Pass::Again),
+        What::Fail => Err(Stopped(point)),
         What::Die => std::process::abort(),
-        What::Park => park(),
+        What::Repeat | What::Park => Ok(Some(point.what)),
     }
 }
 
@@ -227,27 +235,22 @@ pub(crate) fn named<T, E: From<Stopped>>(
     name: &'static str,
     mut work: impl FnMut() -> Result<T, E>,
 ) -> Result<T, E> {
-    pass_named(name, Side::Intended)?;
+    reach_named(name, Side::Intended)?;
     let done = work()?;
-    match pass_named(name, Side::Done)? {
-        Pass::On => Ok(done),
-        Pass::Again => {
-            drop(done);
-            work()
-        }
+    if let Some(What::Repeat) = reach_named(name, Side::Done)? {
+        drop(done);
+        return work();
     }
+    Ok(done)
 }
 
-fn pass_named(name: &str, side: Side) -> Result<Pass, Stopped> {
-    pass(Way::Do, name, side, None).map_err(|cause| match cause.downcast::<Stopped>() {
-        Ok(stopped) => *stopped,
-        // There is no other cause.
-        Err(_) => Stopped(Point {
-            way: Way::Do,
-            step: name.to_owned(),
-            side,
-            what: What::Fail,
-            sale: None,
-        }),
-    })
+fn reach_named(name: &str, side: Side) -> Result<Option<What>, Stopped> {
+    let what = reach(Way::Do, name, side, None)?;
+    if what == Some(What::Park) {
+        arrived();
+        loop {
+            std::thread::park();
+        }
+    }
+    Ok(what)
 }

@@ -342,22 +342,22 @@ async fn forward_one<C: Sync + ?Sized>(
     context: &C,
 ) -> Result<(), Cause> {
     let name = step.name();
-    pass(Way::Do, name, Side::BeforeIntent, Some(sale))?;
+    pass(Way::Do, name, Side::BeforeIntent, sale).await?;
     log.record(sale, name, StepState::Intended).await?;
-    pass(Way::Do, name, Side::Intended, Some(sale))?;
+    pass(Way::Do, name, Side::Intended, sale).await?;
     step.ensure(sale, context).await?;
-    if let Pass::Again = pass(Way::Do, name, Side::Done, Some(sale))? {
+    if let Pass::Again = pass(Way::Do, name, Side::Done, sale).await? {
         step.ensure(sale, context).await?;
     }
     log.record(sale, name, StepState::Applied).await?;
-    pass(Way::Do, name, Side::Recorded, Some(sale)).map(drop)
+    pass(Way::Do, name, Side::Recorded, sale).await.map(drop)
 }
 
 /// Tries to undo: the step's own work, between the points at which a test may stop it.
 async fn absent<C: Sync + ?Sized>(step: &dyn Step<C>, sale: &SaleId, context: &C) -> Result<(), Cause> {
-    pass(Way::Undo, step.name(), Side::Intended, Some(sale))?;
+    pass(Way::Undo, step.name(), Side::Intended, sale).await?;
     step.ensure_absent(sale, context).await?;
-    match pass(Way::Undo, step.name(), Side::Done, Some(sale))? {
+    match pass(Way::Undo, step.name(), Side::Done, sale).await? {
         Pass::Again => step.ensure_absent(sale, context).await,
         Pass::On => Ok(()),
     }
@@ -384,7 +384,7 @@ mod fault {
         Again,
     }
 
-    pub fn pass(_: Way, _: &str, _: Side, _: Option<&market::id::SaleId>) -> Result<Pass, super::Cause> {
+    pub async fn pass(_: Way, _: &str, _: Side, _: &market::id::SaleId) -> Result<Pass, super::Cause> {
         Ok(Pass::On)
     }
 }
@@ -415,8 +415,11 @@ async fn undo_one<C: Sync + ?Sized>(
     let took_ms = start.elapsed().as_millis() as u64;
     tracing::info!(step = name, took_ms, undone, "step undone");
     failures.extend(failure.map(|cause| UndoFailure { step: name, cause }));
-    let kept = log.record(sale, name, state).await;
-    if let Err(cause) = kept.and_then(|()| pass(Way::Undo, name, Side::Recorded, Some(sale)).map(drop)) {
+    let mut kept = log.record(sale, name, state).await;
+    if kept.is_ok() {
+        kept = pass(Way::Undo, name, Side::Recorded, sale).await.map(drop);
+    }
+    if let Err(cause) = kept {
         failures.push(UndoFailure { step: name, cause });
     } else if let Err(cause) = intent {
         // The newest record is durable, so the lost one before it no longer matters.

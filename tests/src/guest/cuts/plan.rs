@@ -117,16 +117,21 @@ impl Point {
 }
 
 impl Plan {
-    /// Every point that a verb passed, on each side of the step that has a record or an effect of its own.
+    /// The points that a verb passed: of each step, its intent is written, and it is done.
     pub fn new(passed: Vec<Passed>, free: u64) -> Self {
         let mut left: Vec<Point> = Vec::new();
         for (verb, points) in passed {
-            // Before the intent is where the step before it was recorded; a claim writes nothing between two steps.
-            let kept = points.into_iter().filter(|(_, _, side)| match verb {
-                Verb::Claim => *side == Side::Done,
-                _ => *side != Side::BeforeIntent,
-            });
-            left.extend(kept.map(|passed| Point {
+            // Where a step is recorded, the next one's intent is not yet: that is told from it only after the last step.
+            // A claim, and a volume that grows, write nothing between two steps.
+            let last = points.len().saturating_sub(1);
+            let kept = points
+                .into_iter()
+                .enumerate()
+                .filter(|(at, (_, _, side))| match verb {
+                    Verb::Claim | Verb::Grow => *side == Side::Done,
+                    _ => matches!(side, Side::Intended | Side::Done) || *at == last,
+                });
+            left.extend(kept.map(|(_, passed)| Point {
                 verb,
                 place: 0,
                 passed,

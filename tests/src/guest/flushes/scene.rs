@@ -17,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 use host::block::Device;
 use host::names;
 use market::id::{NodeId, SaleId};
+use provision::files::{FilesContext, FilesStep, SpaceFiles};
 use provision::journal::{Journal, JournalError};
 use provision::state::State;
 use provision::step::fault::{skip_flush, watch};
@@ -25,11 +26,15 @@ use provision::volume::{KeyStep, MountStep, VolumeContext, VolumeStep, mount_poi
 use storage::Storage;
 use storage::luks::UnlockKey;
 
+use zeroize::Zeroizing;
+
 use super::log;
 use crate::claims;
 
 const SALE: SaleId = SaleId([0xf1; 32]);
 const SPACE_BYTES: u64 = 48 << 20;
+const LOGIN: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAJrgNR4BsboY4aZyk7ASEU06dHBpGti11RrqnIToQ/7 trial";
+const HOST_KEY: &str = "upper/etc/ssh/ssh_host_ed25519_key";
 const ROOM: &str = "trial";
 const ROWS: u8 = 3;
 /// What a row says that no flush followed.
@@ -58,6 +63,7 @@ pub struct Scene {
     node: NodeId,
     groups: Vec<String>,
     free: u64,
+    host_key: String,
 }
 
 /// What the table of a volume hands to its steps.
@@ -65,6 +71,13 @@ struct Context1 {
     storage: Storage,
     group: String,
     key: Option<UnlockKey>,
+    files: Option<SpaceFiles>,
+}
+
+impl FilesContext for Context1 {
+    fn files(&self) -> Option<&SpaceFiles> {
+        self.files.as_ref()
+    }
 }
 
 impl VolumeContext for Context1 {
@@ -82,17 +95,41 @@ impl VolumeContext for Context1 {
     }
 }
 
-fn context(group: &str, with_key: bool) -> Result<Context1> {
+/// What the user sends when the volume is made.
+const SEED: [u8; 32] = [7; 32];
+
+/// What a run may have: nothing to take down, the key to open, the seed of a host key too to make.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    None,
+    Key,
+    Seed,
+}
+
+fn context(group: &str, access: Access) -> Result<Context1> {
+    let files = SpaceFiles {
+        host_key_seed: (access == Access::Seed).then(|| Zeroizing::new(SEED)),
+        authorized_keys: vec![LOGIN.to_owned()],
+        hostname: "calm-otter".to_owned(),
+        resolvers: Vec::new(),
+        machine_id: [3; 16],
+    };
+    let may = access != Access::None;
     Ok(Context1 {
         storage: Storage::start()?,
         group: group.to_owned(),
-        key: with_key.then(|| UnlockKey::take(&mut [0x42; 64])),
+        key: may.then(|| UnlockKey::take(&mut [0x42; 64])),
+        files: may.then_some(files),
     })
 }
 
 fn table() -> Result<Table<Context1>> {
-    let steps: Vec<Box<dyn Step<Context1>>> =
-        vec![Box::new(VolumeStep), Box::new(KeyStep), Box::new(MountStep)];
+    let steps: Vec<Box<dyn Step<Context1>>> = vec![
+        Box::new(VolumeStep),
+        Box::new(KeyStep),
+        Box::new(MountStep),
+        Box::new(FilesStep),
+    ];
     Ok(Table::new(steps)?)
 }
 
@@ -163,11 +200,12 @@ impl Scene {
         let log = Journal::create(&steps(&groups[0]))?;
         mark(STEPS)?;
         let (runtime, table) = (runtime()?, table()?);
-        runtime.block_on(table.run(&log, &SALE, &context(group, true)?))?;
+        runtime.block_on(table.run(&log, &SALE, &context(group, Access::Seed)?))?;
         mark(BUILT)?;
+        let host_key = fs::read_to_string(mount_point(&SALE).join(HOST_KEY))?;
         write_file()?;
         mark(WRITTEN)?;
-        runtime.block_on(table.tear_down(&log, &SALE, &context(group, false)?))?;
+        runtime.block_on(table.tear_down(&log, &SALE, &context(group, Access::None)?))?;
         mark(ENDED)?;
 
         // The same without a flush: what is acknowledged then is lost, or the checks check nothing.
@@ -175,9 +213,9 @@ impl Scene {
         rows.write_blocking(|entry| entry.put_row(ROOM, b"n", &[UNFLUSHED]))?;
         mark(CONTROL_ROW)?;
         skip_flush(None);
-        runtime.block_on(table.run(&log, &SALE, &context(group, true)?))?;
+        runtime.block_on(table.run(&log, &SALE, &context(group, Access::Seed)?))?;
         skip_flush(Some("group"));
-        runtime.block_on(table.tear_down(&log, &SALE, &context(group, false)?))?;
+        runtime.block_on(table.tear_down(&log, &SALE, &context(group, Access::None)?))?;
         mark(CONTROL_END)?;
         skip_flush(None);
         watch(None);
@@ -193,6 +231,7 @@ impl Scene {
             node,
             groups,
             free,
+            host_key,
         })
     }
 
@@ -242,7 +281,7 @@ impl Scene {
         };
         let kept = self.check_kept(&runtime, &log, second, mark);
         // What is left goes, whatever it was: a start of the agent does no less.
-        let gone = runtime.block_on(table()?.tear_down(&log, &SALE, &context(group, false)?));
+        let gone = runtime.block_on(table()?.tear_down(&log, &SALE, &context(group, Access::None)?));
         log.close();
         kept?;
         gone.context("what was left cannot be taken down")?;
@@ -295,10 +334,13 @@ impl Scene {
     }
 
     fn check_file(&self, runtime: &tokio::runtime::Runtime, log: &Journal, mark: u64) -> Result<()> {
-        let context = context(&self.groups[1], true)?;
+        let context = context(&self.groups[1], Access::Key)?;
         runtime
             .block_on(table()?.run_from(log, &SALE, &context, "mount"))
             .context("the volume does not open")?;
+        // Without a seed the files say only what they kept.
+        let kept = fs::read_to_string(mount_point(&SALE).join(HOST_KEY))?;
+        ensure!(kept == self.host_key, "the host key is another");
         if self.was(WRITTEN, mark) {
             let text = fs::read_to_string(file())?;
             ensure!(text == "the user's", "the user's file says {text:?}");

@@ -165,6 +165,47 @@ pub async fn fail_and_repeat(bench: Bench) -> Result<()> {
     Ok(())
 }
 
+/// Each step of an unlock fails when it is done: all is undone down to the volume, which stays with its key and files.
+pub async fn unlock_fails(mut bench: Bench) -> Result<()> {
+    let start = Instant::now();
+    let mut provisioner = bench.provisioner().await?;
+    let (free, steps) = (bench.free()?, provisioner.steps());
+    provisioner.build(spec(FIRST, 1), access()).await.map_err(told)?;
+    let mark = names::volume_mount(FIRST.as_bytes()).join("upper/root/mark");
+    std::fs::write(&mark, "the user's")?;
+    drop(provisioner);
+    lock(FIRST)?;
+    bench.journal_again()?;
+    provisioner = bench.provisioner().await?;
+    let again = || {
+        let mut again = access();
+        again.host_key_seed = None;
+        again
+    };
+    let mut points = 0;
+    for step in steps.iter().skip_while(|step| **step != UNLOCK_FROM) {
+        points += 1;
+        let at = point(Way::Do, step, Side::Done, What::Fail);
+        arm(std::slice::from_ref(&at));
+        let result = provisioner.unlock(FIRST, again()).await;
+        ensure!(disarm().is_empty(), "{at}: never reached");
+        let error = result.err().with_context(|| format!("{at}: unlocked"))?;
+        ensure!(!error.is_quarantined(), "{at}: {}", chain(&error));
+        bench.agrees(&provisioner).await.with_context(|| at.to_string())?;
+        ensure!(!mark.exists(), "{at}: the volume stayed open");
+    }
+    provisioner.unlock(FIRST, again()).await.map_err(told)?;
+    banner(&provisioner, FIRST).await?;
+    ensure!(
+        std::fs::read_to_string(&mark)? == "the user's",
+        "the file is gone"
+    );
+    provisioner.end(FIRST).await?;
+    clean(&bench, &provisioner, free, "after an unlock that failed").await?;
+    println!("{points} points in {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
 /// The undo of each step fails once, after the last step failed: quarantined, the room withheld, both causes kept;
 /// another space is built beside it; the next start of the agent clears it.
 pub async fn undo_fails(mut bench: Bench) -> Result<()> {

@@ -1,0 +1,129 @@
+//! The stage `cuts`: guests whose power is lost.
+//!
+//! ```text
+//! QEMU runs on ─► guest boots ─► "guest cuts: boot 3: … cut after 14.2 s: …" ─► resets itself ─► boots ─► … ─► off
+//! QEMU writes down what is done to two disks ─► the guest plays it up to each point, without what was not flushed
+//! ```
+//!
+//! The guests know what is to be done; this prints what they say, with the seconds by the clock of each boot.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use qemu::{Boot, Disk, Machine};
+
+use crate::test::Built;
+use crate::tree::Tree;
+
+/// One boot may take so long, and one state that is played.
+const SILENT_WITHIN: Duration = Duration::from_secs(300);
+const GIB: u64 = 1 << 30;
+/// A log holds what a claim and a small volume write, many times over; what is not written takes no room.
+const LOG_BYTES: u64 = 2 * GIB;
+
+/// What the disks forget, and where minutes are given every point of every step by real resets; or one of the two, by its
+/// name.
+pub fn run(tree: &Tree, built: &Built, only: Option<&str>, long: bool) -> Result<()> {
+    if only == Some("resets") || only.is_none() && long {
+        resets(tree, built)?;
+    }
+    if only.is_none_or(|only| only == "flushes") {
+        flushes(tree, built, long)?;
+    }
+    Ok(())
+}
+
+fn resets(tree: &Tree, built: &Built) -> Result<()> {
+    let mut machine = machine(tree, built, "guest-cuts", "1")?;
+    let dir = tree.artefact("guest-cuts");
+    machine.resets = true;
+    for (name, bytes) in [("vda", 8 * GIB), ("vdb", 5 * GIB), ("vdc", 16 << 20)] {
+        machine.disks.push(blank(&dir, name, bytes)?);
+    }
+    let medium = dir.join("medium.img");
+    image::disk::medium(&medium, "name = \"guest-cuts\"\n", &built.artefacts.base)?;
+    machine.disks.push(Disk::new(&medium, "STEADING-MEDIUM"));
+    say("power cuts", &machine)
+}
+
+fn flushes(tree: &Tree, built: &Built, long: bool) -> Result<()> {
+    let mut machine = machine(tree, built, "guest-flushes", if long { "all" } else { "few" })?;
+    let dir = tree.artefact("guest-flushes");
+    let logs = ["vde", "vdf"].map(|name| dir.join(format!("{name}.img")));
+    for (name, log) in ["vda", "vdb"].iter().zip(&logs) {
+        Disk::ensure_blank(log, LOG_BYTES)?;
+        machine.disks.push(blank(&dir, name, 5 * GIB)?.logged(log));
+    }
+    for name in ["vdc", "vdd"] {
+        machine.disks.push(blank(&dir, name, 5 * GIB)?);
+    }
+    for log in &logs {
+        machine.disks.push(Disk::of_log(log, "LOG"));
+    }
+    say("flushes", &machine)
+}
+
+/// A guest of the tests with a word on its command line, and a folder of its own.
+fn machine(tree: &Tree, built: &Built, name: &str, value: &str) -> Result<Machine> {
+    let dir = tree.artefact(name);
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    std::fs::create_dir_all(&dir)?;
+    let boot = Boot::Direct {
+        kernel: built.artefacts.kernel.clone(),
+        initrd: built.guest_initramfs.clone(),
+        command_line: format!("{} {name}={value}", stage::emulated_command_line()),
+    };
+    let mut machine = Machine::new(name, boot);
+    machine.memory_mib = 2048;
+    machine.network = false;
+    machine.console_log = Some(dir.join("console.log"));
+    Ok(machine)
+}
+
+fn blank(dir: &Path, name: &str, bytes: u64) -> Result<Disk> {
+    let path = dir.join(format!("{name}.img"));
+    Disk::ensure_blank(&path, bytes)?;
+    Ok(Disk::new(&path, &format!("BLANK-{name}")))
+}
+
+/// Runs it to its end, and prints what it says.
+fn say(what: &str, machine: &Machine) -> Result<()> {
+    let mut running = machine.start()?;
+    let (started, mut since) = (Instant::now(), Instant::now());
+    let (mut sum, mut passed) = (None, false);
+    while let Some(line) = running.next_line(since + SILENT_WITHIN) {
+        ensure!(
+            !line.text.contains("Kernel panic"),
+            "the guest's kernel panicked: {}",
+            line.text
+        );
+        if let Some((_, counts)) = line.text.split_once("guest tests: ") {
+            passed = counts == "1 passed, 0 failed";
+            break;
+        }
+        let Some((_, words)) = line.text.split_once("guest cuts: ") else {
+            continue;
+        };
+        println!("{words} ({:.1} s)", since.elapsed().as_secs_f64());
+        since = Instant::now();
+        sum = Some(words.to_owned());
+    }
+    let sum = sum.context("the guest said nothing")?;
+    ensure!(
+        passed,
+        "{what}: the guest ended, failed, or its time was up: {sum}"
+    );
+    println!(
+        "{what}: {sum}; {:.0} s by the clock",
+        started.elapsed().as_secs_f64()
+    );
+    let ended = running.wait_exit(Duration::from_secs(60));
+    ensure!(
+        ended.context("the guest did not power off")?.success(),
+        "QEMU ended with an error"
+    );
+    Ok(())
+}
