@@ -6,6 +6,9 @@
 //!       └──────► on the node (none of them)                                ──► goes through, or fails for another reason
 //! ```
 
+mod key;
+mod wire;
+
 use std::collections::BTreeMap;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -18,6 +21,7 @@ use libtest_mimic::Trial;
 use nix::libc;
 use nix::mount::MsFlags;
 
+use crate::provisioner::bench::Bench as ProvisionerBench;
 use crate::spaces::bench::Bench;
 use crate::trial;
 
@@ -118,7 +122,15 @@ const OF_A_SPACE: [(&str, &[i32]); 3] = [
 
 /// The trials of this room.
 pub fn trials() -> Vec<Trial> {
-    vec![trial("escapes::every_known_way_out_is_shut", every_way)]
+    vec![
+        trial("escapes::every_known_way_out_is_shut", every_way),
+        trial("escapes::no_frame_gets_beyond_its_cable", || {
+            crate::network::run(wire::stays())
+        }),
+        trial("escapes::the_unlock_key_is_in_no_readable_place", || {
+            ProvisionerBench::with(key::nowhere)
+        }),
+    ]
 }
 
 fn every_way() -> Result<()> {

@@ -1,5 +1,7 @@
 //! What a hostile space, root inside, uses up, and what is left for the one beside it.
 
+pub mod client;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};

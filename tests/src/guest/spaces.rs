@@ -330,7 +330,8 @@ fn refused() -> Result<()> {
 }
 
 /// Gives a space what `provision` writes into it for sshd.
-fn keys(bench: &Bench) -> Result<()> {
+/// The host key of a space, as `files` would write it.
+pub fn keys(bench: &Bench) -> Result<()> {
     let ssh = bench.volume().join("upper/etc/ssh");
     fs::create_dir_all(&ssh)?;
     let key = ssh.join("ssh_host_ed25519_key");
@@ -340,7 +341,7 @@ fn keys(bench: &Bench) -> Result<()> {
 }
 
 /// A key for this trial alone, made by ssh-keygen.
-const HOST_KEY: &str = include_str!("spaces/host_key");
+pub const HOST_KEY: &str = include_str!("spaces/host_key");
 
 fn banner(bench: &Bench) -> Result<String> {
     let end = Instant::now() + Duration::from_secs(60);

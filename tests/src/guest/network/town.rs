@@ -33,7 +33,7 @@ pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 pub const CARRIER: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
 
 /// A port of the internet that tells who sent a datagram to it.
-const EAR: u16 = 7777;
+pub const EAR: u16 = 7777;
 /// How long a connection that a wall drops is waited for.
 const PATIENCE: Duration = Duration::from_millis(1500);
 const OUTSIDE: &str = "test-outside";

@@ -10,6 +10,7 @@ use host::command::{Program, Run};
 use host::isolate::{self, SpaceStart};
 use host::process::Pidfd;
 use host::{cgroup, mount, names, netns};
+use market::id::SaleId;
 use nix::mount::MsFlags;
 
 /// The disk whose partitions are the volumes.
@@ -17,6 +18,8 @@ pub const DISK: &str = "/dev/vdc";
 const BASE: &str = "/dev/vdd2";
 /// What the spaces are told to be the digest of their base.
 pub const DIGEST: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+/// Bytes of a volume: three fit on the disk.
+const SIZE: u64 = 320 << 20;
 /// What a start may take.
 pub const START: Duration = Duration::from_secs(60);
 
@@ -27,10 +30,10 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Volume `number` (1 or 2) is made anew.
+    /// Volume `number` (1, 2 or 3) is made anew.
     pub fn new(number: u32) -> Result<Self> {
         let disk = host::block::Device::open(Path::new(DISK))?;
-        disk.add_partition(number, u64::from(number - 1) * (450 << 20) + (1 << 20), 400 << 20)?;
+        disk.add_partition(number, u64::from(number - 1) * SIZE + (1 << 20), SIZE)?;
         let mut id = [0u8; 32];
         id[..2].copy_from_slice(&[0xe0, number as u8]);
         let bench = Self { number, id };
@@ -43,6 +46,11 @@ impl Bench {
         netns::create_owned(&names::space_netns(&id), bench.first_id())?;
         fs::create_dir_all(bench.cgroup())?;
         Ok(bench)
+    }
+
+    /// As whose space it is known to the network.
+    pub fn sale(&self) -> SaleId {
+        SaleId(self.id)
     }
 
     pub fn device(&self) -> PathBuf {
@@ -127,7 +135,7 @@ impl Drop for Bench {
             device.sync_all()?;
             drop(device);
             let disk = host::block::Device::open(Path::new(DISK))?;
-            host::block::Device::open_writable(&self.device())?.discard(0, 400 << 20)?;
+            host::block::Device::open_writable(&self.device())?.discard(0, SIZE)?;
             disk.forget_partition(self.number)?;
             Ok(())
         };
