@@ -177,15 +177,25 @@ fn unit(tree: &Tree, long: bool) -> Result<()> {
 
 /// What a program with points at which steps go wrong says at such a point.
 const FAULT_POINT: &[u8] = b"steading fault point: ";
+/// What the hand that strikes a node says when it listens.
+const STRIKE: &[u8] = b"strike: ready";
 
-/// The product must not have such points; the guest's tests do, or looking for them would prove nothing.
-fn fault_points_are_in_tests_alone(built: &Built) -> Result<()> {
-    let has = |path: &Path| -> Result<bool> {
+/// The product must not have such points, nor such a hand; the images of tests have, or looking for them would prove
+/// nothing.
+fn what_goes_wrong_is_in_tests_alone(built: &Built) -> Result<()> {
+    let holds = |path: &Path, words: &[u8]| -> Result<bool> {
         let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        Ok(bytes
-            .windows(FAULT_POINT.len())
-            .any(|window| window == FAULT_POINT))
+        Ok(bytes.windows(words.len()).any(|window| window == words))
     };
+    let has = |path: &Path| holds(path, FAULT_POINT);
+    ensure!(
+        !holds(&built.artefacts.initramfs, STRIKE)?,
+        "the product has the hand that strikes a node"
+    );
+    ensure!(
+        holds(&built.artefacts.initramfs.with_file_name("struck.cpio"), STRIKE)?,
+        "the image that is struck has no hand for it"
+    );
     ensure!(
         !has(&built.artefacts.initramfs)?,
         "the product has points at which steps go wrong"
@@ -199,7 +209,7 @@ fn fault_points_are_in_tests_alone(built: &Built) -> Result<()> {
 
 /// One boot in which all guest tests run.
 fn guest(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
-    fault_points_are_in_tests_alone(built)?;
+    what_goes_wrong_is_in_tests_alone(built)?;
     let dir = tree.artefact("guest-tests");
     if dir.exists() {
         std::fs::remove_dir_all(&dir)?;

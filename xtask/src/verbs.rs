@@ -66,6 +66,14 @@ pub fn test(mut options: Options) -> Result<ExitCode> {
             build::ensure_guest_tests(&tree)?;
             let program = build::program(&tree, "guest-tests")?;
             artefacts::assemble_initramfs(&tree, &store, &program, &[], &guest_initramfs)?;
+            let strike = ("/usr/sbin/strike".to_owned(), build::program(&tree, "strike")?);
+            artefacts::assemble_initramfs(
+                &tree,
+                &store,
+                &build::program(&tree, "agent")?,
+                &[strike],
+                &tree.artefact("image/struck.cpio"),
+            )?;
             Ok(test::Built {
                 artefacts,
                 guest_initramfs,

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
-use tokio::time::interval;
+use tokio::time::{Instant, interval};
 
 use super::verdict::Readiness;
 use crate::console::{Board, Selling};
@@ -25,11 +24,13 @@ impl Ready {
     pub fn start(board: Board) -> Self {
         let (readiness, mut changed) = watch::channel(Readiness::default());
         let (tell, selling) = watch::channel(false);
+        // Patience is counted from the agent's start: one that comes back has as much to do as at power-on.
+        let begun = Instant::now();
         tokio::spawn(async move {
             let mut clock = interval(LOOK_EVERY);
             let mut known = Selling::Starting;
             loop {
-                let seconds = uptime().as_secs();
+                let seconds = begun.elapsed().as_secs();
                 let verdict = changed.borrow_and_update().verdict(seconds);
                 if verdict != known {
                     tell.send_replace(verdict == Selling::Yes);
@@ -67,9 +68,4 @@ impl Ready {
     pub fn selling(&self) -> watch::Receiver<bool> {
         self.selling.clone()
     }
-}
-
-/// Time since the kernel started.
-pub(super) fn uptime() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Into::into)
 }

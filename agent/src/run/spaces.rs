@@ -14,7 +14,7 @@ use market::id::{Digest, GridId, GroupId};
 use market::quantity::{BitsPerSecond, Bytes};
 use provision::base::Bases;
 use provision::firewall::{InterfaceName, Openings, Uplink};
-use provision::journal::Journal;
+use provision::journal::{Journal, JournalError};
 use provision::network::address::Prefix;
 use provision::space::{Outcome, Provisioner, Recovered};
 use tokio::task::spawn_blocking;
@@ -55,6 +55,12 @@ pub(super) async fn start(
     booted: &Booted,
     owned: &Owned,
 ) -> Option<Machinery> {
+    if let Err(error) = owned.state.journal() {
+        let why = crate::words::chain(error);
+        super::part_failed(board, "journal", &why, cure(error));
+        ready.set(|ready| ready.state = Part::Bad(why));
+        return None;
+    }
     match recover(board, image, booted, owned).await {
         Ok(machinery) => {
             ready.set(|ready| ready.state = Part::Good);
@@ -70,6 +76,24 @@ pub(super) async fn start(
             ready.set(|ready| ready.state = Part::Bad(why));
             None
         }
+    }
+}
+
+/// What a farmer does about a journal that is not opened. In none of these cases anything is erased or ended: spaces
+/// that run go on, over their declared ports, and their volumes stay.
+fn cure(error: &JournalError) -> &'static str {
+    match error {
+        JournalError::Absent(_) => {
+            "nothing was erased, spaces that run go on; put the disk back that had it, or begin anew with blank disks"
+        }
+        JournalError::Older(_) => "nothing was changed; start the image that this node ran before",
+        JournalError::Newer(_) => {
+            "nothing was changed, spaces that run go on; write the newer image to the stick again"
+        }
+        JournalError::Corrupt(_) => {
+            "nothing was erased, spaces that run go on; keep the disk, let them end, then begin anew with blank disks"
+        }
+        _ => "switch off and on; if it stays, look at the disk",
     }
 }
 

@@ -5,9 +5,9 @@
 
 use crate::console::Selling;
 
-/// Seconds after power-on in which what comes by itself is no reason yet.
+/// Seconds after the agent's start in which what comes by itself is no reason yet.
 const PATIENCE_SECONDS: u64 = 25;
-/// Seconds after power-on in which what is being worked on is no reason yet: within a
+/// Seconds after the agent's start in which what is being worked on is no reason yet: within a
 /// minute a person reads a sentence.
 const WORK_SECONDS: u64 = 50;
 
@@ -72,17 +72,17 @@ impl Readiness {
         ]
     }
 
-    /// The verdict at so many seconds after power-on.
+    /// The verdict at so many seconds after the agent's start.
     #[must_use]
-    pub fn verdict(&self, uptime_seconds: u64) -> Selling {
-        let impatient = uptime_seconds >= PATIENCE_SECONDS;
+    pub fn verdict(&self, seconds: u64) -> Selling {
+        let impatient = seconds >= PATIENCE_SECONDS;
         let mut starting = false;
         for (doing, part) in self.parts() {
             match part {
                 Part::Good => {}
                 Part::Bad(why) => return Selling::No(why.clone()),
                 Part::Absent(why) if impatient => return Selling::No(why.clone()),
-                Part::Waiting if uptime_seconds >= WORK_SECONDS => {
+                Part::Waiting if seconds >= WORK_SECONDS => {
                     return Selling::No(format!("still {doing}"));
                 }
                 Part::Absent(_) | Part::Waiting => starting = true,

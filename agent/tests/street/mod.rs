@@ -138,6 +138,8 @@ pub struct Machine {
     pub next_failure: Mutex<Option<Failed>>,
     /// Builds never come to an end.
     pub is_stuck: AtomicBool,
+    /// What was ended because a space waited for memory only.
+    pub starved: Mutex<HashMap<SaleId, (u64, String)>>,
 }
 
 #[async_trait]
@@ -169,6 +171,10 @@ impl Spaces for Machine {
 
     fn runs(&self, sale: SaleId) -> bool {
         self.running.lock().unwrap().contains_key(&sale)
+    }
+
+    fn starved(&self, sale: SaleId) -> Option<(u64, String)> {
+        self.starved.lock().unwrap().get(&sale).cloned()
     }
 
     /// Says again whatever is said.

@@ -12,10 +12,12 @@
 use std::ffi::{CString, NulError};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 /// A process that cannot be mistaken for another one that got its number later.
@@ -36,7 +38,7 @@ impl Pidfd {
     }
 
     /// Sends a signal; a process that has ended already is no error.
-    pub fn kill(&self, signal: nix::sys::signal::Signal) -> io::Result<()> {
+    pub fn kill(&self, signal: Signal) -> io::Result<()> {
         // SAFETY: integers and a null siginfo; the descriptor is open for the call.
         let done = unsafe {
             libc::syscall(
@@ -224,6 +226,62 @@ pub fn exec(program: &str, arguments: &[String], environment: &[String]) -> Exec
     }
 }
 
+/// What ends a process by its own fault: a wild pointer, an instruction that is none, an abort.
+const FAULTS: [Signal; 5] = [
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGABRT,
+];
+
+/// The program and, for each of [`FAULTS`], its arguments: made before the fault, for after it nothing can be.
+static AT_FAULT: OnceLock<(CString, [[CString; 2]; FAULTS.len()])> = OnceLock::new();
+
+/// From now on a fault of this process executes `program` in its place, called `name`, with the
+/// name of the fault as its argument and without environment. The process keeps its number, and the
+/// fault its signal blocked: a fault of the new program ends it as ever.
+pub fn execute_at_fault(program: &str, name: &str) -> Result<(), ExecError> {
+    let program = CString::new(program)?;
+    let name = CString::new(name)?;
+    let mut arguments = FAULTS.map(|_| [name.clone(), CString::default()]);
+    for (fault, arguments) in FAULTS.iter().zip(&mut arguments) {
+        arguments[1] = CString::new(fault.as_str())?;
+    }
+    // The first call counts; a second one finds handlers that do the same.
+    let _ = AT_FAULT.set((program, arguments));
+    let action = SigAction::new(
+        SigHandler::Handler(at_fault),
+        SaFlags::SA_ONSTACK,
+        SigSet::empty(),
+    );
+    for fault in FAULTS {
+        // SAFETY: the handler makes one system call on memory that was made before, and returns or is gone.
+        unsafe { sigaction(fault, &action) }.map_err(|errno| ExecError::Exec {
+            program: fault.as_str().to_owned(),
+            source: errno.into(),
+        })?;
+    }
+    Ok(())
+}
+
+/// Async-signal-safe: reads a cell that is set, and calls execve. Where that fails the process ends: it returns into
+/// the fault, whose default action the kernel takes for a signal that is blocked.
+extern "C" fn at_fault(number: libc::c_int) {
+    let Some((program, arguments)) = AT_FAULT.get() else {
+        return;
+    };
+    let index = FAULTS.iter().position(|fault| *fault as libc::c_int == number);
+    if let Some([name, fault]) = index.and_then(|index| arguments.get(index)) {
+        let arguments = [name.as_ptr(), fault.as_ptr(), std::ptr::null()];
+        let environment = [std::ptr::null()];
+        // SAFETY: three strings and two lists, each ended by a zero, that live until the call is over.
+        unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    }
+    // SAFETY: integers alone; what the fault would have done without us.
+    unsafe { libc::signal(number, libc::SIG_DFL) };
+}
+
 /// Makes every descriptor from `first` on close at exec.
 pub fn close_at_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: close_range with CLOEXEC only marks descriptors; integers alone.
@@ -233,7 +291,7 @@ pub fn close_at_exec_from(first: u32) -> io::Result<()> {
 
 /// Undoes what the Rust runtime and a parent left: default handlers, no blocked signal.
 pub fn reset_signals() -> io::Result<()> {
-    use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+    use nix::sys::signal::{SigmaskHow, signal, sigprocmask};
     for number in Signal::iterator() {
         if !matches!(number, Signal::SIGKILL | Signal::SIGSTOP) {
             // SAFETY: the default handler runs no code of ours.
@@ -301,7 +359,7 @@ mod tests {
         drop(child.stdin.take());
         assert!(pidfd.wait_ended(Duration::from_secs(10)).unwrap());
         assert!(child.wait().unwrap().success());
-        pidfd.kill(nix::sys::signal::Signal::SIGKILL).unwrap();
+        pidfd.kill(Signal::SIGKILL).unwrap();
     }
 
     #[test]

@@ -24,6 +24,7 @@
 
 mod copies;
 mod entry;
+mod older;
 mod open;
 mod redo;
 mod taken;

@@ -31,6 +31,7 @@ pub fn halt(end: End) {
         End::PowerOff => "init: powers off: ends what runs",
         End::Reboot => "init: starts again: ends what runs",
     });
+    phase("services", end_services);
     phase("spaces", end_spaces);
     phase("volumes", close_volumes);
     phase("processes", kill_all);
@@ -55,10 +56,15 @@ fn phase(name: &str, run: fn() -> Result<(), String>) {
     }
 }
 
-/// Asks the services to end, and ends those that do not.
-pub fn end_services(services: impl Iterator<Item = Pid>) {
-    let open: Vec<Pidfd> = services
-        .filter_map(|pid| Pidfd::open(pid.as_raw()).ok())
+/// Asks all that is in no space to end, and ends what does not: the agent would start spaces again,
+/// and a PID 1 that took the place of another knows no numbers of services.
+fn end_services() -> Result<(), String> {
+    let running = host::process::running().map_err(|e| e.to_string())?;
+    let inside = host::cgroup::processes(Path::new(names::CGROUP_SPACES));
+    let open: Vec<Pidfd> = running
+        .iter()
+        .filter(|pid| !inside.contains(pid))
+        .filter_map(|pid| Pidfd::open(*pid).ok())
         .collect();
     for service in &open {
         let _ = service.kill(Signal::SIGTERM);
@@ -74,6 +80,7 @@ pub fn end_services(services: impl Iterator<Item = Pid>) {
         }
     }
     reap();
+    Ok(())
 }
 
 /// Every process in a space gets a moment to save what it has; then the kernel ends all at once.

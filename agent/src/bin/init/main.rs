@@ -13,10 +13,14 @@
 //!                 │ fails        │ fails                  panic ─►┐           │ a signal
 //!                 └──────────────┴────────────────────────────────┴─► halt ◄──┘
 //!      halt: end the agent, end the spaces, close volumes, unmount, sync, off or again
+//!                                                                     ▲
+//!  a fault (SEGV, BUS, ILL, FPE, ABRT) ─► executed anew, as `fault` ──┘
+//!      a fault of that ─► the kernel's panic ─► it starts again after 10 s (kernel.panic)
 //! ```
 //!
 //! Invariant: PID 1 never returns, never blocks on hardware, and every way out of it is `halt`.
-//! It links libc (and libgcc_s) alone and knows no sale.
+//! It links libc (and libgcc_s) alone and knows no sale. The kernel ends it for no other's sake:
+//! it kills no PID 1 for memory, and no signal reaches one that has no handler.
 
 mod console;
 mod halt;
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         "modprobe" => modprobe::run(arguments),
         hardware::NAME => hardware::run(),
         host::isolate::HELPER_NAME => space::run(),
+        FAULT if std::process::id() == 1 => after_fault(&arguments.next().unwrap_or_default()),
         _ if std::process::id() == 1 => power_on(),
         name => {
             eprintln!("{name}: is PID 1 of a Steading node, or is called as modprobe");
@@ -48,9 +53,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// The name under which `init` stands in the place of a PID 1 that a fault has ended. Its memory may
+/// hold anything, so nothing of it is used: a fresh program closes what is open.
+const FAULT: &str = "init-fault";
+
+/// Halts in the place of a PID 1 that ended by `fault`; never comes back.
+fn after_fault(fault: &str) -> ! {
+    let _ = host::process::reset_signals();
+    console::say(&format!(
+        "init: PID 1 ended by {fault}: a fresh one closes what is open; then the machine starts again"
+    ));
+    end(End::Reboot)
+}
+
 /// Boots, supervises, halts; never comes back.
 fn power_on() -> ! {
-    let end = match catch_unwind(boot) {
+    if let Err(error) = host::process::execute_at_fault("/init", FAULT) {
+        console::say(&format!("init: its faults are the machine's: {error}"));
+    }
+    let how = match catch_unwind(boot) {
         Ok(Ok(end)) => end,
         Ok(Err(error)) => {
             console::say(&format!(
@@ -65,7 +86,11 @@ fn power_on() -> ! {
             End::Reboot
         }
     };
-    let _ = catch_unwind(|| halt::halt(end));
+    end(how)
+}
+
+fn end(how: End) -> ! {
+    let _ = catch_unwind(|| halt::halt(how));
     // The kernel refused, or halt panicked: nothing is left but the kernel's own way out.
     console::say(&format!(
         "init: the kernel does not end the machine: {}",

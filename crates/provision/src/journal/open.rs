@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{JournalError, SCHEMA_VERSION};
+use super::{JournalError, SCHEMA_VERSION, older};
 
 /// "STDG": what `file` would say if it knew us, and what tells our file from any other SQLite.
 const APPLICATION_ID: i64 = 0x5354_4447;
@@ -55,7 +55,7 @@ pub enum Found {
     Absent,
     /// A journal that this program reads.
     Current,
-    /// A journal of an older program.
+    /// A journal of an older program, which this one has no way to bring up to date.
     Older(i64),
     /// A journal of a newer program.
     Newer(i64),
@@ -63,7 +63,7 @@ pub enum Found {
     Corrupt(String),
 }
 
-/// Says what stands at `path`, and changes nothing but what SQLite's own recovery does.
+/// Says what stands at `path`. Changes nothing but what SQLite's own recovery does, and brings up to date what it can.
 ///
 /// # Errors
 /// When the disk does not answer; a damaged file is an answer.
@@ -90,18 +90,17 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
         Err(error) => return Err(file(error)),
         Ok(_) => {}
     }
-    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let application = number(&connection, "PRAGMA application_id")?;
     let version = number(&connection, "PRAGMA user_version")?;
     let tables = number(&connection, "SELECT count(*) FROM sqlite_schema")?;
     match (application, version, tables) {
         // Tables, application and version are one transaction: a cut while making leaves none.
         (0, 0, 0) => return Err(JournalError::Absent(path.to_owned())),
-        (APPLICATION_ID, SCHEMA_VERSION, _) => {}
         (APPLICATION_ID, version, _) if version > SCHEMA_VERSION => {
             return Err(JournalError::Newer(version));
         }
-        (APPLICATION_ID, version, _) => return Err(JournalError::Older(version)),
+        (APPLICATION_ID, ..) => {}
         (other, ..) => {
             return Err(JournalError::Corrupt(format!(
                 "its application id is {other:#x}, not ours"
@@ -109,11 +108,13 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
         }
     }
     let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if verdict == "ok" {
-        Ok(connection)
-    } else {
-        Err(JournalError::Corrupt(verdict))
+    if verdict != "ok" {
+        return Err(JournalError::Corrupt(verdict));
     }
+    if version < SCHEMA_VERSION {
+        older::bring_up(&mut connection, path, version)?;
+    }
+    Ok(connection)
 }
 
 pub(super) fn create(path: &Path) -> Result<Connection, JournalError> {

@@ -21,7 +21,7 @@ use crate::journal::{Journal, JournalError};
 use crate::limits::{self, Observed, ReadLimitsError};
 use crate::network::{self, ConnectError};
 use crate::step::{RunError, Step, StepTime, Table, in_words};
-use crate::{files, volume};
+use crate::{files, pressure, volume};
 
 /// The first step that runs again when a volume is unlocked.
 pub(super) const UNLOCK_FROM: &str = "mount";
@@ -43,6 +43,8 @@ pub(super) struct Shared {
     prepared: StdMutex<HashMap<SaleId, Vec<StepTime>>>,
     /// The spaces that have a keeper.
     pub(super) kept: StdMutex<HashSet<SaleId>>,
+    /// Of each space, what was ended because it waited for memory only, since the agent started.
+    pub(super) starved: StdMutex<HashMap<SaleId, Starved>>,
     /// One at a time for each sale: an end waits until a build has come to one.
     busy: StdMutex<HashMap<SaleId, Arc<Mutex<()>>>>,
 }
@@ -56,6 +58,15 @@ pub struct Ready {
     pub pid: Option<i32>,
     /// What its steps took.
     pub times: Vec<StepTime>,
+}
+
+/// What was ended in a space because all of it waited for memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Starved {
+    /// How many processes.
+    pub times: u64,
+    /// The last one.
+    pub last: pressure::Ended,
 }
 
 /// A space of which nothing is left.
@@ -85,6 +96,7 @@ impl Provisioner {
             seccomp,
             prepared: StdMutex::default(),
             kept: StdMutex::default(),
+            starved: StdMutex::default(),
             busy: StdMutex::default(),
         };
         Ok(Self {
@@ -155,6 +167,12 @@ impl Provisioner {
     /// What the space uses now. Reads files of the kernel: short, but not for a worker with many to look at.
     pub fn observe(&self, sale: &SaleId) -> Result<Observed, ReadLimitsError> {
         limits::observe(&names::cgroup(sale.as_bytes()))
+    }
+
+    /// What was ended in the space because all of it waited for memory ([`crate::pressure`]).
+    pub fn starved(&self, sale: &SaleId) -> Option<Starved> {
+        let starved = self.shared.starved.lock();
+        starved.unwrap_or_else(PoisonError::into_inner).get(sale).cloned()
     }
 
     /// The number of the space's PID 1 on the node, while it runs.
@@ -301,6 +319,8 @@ impl Shared {
     async fn dismiss(&self, sale: SaleId) -> Result<(), JournalError> {
         record::dismiss(&self.journal, sale).await?;
         self.walls.forget(sale).await;
+        let mut starved = self.starved.lock().unwrap_or_else(PoisonError::into_inner);
+        starved.remove(&sale);
         Ok(())
     }
 }
