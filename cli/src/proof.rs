@@ -10,7 +10,8 @@
 //! | uid_map | root inside is at least [`LEAST_OUTSIDE`] outside |
 //! | base | the digest is the sale's |
 //!
-//! The network rate is not looked at: it shows only under load.
+//! The network rate is not looked at: it shows only under load, and then the user's own line and a relay are measured with
+//! it, so a low figure would accuse a node that may be honest.
 //!
 //! Invariant: what the space prints is hostile: bounded, then parsed, then compared. What this
 //! does not prove (a node that lies with all of its kernel) is in the threat model.
