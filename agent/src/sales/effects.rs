@@ -272,12 +272,14 @@ impl Task {
             Err(RailError::Refused(Refusal::NotYet(from))) => {
                 Some(format!("the voucher is void until {from}"))
             }
+            // it is asked again by the next tick; a rail that knows no such lock has lost its books, which says nothing
+            // of the voucher
+            Err(RailError::Unknown(_) | RailError::Refused(Refusal::NoLock)) => None,
             Err(RailError::Refused(why)) => {
                 let words = format!("the rail refuses the voucher: {why}");
                 let _ = self.happen(Event::RedeemRefused { cumulative: sum, why }).await;
                 Some(words)
             }
-            Err(RailError::Unknown(_)) => None, // it is asked again by the next tick
             Err(error @ (RailError::NoKey | RailError::Invalid(_))) => Some(error.to_string()),
         };
         let with = match refusal {

@@ -1,6 +1,6 @@
 //! The transitions: one handler an event, each an exhaustive match over the states.
 
-use escrow::{Amount, LockState, LockView, RailTime, Refusal, Voucher};
+use escrow::{Amount, LockState, LockView, RailTime, Voucher};
 
 use super::ending::{end, gave_back, give_back_now, settle, torn};
 use super::{Deal, Effect, Event, MOST_VOUCHERS, Now, Rejection, Sale, TornDown, Why, effects::Say};
@@ -24,10 +24,6 @@ pub fn step(sale: &Sale, event: Event, now: Now) -> Stepped {
         Event::BuildFailed { why, quarantine } => build_failed(sale, why, quarantine, now),
         Event::Vouchers(vouchers) => vouchers_came(sale, vouchers, now),
         Event::Redeemed(view) => redeemed(sale, view, now),
-        // A lock that was seen does not vanish: a rail that knows none has lost its books, which is no word on the voucher.
-        Event::RedeemRefused { why, .. } if why == Refusal::NoLock && sale.lock.state != LockState::None => {
-            Ok((sale, Vec::new()))
-        }
         Event::RedeemRefused { cumulative, why: _ } => redeem_refused(sale, cumulative, now),
         Event::End(why) => end(sale, why, now),
         Event::TornDown(torn_down) => torn(sale, torn_down, now),
@@ -266,6 +262,7 @@ fn vouchers_came(mut sale: Sale, vouchers: Vec<Voucher>, now: Now) -> Stepped {
             sale.vouchers.extend(new);
             sale.vouchers
                 .sort_by_key(|voucher| (voucher.cumulative, voucher.not_before));
+            sale.vouchers.dedup_by_key(|voucher| voucher.cumulative); // the earliest says all
             if sale.vouchers.len() > MOST_VOUCHERS {
                 return Err(Rejection::TooManyVouchers);
             }

@@ -402,6 +402,25 @@ fn an_hour_without_a_ledger_stops_nothing_and_moves_no_money_wrongly() {
     }
 }
 
+/// Found by sixty thousand schedules: signed for twice ahead, once before the node was off for hours and once after, a
+/// period begins in the second in which the lock expires. The later signature is void by then, the earlier one pays.
+#[test]
+fn of_two_signatures_for_a_period_the_earlier_counts() {
+    let ops = vec![
+        Op::Ledger(Mode::Slow),
+        Op::Advance(61_902),
+        Op::Ledger(Mode::Up),
+        Op::Network(Fate::RequestLost),
+        Op::AgentRestarts,
+        Op::Advance(98_032),
+        Op::Cut,
+        Op::Advance(10_949_410),
+        Op::AgentRestarts,
+        Op::Advance(26_243),
+    ];
+    one_who_pays(Fault::None, ops).unwrap();
+}
+
 #[test]
 fn each_property_catches_its_fault() {
     let pays = |fault, property| found(property, schedules(trouble()), |ops| one_who_pays(fault, ops));

@@ -276,12 +276,12 @@ impl World {
                 (_, None) | (Call::Redeem(_), Some(Err(Refusal::NotYet(_)))) => None,
                 (Call::Look, Some(Ok(view))) => Some(Event::LockSeen { view, admitted: true }),
                 (Call::Redeem(_), Some(Ok(view))) => Some(Event::Redeemed(view)),
+                (Call::Redeem(_), Some(Err(Refusal::NoLock))) if self.fault != Fault::BelievesTheEmpty => {
+                    None
+                }
                 (Call::Redeem(voucher), Some(Err(why))) => Some(Event::RedeemRefused {
                     cumulative: voucher.cumulative,
-                    why: match why {
-                        Refusal::NoLock if self.fault == Fault::BelievesTheEmpty => Refusal::Revoked,
-                        why => why,
-                    },
+                    why,
                 }),
                 (Call::GiveBack(_), Some(Ok(view))) => Some(Event::GaveBack(view)),
                 (Call::Look | Call::GiveBack(_), Some(Err(_))) => {
