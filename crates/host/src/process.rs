@@ -363,6 +363,44 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_executes_the_program_in_its_place() {
+        use std::os::unix::process::ExitStatusExt;
+        const HOW: &str = "HOST_FAULT";
+        if let Ok(how) = std::env::var(HOW) {
+            let (fault, handled) = how.split_once(' ').unwrap();
+            if handled == "handled" {
+                execute_at_fault("/bin/echo", "echo").unwrap();
+            }
+            // The runtime lets the first SEGV go by where nobody else handles it.
+            for _ in 0..2 {
+                nix::sys::signal::raise(fault.parse().unwrap()).unwrap();
+            }
+            unreachable!("{how} did not end it");
+        }
+        let faulty = |how: String| {
+            std::process::Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "process::tests::a_fault_executes_the_program_in_its_place",
+                    "--nocapture",
+                ])
+                .env(HOW, how)
+                .output()
+                .unwrap()
+        };
+        for fault in FAULTS {
+            let handled = faulty(format!("{fault} handled"));
+            let said = String::from_utf8_lossy(&handled.stdout).into_owned();
+            assert!(
+                handled.status.success() && said.ends_with(&format!("{fault}\n")),
+                "{said}"
+            );
+            let left = faulty(format!("{fault} left"));
+            assert_eq!(left.status.signal(), Some(fault as i32), "the control");
+        }
+    }
+
+    #[test]
     fn a_process_with_threads_is_not_forked() {
         // The test harness runs this on a thread beside its main one.
         let error = clone3(&Clone::default()).unwrap_err();

@@ -182,6 +182,9 @@ fn spoil(kept: &mut Kept, how: &str) -> Result<String> {
             (log.clone(), fs::read(&log).ok()),
         ];
     }
+    if let Some((file, bytes)) = kept.spoilt.take() {
+        ensure!(fs::read(&file)? == bytes, "somebody wrote to the spoilt journal");
+    }
     let mut bytes = kept.files[0].1.clone().context("no journal")?;
     match how {
         "corrupt" => {
