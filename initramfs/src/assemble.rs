@@ -61,12 +61,15 @@ pub struct Summary {
     pub libraries: usize,
 }
 
-/// Programs of packages, by their path in the tree.
+/// Programs of packages and what they open at run time, by their path in the tree.
 const PROGRAMS: &[&str] = &[
     "usr/sbin/nft",
     "usr/sbin/mkfs.ext4",
     "usr/sbin/e2fsck",
     "usr/sbin/resize2fs",
+    "usr/bin/lxcfs",
+    // lxcfs opens it by this very path.
+    "usr/lib/x86_64-linux-gnu/lxcfs/liblxcfs.so",
 ];
 
 /// glibc opens this one by itself, when a thread ends by cancellation or a backtrace is made.

@@ -106,7 +106,17 @@ fn packages(world: &mut World) -> Result<()> {
 }
 
 fn size(world: &mut World) -> Result<()> {
-    expect(world, "nproc", "1")?;
+    // A login, sudo's clean environment, Python and top all speak of what was sold.
+    expect(
+        world,
+        "nproc; sudo -n nproc; python3 -c 'import os; print(os.cpu_count())'; grep -c ^processor /proc/cpuinfo; \
+         free -m | awk '/^Mem/{print $2}'; TERM=dumb top -bn1 -E m | awk '/^MiB Mem/{print int($4)}'; \
+         awk '{print ($1 < 7200)}' /proc/uptime; cut -d' ' -f1 /proc/loadavg | grep -c '^[0-9.]*$'",
+        "1\n1\n1\n1\n256\n256\n1\n1",
+    )?;
+    // The control: the kernel below has more.
+    let nodes = inside(world, "awk '/^MemTotal/{print $2}' /dev/.steading/proc/meminfo")?;
+    ensure!(nodes.trim().parse::<u64>()? > 300_000, "the node has {nodes} kB");
     let figure = |text: String| -> Result<u64> { text.trim().parse().with_context(|| text.clone()) };
     let disk = figure(inside(world, "df --output=size -B1 / | tail -1")?)?;
     ensure!(
@@ -264,8 +274,10 @@ fn terminals(world: &mut World) -> Result<()> {
     expect(
         world,
         "for name in xterm xterm-256color screen screen-256color tmux tmux-256color linux vt100 vt220 ansi dumb \
-         rxvt-unicode-256color alacritty foot konsole-256color gnome-256color putty-256color; do \
-         TERM=$name tput longname >/dev/null || echo $name; done; TERM=no-such-terminal tput longname 2>/dev/null || echo control",
+         rxvt-unicode-256color alacritty foot foot-direct konsole-256color gnome-256color putty-256color wezterm \
+         xterm-kitty xterm-ghostty ghostty contour rio st-256color; do \
+         TERM=$name clear >/dev/null && TERM=$name tput longname >/dev/null || echo $name; done; \
+         TERM=no-such-terminal clear 2>/dev/null || echo control",
         "control",
     )?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
@@ -281,11 +293,37 @@ fn terminals(world: &mut World) -> Result<()> {
         "UTF-8\n1é",
     )?;
     let name = world.space()?;
-    expect(world, "hostname", &name)?;
+    expect(
+        world,
+        "hostname; hostname -f; uname -n; date +%Z; echo ${TZ-none}",
+        &format!("{name}\n{name}\n{name}\nUTC\nnone"),
+    )?;
     inside(
         world,
         "getent hosts $(hostname) && getent hosts localhost && test -s /etc/machine-id",
     )?;
+    // What a laptop sends along by its own ssh_config does not make Perl complain of a locale that is not here.
+    let output = Command::new("ssh")
+        .arg("-F")
+        .arg(world.ssh_config()?)
+        .args([
+            "-o",
+            "SendEnv=LANG LC_*",
+            &name,
+            "perl -e 'print 1' 2>&1; locale 2>&1 | grep -c UTF-8",
+        ])
+        .envs([
+            ("LC_ALL", "de_DE.UTF-8"),
+            ("LANG", "de_DE.UTF-8"),
+            ("LC_TIME", "sv_SE.UTF-8"),
+        ])
+        .stdin(Stdio::null())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        said.starts_with('1') && !said.contains("warning"),
+        "with a locale sent along: {said}"
+    );
     Ok(())
 }
 

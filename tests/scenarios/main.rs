@@ -9,6 +9,7 @@
 //! Needs what `./x test` built, named in `STEADING_ARTEFACTS` (a folder) and `STEADING_CLIENT` (the program).
 
 mod identity;
+mod keys;
 mod machine;
 mod world;
 
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         ..Arguments::from_args()
     };
     let world = Arc::new(Mutex::new(World::default()));
-    let first: [machine::Scenario; 4] = [
+    let first: [machine::Scenario; 5] = [
         (
             "a_node_without_a_wallet_joins_and_says_which_line_to_add",
             no_wallet,
@@ -37,6 +38,10 @@ fn main() -> ExitCode {
         (
             "scp_rsync_and_plain_ssh_work_with_the_written_config",
             other_programs,
+        ),
+        (
+            "every_type_of_key_lets_in_or_is_refused",
+            keys::every_type_lets_in,
         ),
     ];
     let then: [machine::Scenario; 6] = [
@@ -119,6 +124,7 @@ fn other_programs(world: &mut World) -> Result<()> {
         );
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     };
+    world.says_nothing_but(&name, "0\n")?;
     run("scp", &["-F", &config, &path, &format!("{name}:/root/letter")])?;
     let said = run("ssh", &["-F", &config, &name, "cat /root/letter"])?;
     ensure!(said == "from outside\n", "scp brought {said:?}");
@@ -262,6 +268,8 @@ fn cut_while_building(world: &mut World) -> Result<()> {
         .expect_success("logging in")?
         .out;
     ensure!(said == "0\n", "the space answers {said:?}");
+    // The second sale on this node: another host key, and no word of it.
+    world.says_nothing_but(&name, "0\n")?;
     world
         .user()?
         .run(&["cancel", &name, "--json"])?

@@ -1,9 +1,10 @@
 //! What the scenarios share: the stage, the node that is switched off and on, the space that was bought.
 
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::keys;
 use anyhow::{Context, Result, ensure};
 use qemu::Running;
 use stage::{Answer, Artefacts, Node, NodeSettings, Person, Stage};
@@ -140,15 +141,29 @@ impl World {
         Ok(nodes.text("/nodes/0/node")?.to_string())
     }
 
-    /// Buys a small space.
+    /// Buys a small space, for all keys of [`keys`].
     pub fn buy(&mut self) -> Result<Answer> {
-        let answer = self
-            .user()?
-            .run(&[&["buy"], &NEEDS[..], &["--json"]].concat())?
-            .expect_success("buying")?;
+        let folder = self.keys()?;
+        let keys = match folder.join("all.pub") {
+            made if made.exists() => made,
+            _ => keys::make(&folder)?,
+        };
+        let answer = self.try_to_buy(&keys)?.expect_success("buying")?;
         self.space = Some(answer.text("/name")?.to_string());
         self.price_of_period = answer.amount("/price_of_period")?;
         Ok(answer)
+    }
+
+    /// Tries to buy, with a file of keys.
+    pub fn try_to_buy(&self, keys: &Path) -> Result<Answer> {
+        let keys = keys.display().to_string();
+        self.user()?
+            .run(&[&["buy"], &NEEDS[..], &["--json", "--ssh-key", &keys]].concat())
+    }
+
+    /// The folder of the user's further keys.
+    pub fn keys(&self) -> Result<PathBuf> {
+        Ok(self.scratch()?.join("keys"))
     }
 
     /// Starts and buys, unless an earlier scenario has.
@@ -199,6 +214,33 @@ impl World {
         let path = self.user()?.ssh_config().to_path_buf();
         ensure!(path.exists(), "{} is not there", path.display());
         Ok(path)
+    }
+
+    /// Plain ssh, as strict as it can be, prints this and not a word more.
+    pub fn says_nothing_but(&self, name: &str, wanted: &str) -> Result<()> {
+        let output = Command::new("ssh")
+            .arg("-F")
+            .arg(self.ssh_config()?)
+            .args([
+                "-o",
+                "StrictHostKeyChecking=yes",
+                "-o",
+                "BatchMode=yes",
+                name,
+                "id -u",
+            ])
+            .stdin(Stdio::null())
+            .output()
+            .context("starting ssh")?;
+        let said = (output.stdout.as_slice(), output.stderr.as_slice());
+        ensure!(
+            output.status.success() && said == (wanted.as_bytes(), b""),
+            "{}: {:?} {:?}",
+            output.status,
+            String::from_utf8_lossy(said.0),
+            String::from_utf8_lossy(said.1)
+        );
+        Ok(())
     }
 
     /// A folder for files of a scenario.

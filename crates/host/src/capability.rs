@@ -44,19 +44,26 @@ fn kept(last: u8) -> u64 {
 /// Takes the denied ones from the calling thread for good: from its bounding set, so that no
 /// set-user-id program brings them back, and from its other sets.
 pub fn drop_denied() -> io::Result<()> {
-    let last = last_capability()?;
-    for Capability(number) in DENIED
-        .iter()
-        .copied()
-        .chain((41..=last).map(Capability))
-        .filter(|c| c.0 <= last)
-    {
+    restrict(kept(last_capability()?.min(40)))
+}
+
+/// Leaves the calling thread these alone, for good; a program that it becomes has them as well.
+pub fn keep_only(capabilities: &[Capability]) -> io::Result<()> {
+    restrict(
+        capabilities
+            .iter()
+            .fold(0, |bits, Capability(number)| bits | 1 << number),
+    )
+}
+
+fn restrict(bits: u64) -> io::Result<()> {
+    for number in (0..=last_capability()?).filter(|number| bits & 1 << number == 0) {
         // SAFETY: prctl with integers.
         Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) })?;
     }
     // SAFETY: prctl with integers.
     Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) })?;
-    set(kept(last.min(40)))
+    set(bits)
 }
 
 /// The number of the last capability that the kernel knows: the bounding set answers EINVAL after it.

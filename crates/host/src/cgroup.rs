@@ -184,6 +184,20 @@ pub fn processes(cgroup: &Path) -> Vec<i32> {
     found
 }
 
+/// The number of the process that is PID 1 of the space in `cgroup`, if one runs.
+pub fn first_process(cgroup: &Path) -> Option<i32> {
+    let is_first = |pid: &i32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        // One that a space started in a namespace below its own has two more numbers than one, not one more.
+        numbers.is_some_and(|numbers| {
+            let numbers: Vec<&str> = numbers.split_whitespace().collect();
+            numbers.len() == 2 && numbers.last() == Some(&"1")
+        })
+    };
+    processes(cgroup).into_iter().find(is_first)
+}
+
 fn populated(events: &str) -> bool {
     events.lines().any(|line| line == "populated 1")
 }

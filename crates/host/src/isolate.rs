@@ -61,9 +61,6 @@ pub struct SpaceStart {
     pub cgroup: PathBuf,
     /// The host name inside.
     pub hostname: String,
-    /// CPUs as sold, begun ones counted: what programs inside that ask for them are told.
-    #[serde(default)]
-    pub cpus: Option<u32>,
     /// PID 1 and its arguments; the first is an absolute path inside.
     #[serde(default = "default_argv")]
     pub argv: Vec<String>,
@@ -230,7 +227,6 @@ mod tests {
             netns: "/run/steading/netns/s".into(),
             cgroup: "/sys/fs/cgroup/steading/c".into(),
             hostname: "calm-otter".into(),
-            cpus: Some(2),
             argv: default_argv(),
             seccomp: None,
         }

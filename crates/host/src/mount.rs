@@ -16,7 +16,9 @@ pub use tree::{NewFileSystem, Tree, TreeError, open_below};
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
@@ -162,6 +164,27 @@ pub fn is_mount_point(path: &Path) -> io::Result<bool> {
         Err(Errno::ENOENT) => Ok(false),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Whether a FUSE file system is at `path` and its server answers. Waits for the answer.
+pub fn is_fuse_alive(path: &Path) -> bool {
+    nix::sys::statfs::statfs(path)
+        .is_ok_and(|facts| facts.filesystem_type() == nix::sys::statfs::FUSE_SUPER_MAGIC)
+}
+
+/// Waits until a FUSE file system is at `path` and answers, woken by the kernel; says whether it came within `limit`.
+pub fn wait_for_fuse(path: &Path, limit: Duration) -> io::Result<bool> {
+    use nix::poll::PollFlags;
+    let mounts = fs::File::open("/proc/self/mountinfo")?;
+    let end = Instant::now() + limit;
+    while !is_fuse_alive(path) {
+        let left = end.saturating_duration_since(Instant::now());
+        // The kernel tells of a change by an error and an urgent word at once.
+        if left.is_zero() || !crate::process::wait_events(mounts.as_fd(), PollFlags::POLLPRI, left)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The mount points that the caller sees, in the order in which they were mounted.

@@ -33,6 +33,8 @@ pub const RUN_STATE: &str = "/run/steading/state";
 pub const RUN_NETNS: &str = "/run/steading/netns";
 /// The empty folder on which a starting space builds its root, in a mount namespace of its own.
 pub const RUN_START: &str = "/run/steading/start";
+/// Where lxcfs shows what a space reads about itself.
+pub const RUN_READINGS: &str = "/run/steading/readings";
 /// The folder in which locks of LVM live.
 pub const RUN_LVM_LOCK: &str = "/run/lock/lvm";
 /// Exists once the modules for the hardware found at power-on have been loaded.
@@ -41,6 +43,8 @@ pub const HARDWARE_READY: &str = "/run/steading/hardware-ready";
 pub const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
 /// The cgroup under which every space has its own.
 pub const CGROUP_SPACES: &str = "/sys/fs/cgroup/steading";
+/// The cgroup of lxcfs, beside the spaces': what they ask of it is bounded there.
+pub const CGROUP_READINGS: &str = "/sys/fs/cgroup/readings";
 /// What the image says about itself.
 pub const IMAGE_JSON: &str = "/etc/steading/image.json";
 

@@ -121,6 +121,7 @@ impl Set {
                 "libblkid1",
                 "libcom-err2",
                 "libext2fs2t64",
+                "libfuse3-4",
                 "libgmp10",
                 "libjansson4",
                 "libmnl0",
@@ -128,6 +129,7 @@ impl Set {
                 "libnftnl11",
                 "libss2",
                 "libxtables12",
+                "lxcfs",
                 "nftables",
             ],
             Set::Base => &[

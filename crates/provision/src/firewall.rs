@@ -62,6 +62,10 @@ pub const MOST_CONNECTIONS_TO_A_USER: u32 = 1024;
 /// What is left of a user's rate when the month's traffic is used up: a login still comes through.
 pub const TRICKLE: BitsPerSecond = BitsPerSecond(64_000);
 
+/// The largest segment of a stream: 1280, which every path of IPv6 carries (RFC 8200, section 5) and tunnels keep to,
+/// less the headers of IPv4 and TCP. A segment that is smaller already stays as it is.
+pub const LARGEST_SEGMENT: u16 = 1240;
+
 /// Everything that the rules follow from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {

@@ -16,6 +16,7 @@
 //!   session that would have found out why. Whoever wants the whole space to go down with it may write 1 inside.
 //! - Swap is off: a node has none, and a space's memory must never reach a disk unencrypted.
 
+mod place;
 mod read;
 
 use std::fs;
@@ -34,10 +35,11 @@ use host::cgroup::{self, CgroupError};
 use host::names::{CGROUP_MOUNT, CGROUP_SPACES};
 use market::quantity::{Bytes, MilliCpus};
 
+pub use place::place;
 pub use read::{Observed, ReadLimitsError, observe};
 
-/// Controllers that every space has. `cpuset` is not among them: CPUs are sold by the thousandth.
-const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "io"];
+/// Controllers that every space has.
+const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];
 
 /// Length of one accounting period of `cpu.max`, in microseconds: the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
@@ -251,6 +253,7 @@ pub fn ensure(path: &Path, limits: &Limits, first_id: u32) -> Result<(), LimitsE
     let cgroup = Cgroup::load(Box::new(V2::new()), name);
     apply(path, &cgroup, limits)?;
     verify(path, limits)?;
+    place(path, limits.cpu)?;
     delegate(path, first_id)
 }
 

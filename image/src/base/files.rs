@@ -39,14 +39,12 @@ MaxSessions 100
 /// PID 1 of a space, for its first moment.
 const START: &str = r#"#!/bin/sh
 # The first program of this space, run by its node; what it leaves running is sshd and what you enabled.
-# The kernel shows all CPUs of the node; nproc and OpenMP ask for OMP_NUM_THREADS first, which says what was sold.
-environment="SetEnv=LANG=C.UTF-8 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}"
 # Whoever has installed systemd as init gets it; sshd does not wait for it, and its own unit is masked.
 if [ -x /usr/sbin/init ] && [ -x /usr/lib/systemd/systemd ]; then
-    /usr/sbin/sshd -o "$environment"
+    /usr/sbin/sshd
     exec /usr/sbin/init
 fi
-exec /usr/bin/catatonit -- /usr/lib/steading/services "$environment"
+exec /usr/bin/catatonit -- /usr/lib/steading/services
 "#;
 
 /// What stays when there is no other init.
@@ -61,7 +59,7 @@ const SERVICES: &str = r#"#!/bin/sh
 ) &
 # A login must be possible as long as the space lives, whatever ended the last sshd.
 while :; do
-    /usr/sbin/sshd -D -e -o "$1"
+    /usr/sbin/sshd -D -e
     sleep 1
 done
 "#;
@@ -115,6 +113,8 @@ pub const CHANGES: &[&str] = &[
      -e 's/^#?[[:space:]]*SUB_([UG])ID_MAX.*/SUB_\\1ID_MAX 65000/' \
      -e 's/^#?[[:space:]]*SUB_([UG])ID_COUNT.*/SUB_\\1ID_COUNT 4096/' \"$1\"/etc/login.defs",
     "grep -q '^SUB_UID_COUNT 4096' \"$1\"/etc/login.defs && grep -q '^SUB_GID_MIN 5000' \"$1\"/etc/login.defs",
+    // Ghostty asks for this name; ncurses knows its terminal by the other one.
+    "test -e \"$1\"/usr/share/terminfo/g/ghostty && ln -s ../g/ghostty \"$1\"/usr/share/terminfo/x/xterm-ghostty",
     // `!` would lock root out, as UsePAM is off; `*` has no password and lets keys in.
     "sed -i 's/^root:[^:]*:/root:*:/' \"$1\"/etc/shadow",
     // For whoever installs systemd: sshd runs already.

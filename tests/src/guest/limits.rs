@@ -31,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         trial("limits::processes_beyond_the_limit_are_refused", processes),
         trial("limits::the_disk_is_as_slow_as_was_said", disk),
         trial("limits::cpu_beyond_the_limit_is_waited_for", cpu),
+        trial("limits::spaces_are_spread_over_processors", spread),
         trial("limits::cgroups_beyond_the_limit_are_refused", cgroups),
         trial("limits::an_end_leaves_nothing_of_a_tree", tree),
     ]
@@ -55,6 +56,11 @@ pub fn child() -> Option<ExitCode> {
         Some("pids") => {
             let threads = (0..100).map_while(|_| std::thread::Builder::new().spawn(std::thread::park).ok());
             println!("{}", threads.count());
+        }
+        Some("processors") => {
+            let status = std::fs::read_to_string("/proc/self/status").ok()?;
+            let list = |line: &str| Some(line.strip_prefix("Cpus_allowed_list:")?.trim().to_owned());
+            println!("{}", status.lines().find_map(list)?);
         }
         // What starting a child costs by itself.
         Some("nothing") => {}
@@ -284,6 +290,38 @@ fn cpu() -> Result<()> {
         "without the limit: {held:?}, {free:?}"
     );
     Ok(limits::ensure_absent(&path)?)
+}
+
+fn spread() -> Result<()> {
+    let on = |path: &PathBuf| std::fs::read_to_string(path.join("cpuset.cpus")).map(|t| t.trim().to_owned());
+    let with = |cpu| Limits {
+        cpu: MilliCpus(cpu),
+        ..small()
+    };
+    let paths: Vec<PathBuf> = (0xc7..0xca).map(cgroup).collect();
+    for path in &paths {
+        limits::ensure(path, &with(600), FIRST_ID)?;
+    }
+    let seen: Vec<String> = paths.iter().map(on).collect::<Result<_, _>>()?;
+    // The third fits on neither alone.
+    ensure!(seen == ["0", "1", "0-1"], "{seen:?}");
+    ensure!(
+        std::fs::metadata(paths[0].join("cpuset.cpus"))?.uid() == 0,
+        "a space may move itself"
+    );
+    // Again, and with more: who is right stays, who grew moves.
+    limits::ensure(&paths[1], &with(600), FIRST_ID)?;
+    limits::ensure(&paths[0], &with(1200), FIRST_ID)?;
+    ensure!(on(&paths[0])? == "0-1" && on(&paths[1])? == "1");
+    // What runs there sees as many.
+    let (_, said) = exceed(&paths[1], "processors")?;
+    ensure!(said == "1", "on one processor it sees {said}");
+    let (_, said) = exceed(&paths[0], "processors")?;
+    ensure!(said == "0-1", "on two it sees {said}");
+    for path in &paths {
+        limits::ensure_absent(path)?;
+    }
+    Ok(())
 }
 
 fn cgroups() -> Result<()> {

@@ -20,6 +20,7 @@ mod limits;
 mod machine;
 mod network;
 mod provisioner;
+mod readings;
 mod spaces;
 mod storage;
 
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         limits::trials(),
         network::trials(),
         spaces::trials(),
+        readings::trials(),
         escapes::trials(),
         hostile::trials(),
         storage::trials(),

@@ -1,6 +1,7 @@
 //! Walls, ways and rates of spaces, tried with packets against the rules that the kernel has.
 
 mod caps;
+mod narrow;
 pub mod town;
 
 use std::net::Ipv4Addr;
@@ -32,6 +33,9 @@ pub fn trials() -> Vec<Trial> {
         }),
         trial("network::a_month_that_is_used_up_leaves_a_trickle", || {
             run(caps::trickle())
+        }),
+        trial("network::a_narrow_path_that_drops_in_silence_carries_all", || {
+            run(narrow::narrow())
         }),
         trial("network::nothing_is_left", || run(nothing_left())),
     ]

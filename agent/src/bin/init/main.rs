@@ -6,6 +6,7 @@
 //!  modprobe             loads modules for the kernel              modprobe
 //!  steading-hardware    loads modules for the hardware            hardware
 //!  steading-space       starts a space, makes its namespaces      space
+//!  steading-readings    what spaces read about themselves         readings
 //! ```
 //!
 //! ```text
@@ -27,6 +28,7 @@ mod halt;
 mod hardware;
 mod modprobe;
 mod mount;
+mod readings;
 mod settings;
 mod space;
 mod supervise;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     match called.rsplit('/').next().unwrap_or_default() {
         "modprobe" => modprobe::run(arguments),
         hardware::NAME => hardware::run(),
+        readings::NAME => readings::run(),
         host::isolate::HELPER_NAME => space::run(),
         FAULT if std::process::id() == 1 => after_fault(&arguments.next().unwrap_or_default()),
         _ if std::process::id() == 1 => power_on(),
@@ -108,5 +111,6 @@ fn boot() -> Result<End, Box<dyn std::error::Error>> {
     Ok(supervise::supervise(&mut [
         supervise::Service::hardware(),
         supervise::Service::agent(),
+        supervise::Service::readings(),
     ])?)
 }

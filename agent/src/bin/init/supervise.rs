@@ -84,6 +84,11 @@ impl Service {
         Self::new(crate::hardware::NAME, "/init", None, -900)
     }
 
+    /// The server of what spaces read about themselves. It may be killed: it comes back.
+    pub fn readings() -> Self {
+        Self::new(crate::readings::NAME, "/init", None, -500)
+    }
+
     fn new(
         name: &'static str,
         program: &'static str,

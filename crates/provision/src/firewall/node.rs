@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::{
-    MAIL_PORTS, MOST_CONNECTIONS_OF_A_USER, MOST_CONNECTIONS_TO_A_USER, Plan, WALLS, beyond, set, table,
+    LARGEST_SEGMENT, MAIL_PORTS, MOST_CONNECTIONS_OF_A_USER, MOST_CONNECTIONS_TO_A_USER, Plan, WALLS, beyond,
+    set, table,
 };
 
 /// The whole table for the node's namespace.
@@ -22,6 +23,7 @@ pub fn node_rules(plan: &Plan) -> String {
     body += &set("opened", "ipv4_addr", opened(plan));
     body += &input();
     body += &rate(plan);
+    body += &segments();
     body += &forward(plan);
     body += &from_space(plan);
     body += &nat(plan);
@@ -54,6 +56,17 @@ fn input() -> String {
      \t\tiifname @links drop\n\
      \t}\n"
         .to_owned()
+}
+
+/// Both ends of every stream are told to send segments that fit into the narrowest path there commonly is. Many routers
+/// drop what is too big without a word, and the far end of a download is not ours to teach.
+fn segments() -> String {
+    format!(
+        "\tchain segments {{\n\
+         \t\ttype filter hook forward priority mangle; policy accept;\n\
+         \t\ttcp flags & (syn | rst) == syn tcp option maxseg size set {LARGEST_SEGMENT}\n\
+         \t}}\n"
+    )
 }
 
 fn forward(plan: &Plan) -> String {

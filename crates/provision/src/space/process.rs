@@ -68,7 +68,6 @@ impl Step<SpaceContext> for ProcessStep {
                 netns: names::netns_path(&names::space_netns(sale.as_bytes())),
                 cgroup: cgroup.clone(),
                 hostname: context.spec.name.clone(),
-                cpus: Some(context.spec.cpu.0.div_ceil(1000)),
                 argv: isolate::default_argv(),
                 seccomp: context.seccomp.clone(),
             };

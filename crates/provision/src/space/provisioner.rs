@@ -340,16 +340,5 @@ fn steps() -> Vec<Box<dyn Step<SpaceContext>>> {
 
 /// The process of the space's cgroup that is PID 1 inside: the last of its numbers is 1.
 pub(super) fn pid(sale: &SaleId) -> Option<i32> {
-    let is_first = |pid: &i32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        // One that a space started in a namespace below its own has two more numbers than one, not one more.
-        numbers.is_some_and(|numbers| {
-            let numbers: Vec<&str> = numbers.split_whitespace().collect();
-            numbers.len() == 2 && numbers.last() == Some(&"1")
-        })
-    };
-    host::cgroup::processes(&names::cgroup(sale.as_bytes()))
-        .into_iter()
-        .find(is_first)
+    host::cgroup::first_process(&names::cgroup(sale.as_bytes()))
 }

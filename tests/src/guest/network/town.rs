@@ -37,7 +37,7 @@ pub const EAR: u16 = 7777;
 /// How long a connection that a wall drops is waited for.
 const PATIENCE: Duration = Duration::from_millis(1500);
 const OUTSIDE: &str = "test-outside";
-const UPLINK: &str = "test-uplink";
+pub const UPLINK: &str = "test-uplink";
 
 /// The outside, while it lives.
 pub struct Town {

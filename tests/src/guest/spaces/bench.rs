@@ -82,7 +82,6 @@ impl Bench {
             netns: self.netns(),
             cgroup: self.cgroup(),
             hostname: format!("space-{}", self.number),
-            cpus: None,
             argv: argv.iter().map(|s| (*s).to_owned()).collect(),
             seccomp: None,
         }

@@ -6,8 +6,8 @@
 //! ```text
 //!  /run/steading/start (tmpfs of its own)          then, relative to descriptors of the new root,
 //!    base/    the idmapped base                    following no symlink:
-//!    volume/  the idmapped volume                    proc  sys(ro)  sys/fs/cgroup  run
-//!    root/    overlay of both ── pivot_root ──►      dev (+ pts shm mqueue, devices)
+//!    volume/  the idmapped volume                    proc  sys(ro)  (+ lxcfs over a few files)
+//!    root/    overlay of both ── pivot_root ──►      sys/fs/cgroup  run  dev (+ pts shm mqueue, devices)
 //!                                                    var/lib/containers
 //! ```
 //!
@@ -46,6 +46,7 @@ pub const STEPS: &[&str] = &[
     "make the kernel's file systems",
     "change the root",
     "attach the kernel's file systems",
+    "lay the space's own readings over the node's",
     "make the devices",
     "make /run",
     "attach the folder of containers",
@@ -70,6 +71,7 @@ pub fn enter(start: &SpaceStart, prepared: Prepared) -> Failure {
         mount::pivot_into_current_directory().at("change the root")?;
         let root = open_root().at("change the root")?;
         kernel.attach(&root)?;
+        readings(&root, &layers).at("lay the space's own readings over the node's")?;
         devices(&root, &layers)?;
         run_folder(&root, start).at("make /run")?;
         containers(&root, &layers.containers).at("attach the folder of containers")?;
@@ -94,7 +96,6 @@ pub fn enter(start: &SpaceStart, prepared: Prepared) -> Failure {
     .into_iter()
     .chain(["LANG=C.UTF-8", "container=steading"])
     .map(String::from)
-    .chain(start.cpus.map(|cpus| format!("OMP_NUM_THREADS={cpus}")))
     .collect::<Vec<_>>();
     let program = start.argv.first().map_or("", String::as_str);
     let error = process::exec(program, &start.argv, &environment);
@@ -163,6 +164,9 @@ struct Kernel {
     pts: Tree,
     shm: Tree,
     mqueue: Tree,
+    /// The same two again, with nothing laid over: see [`Kernel::attach`].
+    whole_proc: Tree,
+    whole_sys: Tree,
 }
 
 impl Kernel {
@@ -203,6 +207,8 @@ impl Kernel {
                 libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
             )?,
             mqueue: make("mqueue", "mqueue", &[], SAFE)?,
+            whole_proc: make("proc", "proc", &[], SAFE)?,
+            whole_sys: make("sysfs", "sys", &[], SAFE | libc::MOUNT_ATTR_RDONLY)?,
         })
     }
 
@@ -218,14 +224,18 @@ impl Kernel {
             tree.attach(folder.as_fd()).at(STEP)?;
         }
         // Below here lies only what the kernel or we have just made: no user has written it.
+        // The kernel lets a namespace below the space mount a /proc or /sys of its own only where one is seen whole:
+        // with the readings laid over the usual ones, rootless containers need these.
         for (path, tree) in [
             ("sys/fs/cgroup", &self.cgroup),
+            ("dev/.steading/proc", &self.whole_proc),
+            ("dev/.steading/sys", &self.whole_sys),
             ("dev/pts", &self.pts),
             ("dev/shm", &self.shm),
             ("dev/mqueue", &self.mqueue),
         ] {
             if path.starts_with("dev/") {
-                fs::create_dir(Path::new("/").join(path)).at(STEP)?;
+                fs::create_dir_all(Path::new("/").join(path)).at(STEP)?;
             }
             let folder = open_below(root.as_fd(), Path::new(path)).at(STEP)?;
             tree.attach(folder.as_fd()).at(STEP)?;
@@ -258,6 +268,16 @@ fn own_folder(root: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     }
     nix::sys::stat::mkdirat(root, name, Mode::from_bits_truncate(0o755))?;
     open_below(root, Path::new(name))
+}
+
+/// Lays what lxcfs shows over files of the kernel, which no user has written.
+fn readings(root: &OwnedFd, layers: &Layers) -> io::Result<()> {
+    for (path, tree) in &layers.readings {
+        let place = open_below(root.as_fd(), Path::new(path))?;
+        tree.attach(place.as_fd())
+            .map_err(|error| io::Error::other(crate::console::chain(&error)))?;
+    }
+    Ok(())
 }
 
 /// Fills /dev: the node's harmless devices, and the links that programs expect.

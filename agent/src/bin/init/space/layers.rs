@@ -45,6 +45,8 @@ pub struct Layers {
     pub containers: Tree,
     /// Each device with its name below /dev.
     pub devices: Vec<(&'static str, Tree)>,
+    /// What the space reads about itself, each with its path; none where lxcfs does not answer.
+    pub readings: Vec<(&'static str, Tree)>,
 }
 
 impl Layers {
@@ -72,6 +74,8 @@ impl Layers {
             volume: mapped(&start.volume)?,
             containers: mapped(&start.volume.join("data/containers"))?,
             devices: devices()?,
+            // A display, no limit: a space starts without it, and gets it when lxcfs is there again.
+            readings: crate::readings::trees().unwrap_or_default(),
         })
     }
 }

@@ -1,0 +1,243 @@
+//! What a space reads about itself: memory, processors, age and load as it has them, where the kernel shows the node's.
+//!
+//! ```text
+//!  PID 1 ── starts it, again after each end ──► steading-readings
+//!                                                 │ clone3 into a cgroup of its own, namespaces, few capabilities
+//!                                                 ├────────► lxcfs ── FUSE ──► /run/steading/readings
+//!                                                 │ its mount answers
+//!                                                 └────────► for every space that runs, a child joins its user and
+//!                                                            mount namespaces and lays the files over its /proc
+//! ```
+//!
+//! - Readings are a display, no limit. A space starts without them where lxcfs does not answer; they are laid into
+//!   all that run as soon as it does. So its end heals: what is dead inside is taken away and laid anew.
+//! - What is laid into a running space is laid with the rights of its own root, in its own mounts: a user who moved
+//!   /proc elsewhere misleads himself alone.
+//! - lxcfs serves strangers, and must join their namespaces to count for them, so it cannot be without SYS_ADMIN.
+//!   What it does not need it has not: no network, no other capability but two, no way to get one back, the system
+//!   calls that spaces have and no others, bounded memory, processes and CPU.
+
+use std::convert::Infallible;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use host::capability::{Capability, keep_only};
+use host::cgroup;
+use host::mount::{self, Tree, TreeError, open_below};
+use host::names::{CGROUP_READINGS, CGROUP_SPACES, RUN_READINGS};
+use host::process::{self, Clone, Fork, Pidfd, clone3, exit_now};
+use host::seccomp::Filter;
+use nix::errno::Errno;
+use nix::mount::MntFlags;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::Signal;
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
+
+use crate::console::chain;
+
+/// The name under which `init` is this.
+pub const NAME: &str = "steading-readings";
+
+/// What is laid over the kernel's own, by path below the root of a space and below lxcfs's mount.
+const FILES: [&str; 8] = [
+    "proc/cpuinfo",
+    "proc/diskstats",
+    "proc/loadavg",
+    "proc/meminfo",
+    "proc/stat",
+    "proc/swaps",
+    "proc/uptime",
+    "sys/devices/system/cpu/online",
+];
+
+const PROGRAM: &str = "/usr/bin/lxcfs";
+/// How long lxcfs may take to answer: it starts while the machine boots.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+/// The longest start of a space: one that began while lxcfs was away has its mounts by then.
+const START: Duration = Duration::from_secs(60);
+/// What laying all files into one space may take; its user can make it slow.
+const LAID_WITHIN: Duration = Duration::from_secs(5);
+/// What lxcfs may use, whoever asks: files of its cgroup.
+const LIMITS: [(&str, &str); 4] = [
+    ("memory.max", "67108864"),
+    ("pids.max", "128"),
+    ("cpu.max", "50000 100000"),
+    ("cpu.weight", "50"),
+];
+/// SYS_CHROOT and SYS_ADMIN to join namespaces, SYS_PTRACE to see whose a process is.
+const CAPABILITIES: [Capability; 3] = [Capability(18), Capability(19), Capability(21)];
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Never ends but with an error; PID 1 then starts it again.
+pub fn run() -> ExitCode {
+    let Err(error) = serve();
+    eprintln!("init: readings of spaces: {}", chain(&*error));
+    ExitCode::FAILURE
+}
+
+/// Copies of the mounts of all files, attached nowhere. An error where lxcfs does not answer.
+pub fn trees() -> Result<Vec<(&'static str, Tree)>, TreeError> {
+    let root = Path::new(RUN_READINGS);
+    let copy = |file| {
+        let tree = Tree::clone_of(&root.join(file))?;
+        tree.restrict(
+            libc::MOUNT_ATTR_RDONLY
+                | libc::MOUNT_ATTR_NOSUID
+                | libc::MOUNT_ATTR_NODEV
+                | libc::MOUNT_ATTR_NOEXEC,
+        )?;
+        Ok((file, tree))
+    };
+    if !mount::is_fuse_alive(root) {
+        return Ok(Vec::new());
+    }
+    FILES.into_iter().map(copy).collect()
+}
+
+fn serve() -> Result<Infallible, Failure> {
+    let (root, own) = (Path::new(RUN_READINGS), Path::new(CGROUP_READINGS));
+    // First: a folder under a dead mount is neither there nor not there.
+    mount::detach(root)?;
+    fs::create_dir_all(root)?;
+    fs::create_dir_all(own)?;
+    for (file, value) in LIMITS {
+        fs::write(own.join(file), value)?;
+    }
+    // One that outlived whoever started it.
+    cgroup::kill(own)?;
+    cgroup::wait_empty(own, LAID_WITHIN)?;
+    let place = File::open(own)?;
+    let born = Clone {
+        namespaces: libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
+        cgroup: Some(place.as_fd()),
+        sibling: false,
+    };
+    let lxcfs = match clone3(&born)? {
+        Fork::Child => become_lxcfs(),
+        Fork::Parent(_, lxcfs) => lxcfs,
+    };
+    if !mount::wait_for_fuse(root, ANSWERS_WITHIN)? {
+        return Err(format!("lxcfs does not answer within {} s", ANSWERS_WITHIN.as_secs()).into());
+    }
+    lay_into_all();
+    if !lxcfs.wait_ended(START)? {
+        lay_into_all();
+        while !lxcfs.wait_ended(Duration::from_secs(3600))? {}
+    }
+    Err(format!("lxcfs ended: {:?}", lxcfs.reap()).into())
+}
+
+/// Never comes back: lxcfs, or an exit code.
+fn become_lxcfs() -> ! {
+    let confined = || -> Result<Infallible, Failure> {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        if nix::unistd::getppid().as_raw() == 1 {
+            return Err("its starter has ended".into());
+        }
+        // Whoever asks can make it complain: not on the node's console.
+        let nothing = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        nix::unistd::dup2_stdin(&nothing)?;
+        nix::unistd::dup2_stdout(&nothing)?;
+        process::close_at_exec_from(3)?;
+        process::reset_signals()?;
+        let arguments = [
+            PROGRAM,
+            "-f",
+            "-l",
+            "-u",
+            "--enable-pidfd",
+            "-p",
+            "/run/steading/lxcfs.pid",
+            RUN_READINGS,
+        ];
+        keep_only(&CAPABILITIES)?;
+        nix::sys::prctl::set_no_new_privs()?;
+        Filter::built_in().load()?;
+        nix::unistd::dup2_stderr(&nothing)?;
+        Err(process::exec(PROGRAM, &arguments.map(String::from), &[]).into())
+    };
+    let Err(error) = confined();
+    eprintln!("init: {PROGRAM}: {}", chain(&*error));
+    exit_now(1)
+}
+
+/// Lays the files into every space that runs. What one of them makes impossible does not keep them from another.
+fn lay_into_all() {
+    for space in fs::read_dir(CGROUP_SPACES).into_iter().flatten().flatten() {
+        let path = space.path();
+        if !path.is_dir() {
+            continue;
+        }
+        if let Err(error) = lay_into(&path) {
+            eprintln!("init: readings of {}: {}", path.display(), chain(&*error));
+        }
+    }
+}
+
+fn lay_into(cgroup: &Path) -> Result<(), Failure> {
+    let Some(pid) = cgroup::first_process(cgroup) else {
+        return Ok(());
+    };
+    let first = Pidfd::open(pid)?;
+    // The number could have become another's before it was opened.
+    if cgroup::first_process(cgroup) != Some(pid) {
+        return Ok(());
+    }
+    let trees = trees()?;
+    match clone3(&Clone::default())? {
+        Fork::Child => match lay(&first, &trees) {
+            Ok(()) => exit_now(0),
+            Err(error) => {
+                eprintln!("init: readings of {}: {error}", cgroup.display());
+                exit_now(1)
+            }
+        },
+        Fork::Parent(_, child) => {
+            if !child.wait_ended(LAID_WITHIN)? {
+                child.kill(Signal::SIGKILL)?;
+                child.wait_ended(LAID_WITHIN)?;
+            }
+            child.reap()?;
+            Ok(())
+        }
+    }
+}
+
+/// Joins the space of `first` and lays each file, unless one that answers lies there.
+fn lay(first: &Pidfd, trees: &[(&'static str, Tree)]) -> io::Result<()> {
+    setns(first, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+    process::become_root()?;
+    let root = File::open("/")?;
+    for (file, tree) in trees {
+        while let Some(place) = place(&root, file)? {
+            match fstatfs(&place) {
+                Ok(facts) if facts.filesystem_type() == FUSE_SUPER_MAGIC => break,
+                Err(Errno::ENOTCONN | Errno::ECONNABORTED) => {
+                    let dead = Path::new("/").join(file);
+                    nix::mount::umount2(&dead, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+                }
+                Ok(_) => {
+                    tree.attach(place.as_fd())
+                        .map_err(|error| io::Error::other(chain(&error)))?;
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The file to lay over; none where the user has none.
+fn place(root: &File, file: &str) -> io::Result<Option<OwnedFd>> {
+    match open_below(root.as_fd(), Path::new(file)) {
+        Ok(place) => Ok(Some(place)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
