@@ -176,7 +176,7 @@ fn rights() -> Result<()> {
         line.map(str::trim)
             .with_context(|| format!("no {name} in {status}"))
     };
-    let wanted = 1 << 18 | 1 << 19 | 1 << 21;
+    let wanted = 1 << 2 | 1 << 18 | 1 << 19 | 1 << 21;
     for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
         let bits = u64::from_str_radix(field(set)?, 16)?;
         ensure!(bits == wanted, "{set} {bits:x}");

@@ -14,7 +14,7 @@
 //! - What is laid into a running space is laid with the rights of its own root, in its own mounts: a user who moved
 //!   /proc elsewhere misleads himself alone.
 //! - lxcfs serves strangers, and must join their namespaces to count for them, so it cannot be without SYS_ADMIN.
-//!   What it does not need it has not: no network, no other capability but two, no way to get one back, the system
+//!   What it does not need it has not: no network, no capability but three more, no way to get one back, the system
 //!   calls that spaces have and no others, bounded memory, processes and CPU.
 
 use std::convert::Infallible;
@@ -68,8 +68,8 @@ const LIMITS: [(&str, &str); 4] = [
     ("cpu.max", "50000 100000"),
     ("cpu.weight", "50"),
 ];
-/// SYS_CHROOT and SYS_ADMIN to join namespaces, SYS_PTRACE to see whose a process is.
-const CAPABILITIES: [Capability; 3] = [Capability(18), Capability(19), Capability(21)];
+/// SYS_CHROOT and SYS_ADMIN to join namespaces; SYS_PTRACE and DAC_READ_SEARCH to see what a process of another id is.
+const CAPABILITIES: [Capability; 4] = [Capability(2), Capability(18), Capability(19), Capability(21)];
 
 type Failure = Box<dyn std::error::Error>;
 
