@@ -1,6 +1,7 @@
 //! What init leaves behind for the agent: mounts, modules on demand, a root that can be pivoted.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
@@ -11,7 +12,12 @@ use crate::trial;
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("machine::init_has_mounted_what_the_agent_needs", || {
-            let mounts = fs::read_to_string("/proc/mounts").context("reading /proc/mounts")?;
+            // For a moment of its start lxcfs takes options of cgroup2 away; init brings them back.
+            let end = Instant::now() + Duration::from_secs(60);
+            let mut mounts = String::new();
+            while Instant::now() < end && !mounts.contains("nsdelegate") {
+                mounts = fs::read_to_string("/proc/mounts").context("reading /proc/mounts")?;
+            }
             for (point, kind) in [
                 ("/proc", "proc"),
                 ("/sys", "sysfs"),

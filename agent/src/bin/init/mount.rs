@@ -11,6 +11,9 @@ const SAFE: MsFlags = MsFlags::MS_NOSUID
     .union(MsFlags::MS_NODEV)
     .union(MsFlags::MS_NOEXEC);
 
+/// A space's cgroup namespace is a border, and memory.min of a parent protects its children.
+const CGROUP: &str = "nsdelegate,memory_recursiveprot";
+
 const FIRST: [Mount; 3] = [
     entry("proc", "/proc", "proc", SAFE, ""),
     entry("sys", "/sys", "sysfs", SAFE, ""),
@@ -39,14 +42,7 @@ const REST: [Mount; 6] = [
         MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV),
         "mode=0755",
     ),
-    // A space's cgroup namespace is a border, and memory.min of a parent protects its children.
-    entry(
-        "cgroup",
-        "/sys/fs/cgroup",
-        "cgroup2",
-        SAFE,
-        "nsdelegate,memory_recursiveprot",
-    ),
+    entry("cgroup", "/sys/fs/cgroup", "cgroup2", SAFE, CGROUP),
     optional(
         "tmp",
         "/tmp",
@@ -103,6 +99,17 @@ pub fn first() -> Result<(), MountError> {
 /// Mounts the rest.
 pub fn rest() -> Result<(), MountError> {
     mount_all(&REST)
+}
+
+/// Sets the options of cgroup2 again: whoever mounts it elsewhere sets them for all.
+pub fn cgroup_again() -> Result<(), MountError> {
+    host::mount::mount(
+        "cgroup",
+        std::path::Path::new("/sys/fs/cgroup"),
+        "cgroup2",
+        SAFE.union(MsFlags::MS_REMOUNT),
+        CGROUP,
+    )
 }
 
 fn mount_all(table: &[Mount]) -> Result<(), MountError> {

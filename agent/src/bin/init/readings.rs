@@ -23,7 +23,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use host::capability::{Capability, keep_only};
 use host::cgroup;
@@ -121,9 +121,15 @@ fn serve() -> Result<Infallible, Failure> {
         Fork::Child => become_lxcfs(),
         Fork::Parent(_, lxcfs) => lxcfs,
     };
-    if !mount::wait_for_fuse(root, ANSWERS_WITHIN)? {
-        return Err(format!("lxcfs does not answer within {} s", ANSWERS_WITHIN.as_secs()).into());
+    let end = Instant::now() + ANSWERS_WITHIN;
+    while !mount::wait_for_fuse(root, Duration::from_secs(1))? {
+        if Instant::now() > end || lxcfs.wait_ended(Duration::ZERO)? {
+            lxcfs.kill(Signal::SIGKILL)?;
+            return Err("lxcfs does not answer".into());
+        }
     }
+    // It mounts cgroup2 for itself without options, and those are the whole machine's.
+    crate::mount::cgroup_again()?;
     lay_into_all();
     if !lxcfs.wait_ended(START)? {
         lay_into_all();
