@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use tokio::time::{interval, sleep};
 
 use crate::farmer::Farmer;
-use crate::sales::{Given, Keeper, Record, RecordError, Shared, boot_ms, request_of};
+use crate::sales::{Given, Keeper, Record, RecordError, Rules, Shared, boot_ms, request_of};
 
 use dials::Dials;
 
@@ -91,6 +91,15 @@ pub(crate) struct Counter {
 impl Counter {
     fn made(&self) -> MutexGuard<'_, HashMap<RequestHash, Made>> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What holds for a change of size now.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            unit: self.farmer.price,
+            least: (policy::LEAST_CPU, policy::LEAST_MEMORY),
+            extent: policy::EXTENT,
+        }
     }
 
     fn node(&self) -> NodeId {
@@ -154,7 +163,9 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
     let book = Book::with_room(Capacity::default(), room);
     let shared = Arc::new(Shared::new(given, farmer.public_address.clone(), book));
     for record in records.iter().filter(|record| volumes.contains(&record.id())) {
-        shared.has_volume(record.id(), Some((record.spec.group.clone(), record.spec.disk)));
+        let grows_from = record.sale.resizing.and_then(|resizing| resizing.grows_from);
+        let disk = grows_from.unwrap_or(record.spec.disk);
+        shared.has_volume(record.id(), Some((record.spec.group.clone(), disk)));
     }
     shared.book().set_capacity(shared.with_volumes(capacity));
     shared.recall_earned().await?;

@@ -11,6 +11,7 @@ mod node;
 mod nodes;
 mod offers;
 mod request;
+mod resize;
 mod spaces;
 mod ssh;
 mod unlock;
@@ -77,6 +78,8 @@ pub enum Verb {
     Unlock(unlock::Arguments),
     /// Add time to a space.
     Extend(extend::Arguments),
+    /// Change the size of a running space: CPU and memory at once, disk without unmounting.
+    Resize(resize::Arguments),
     /// End a space: what was not used comes back, the node signs a receipt.
     Cancel(cancel::Arguments),
     /// Who is there: all nodes, what they offer or why not.
@@ -108,6 +111,7 @@ impl Verb {
             Verb::Connect(arguments) => connect::run(arguments, settings).await?,
             Verb::Unlock(arguments) => unlock::run(arguments, settings, screen).await?,
             Verb::Extend(arguments) => extend::run(arguments, settings, screen).await?,
+            Verb::Resize(arguments) => resize::run(arguments, settings, screen).await?,
             Verb::Cancel(arguments) => return cancel::run(arguments, settings, screen).await,
             Verb::Nodes(arguments) => nodes::run(arguments, settings, screen).await?,
             Verb::Verify(arguments) => verify::run(arguments, screen)?,

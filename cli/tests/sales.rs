@@ -384,3 +384,54 @@ async fn more_time_is_signed_by_both_and_locked() {
     let cancelled = market.json(&["cancel", &name]);
     assert_eq!(cancelled["returned"], (2 * PRICE).to_string());
 }
+
+/// The stand-in makes nothing: what its space says of itself is what is believed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_size_is_asked_signed_locked_and_paid_once_it_is_seen() {
+    let market = Market::open().await;
+    let bought = market.json(&["buy", "--duration", "3h"]);
+    let name = bought["name"].as_str().unwrap().to_owned();
+    let (code, said) = market.code(&["resize", &name, "--memory", "8GiB", "--yes"]);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("8 GiB asked, 4 GiB free"), "{said}");
+    assert!(said.contains("it would cost 6.40 a period"), "{said}");
+    let (code, said) = market.code(&["resize", &name, "--disk", "1GiB", "--yes"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("a disk never shrinks"), "{said}");
+    let (code, said) = market.code(&["resize", &name, "--memory", "1GiB"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(
+        said.contains("0.80 a period from period 2 on, until now 0.40; 0.80 more"),
+        "{said}"
+    );
+    let changes = &market.node().knobs.changes;
+    assert!(changes.lock().unwrap().is_empty(), "nothing was signed");
+
+    // Signed, and not given: no voucher at the new price.
+    let vouchers = || market.node().knobs.vouchers.load(Ordering::SeqCst);
+    let (code, said) = market.code(&["resize", &name, "--memory", "1GiB", "--yes", "--timeout", "1s"]);
+    assert_eq!((code, vouchers()), (12, 3), "{said}");
+    assert!(
+        said.contains("memory.max is \"536870912\", the sale says 1 GiB"),
+        "{said}"
+    );
+
+    let grown = facts().replace("memory.max 536870912", "memory.max 1073741824");
+    write_ssh(market.dir.path(), &grown);
+    let resized = market.json(&["resize", &name]);
+    assert_eq!(
+        changes.lock().unwrap().len(),
+        1,
+        "it goes on, and signs nothing new"
+    );
+    assert_eq!(vouchers(), 5, "the two that were signed ahead are signed anew");
+    assert_eq!(resized["price_of_period"], (2 * PRICE).to_string());
+    assert_eq!(resized["total"], (5 * PRICE).to_string());
+    assert_eq!(market.balances(), (MONEY - 5 * PRICE, PRICE, 4 * PRICE));
+    assert_eq!(market.json(&["spaces"])["spaces"][0]["memory_bytes"], 1 << 30);
+    let extended = market.json(&["extend", &name, "--duration", "1h"]);
+    assert_eq!(extended["total"], (7 * PRICE).to_string());
+    let cancelled = market.json(&["cancel", &name]);
+    assert_eq!(cancelled["periods_paid"], 1);
+    assert_eq!(cancelled["returned"], (6 * PRICE).to_string());
+}

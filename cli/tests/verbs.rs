@@ -484,8 +484,8 @@ fn a_grid_without_nodes_is_joined_and_nobody_answers() {
 fn every_verb_has_help_that_fits_the_screen() {
     let person = Person::new(None, None);
     for verb in [
-        "wallet", "request", "offers", "buy", "spaces", "ssh", "connect", "unlock", "extend", "cancel",
-        "nodes", "verify", "ledger", "grid", "node",
+        "wallet", "request", "offers", "buy", "spaces", "ssh", "connect", "unlock", "extend", "resize",
+        "cancel", "nodes", "verify", "ledger", "grid", "node",
     ] {
         let output = person.run(&[verb, "--help"]);
         assert!(output.status.success(), "{verb}");

@@ -50,6 +50,8 @@ pub fn message(bytes: &[u8]) {
         Kind::Refusal => payload_of::<Refusal>(payload),
         Kind::Recall => payload_of::<Recall>(payload),
         Kind::Recalled => payload_of::<Recalled>(payload),
+        Kind::Resize => payload_of::<Resize>(payload),
+        Kind::Quote => payload_of::<Quote>(payload),
     }
 }
 

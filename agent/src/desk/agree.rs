@@ -2,6 +2,7 @@
 
 use market::envelope::{Signed, sign};
 use market::message::{self, Agree, RefusalCode};
+use market::prices::Prices;
 use market::quantity::UnixMillis;
 use market::sale::{Deal, Sale};
 use provision::journal::JournalError;
@@ -88,7 +89,7 @@ impl Counter {
         let (price, period, periods, notice) = (body.price, body.period, body.periods, body.notice);
         let deal = Deal {
             id,
-            price,
+            prices: Prices::of(price),
             period,
             periods,
             notice,

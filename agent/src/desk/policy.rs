@@ -49,11 +49,13 @@ pub fn capacity(
     }
 }
 
+/// Disks are sold in whole extents, as LVM counts.
+pub(super) const EXTENT: Bytes = Bytes(4 << 20);
+
 /// What a space gets that needs this: the figures asked for, sizes rounded up to whole 4 MiB as LVM counts.
 /// Who names no rate gets the usual one, or all that the farmer allows where that is less.
 pub(super) fn gives(needs: &Needs, most: Option<BitsPerSecond>) -> Gives {
-    const EXTENT: u64 = 4 << 20;
-    let disk = Bytes(needs.disk.0.div_ceil(EXTENT).saturating_mul(EXTENT));
+    let disk = Bytes(needs.disk.0.div_ceil(EXTENT.0).saturating_mul(EXTENT.0));
     Gives {
         cpu: needs.cpu,
         memory: needs.memory,

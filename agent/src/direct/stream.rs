@@ -8,7 +8,7 @@ use grid::DirectStream;
 use market::envelope::{Signed, open, peek_kind, sign};
 use market::id::{Digest, EndpointId, SaleId};
 use market::message::{
-    Agree, Amend, Cancel, Command, Funded, Kind, Message, Recall, Refusal, RefusalCode, SealedKey,
+    Agree, Amend, Cancel, Command, Funded, Kind, Message, Recall, Refusal, RefusalCode, Resize, SealedKey,
     StatusQuery, VoucherMessage,
 };
 use market::sale::Why;
@@ -148,8 +148,17 @@ impl Conversation {
             }
             Kind::Amend => {
                 let (amend, keeper) = self.of_user::<Amend>(frame, |message| message.sale)?;
+                let rules = self.counter.rules();
                 keeper
-                    .ask(|reply| Order::Amend(Box::new(amend), reply))
+                    .ask(|reply| Order::Amend(Box::new(amend), rules, reply))
+                    .await
+                    .map(Some)
+            }
+            Kind::Resize => {
+                let (resize, keeper) = self.of_user::<Resize>(frame, |message| message.sale)?;
+                let rules = self.counter.rules();
+                keeper
+                    .ask(|reply| Order::Quote(resize.message, rules, reply))
                     .await
                     .map(Some)
             }
@@ -159,6 +168,7 @@ impl Conversation {
             | Kind::Grant
             | Kind::Status
             | Kind::Amended
+            | Kind::Quote
             | Kind::Answer
             | Kind::Receipt
             | Kind::Refusal

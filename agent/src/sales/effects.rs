@@ -80,6 +80,11 @@ impl Task {
                     Done::Built(built, began)
                 });
             }
+            Effect::ResizeSpace => {
+                let key = self.keys.take_access(false).map(|access| access.unlock_key);
+                let (spec, with_key) = (self.record.spec.clone(), key.is_some());
+                self.on_machine(async move { Done::Resized(spaces.resize(spec, key).await, with_key) });
+            }
             Effect::TearDown => {
                 self.keys.forget();
                 self.on_machine(async move { Done::TornDown(spaces.end(sale).await) });
@@ -182,6 +187,7 @@ impl Task {
                 let _ = self.happen(Event::Built).await;
             }
             Done::Built(Err(failed), _) => self.not_built(failed).await,
+            Done::Resized(result, with_key) => self.resized(result, with_key).await,
             Done::TornDown(torn_down) => drop(self.happen(Event::TornDown(torn_down)).await),
             Done::Undone => {}
         }

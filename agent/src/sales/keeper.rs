@@ -6,13 +6,14 @@ use std::time::Duration;
 use escrow::{Amount, LockView, RailError, Terms, Voucher};
 use market::envelope::{Signed, sign};
 use market::id::{SaleId, UserId};
-use market::message::{Amend, Amended, Message, RefusalCode, SaleState, SealedKey, Status, VoucherMessage};
-use market::sale::{Deal, Event, Now, Rejection, TornDown, Why, step};
+use market::message::{Amend, Message, RefusalCode, Resize, SaleState, SealedKey, Status, VoucherMessage};
+use market::sale::{Event, Now, Rejection, TornDown, Why, step};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::keys::{KeyError, Keys};
-use super::{Failed, Record, RecordError, Shared, boot_ms, record};
+use super::resizing::Rules;
+use super::{Failed, Record, RecordError, Shared, boot_ms};
 
 /// The machine is told of time so often.
 const TICK: Duration = Duration::from_millis(500);
@@ -47,8 +48,10 @@ pub enum Order {
     Vouchers(VoucherMessage, Reply),
     /// The user or the farmer ends it: answered by the receipt.
     End(Why, Reply),
-    /// Longer: answered by the node's signature over it.
-    Amend(Box<Signed<Amend>>, Reply),
+    /// Another size: answered by what it would cost.
+    Quote(Resize, Rules, Reply),
+    /// Longer, or another size: answered by the node's signature over it.
+    Amend(Box<Signed<Amend>>, Rules, Reply),
     /// Something that ran beside the keeper is done.
     Done(Done),
     /// It is over, and others are over since: nothing of it is kept.
@@ -64,6 +67,8 @@ pub enum Done {
     Prepared(Result<(), Failed>),
     /// The space is built or open again, or why not.
     Built(Result<(), Failed>, u64),
+    /// The space has the agreed size, or why not; whether the key was there for its volume.
+    Resized(Result<(), Failed>, bool),
     /// Everything is undone, or as much as could be.
     TornDown(TornDown),
     /// What was half built is undone.
@@ -106,6 +111,7 @@ impl Keeper {
             redeem_wanted: false,
             waiting: Waiting::default(),
             not_unlocked: None,
+            not_resized: None,
             last_on_machine: None,
             kept_ms: boot_ms(),
             starved: 0,
@@ -172,6 +178,8 @@ pub(super) struct Task {
     pub(super) waiting: Waiting,
     /// Why the last unlock failed.
     pub(super) not_unlocked: Option<String>,
+    /// Why the last resize failed.
+    pub(super) not_resized: Option<String>,
     /// Closed when the last work on the machine has ended.
     pub(super) last_on_machine: Option<oneshot::Receiver<()>>,
     /// When the record was last written.
@@ -317,8 +325,11 @@ impl Task {
             }
             Order::Vouchers(vouchers, reply) => self.vouchers(vouchers, reply).await,
             Order::End(why, reply) => self.end(why, reply).await,
-            Order::Amend(amend, reply) => {
-                let _ = reply.send(self.amend(*amend).await);
+            Order::Quote(resize, rules, reply) => {
+                let _ = reply.send(self.quote(&resize, &rules));
+            }
+            Order::Amend(amend, rules, reply) => {
+                let _ = reply.send(self.amend(*amend, &rules).await);
             }
             Order::Done(done) => self.done(done).await,
             Order::Forget => {} // taken before it comes here: it ends the keeper
@@ -345,7 +356,7 @@ impl Task {
             sale.state,
             SaleState::Building | SaleState::Ready | SaleState::Active
         );
-        if handed_over || sale.unlocking {
+        if (handed_over && !sale.wants_key()) || sale.unlocking {
             return Ok(()); // said again: the status tells how it goes
         }
         let newest = sale.epoch;
@@ -405,27 +416,6 @@ impl Task {
         }
     }
 
-    async fn amend(&mut self, amend: Signed<Amend>) -> Result<Vec<u8>, No> {
-        let asked = &amend.message;
-        if asked.gives.is_some() {
-            return Err(no(
-                RefusalCode::NoCapacity,
-                "this node does not resize a space yet",
-            ));
-        }
-        let number = asked.number;
-        let deal = Deal {
-            periods: asked.periods,
-            price: asked.price,
-            ..self.record.sale.deal.clone()
-        };
-        self.happen(Event::Amended { number, deal }).await?;
-        let bytes = self.sign(Amended { amend })?;
-        let kept = record::keep_amended(&self.shared.journal, self.record.id(), number, bytes.clone()).await;
-        kept.map_err(|error| self.not_kept(&error))?;
-        Ok(bytes)
-    }
-
     pub(super) fn sign<M: Message>(&self, message: M) -> Result<Vec<u8>, No> {
         let signed = sign(&self.shared.node_key, self.shared.grid_id, message);
         signed
@@ -455,7 +445,11 @@ impl Task {
                 "{times} {programs} ended, {last} the last: all in the space waited for memory alone; more memory, or programs that want less"
             );
         }
-        failed.map_or_else(|| self.record.sale.words(), |why| format!("not unlocked: {why}"))
+        match (failed, &self.not_resized) {
+            (Some(why), _) => format!("not unlocked: {why}"),
+            (None, Some(why)) if self.record.sale.resizing.is_some() => format!("not resized: {why}"),
+            (None, _) => self.record.sale.words(),
+        }
     }
 
     /// How it stands, signed.

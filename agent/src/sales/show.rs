@@ -25,7 +25,7 @@ impl Task {
     pub(super) fn say_sold(&self) {
         let deal = &self.record.sale.deal;
         let whole = Seconds(deal.period.0.saturating_mul(u64::from(deal.periods)));
-        let hour = price::per_hour(deal.price, deal.period).unwrap_or(deal.price);
+        let hour = price::per_hour(deal.prices.price, deal.period).unwrap_or(deal.prices.price);
         let (name, hour) = (&self.record.spec.name, self.shared.decimal(hour));
         self.shared
             .board

@@ -1,12 +1,14 @@
-//! What a sale needs of the machine: build, open again, end, connect.
+//! What a sale needs of the machine: build, open again, resize, end, connect.
 //!
 //! The one for this machine is the provisioner. The tests of the sales put another in its place, for what they look
 //! at is money and messages; the provisioner itself is tested on the real kernel, in the guest.
 
 use async_trait::async_trait;
 use market::id::SaleId;
+use market::quantity;
 use market::sale::TornDown;
 use provision::space::{Access, BuildError, EndError, Provisioner, SpaceSpec};
+use storage::luks::UnlockKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::words::chain;
@@ -33,8 +35,12 @@ pub trait Spaces: Send + Sync {
     async fn prepare(&self, spec: SpaceSpec) -> Result<(), Failed>;
     /// Builds a space; what fails is undone.
     async fn build(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed>;
-    /// Opens a space again after a reboot; what fails is undone down to the volume.
+    /// Opens a space again after a reboot, with the size that is agreed now; what fails is undone down to the volume.
     async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed>;
+    /// Gives a running space this size; its volume, where the key is there. Repeating it is fine.
+    async fn resize(&self, spec: SpaceSpec, key: Option<UnlockKey>) -> Result<(), Failed>;
+    /// Memory that it could not give back now.
+    fn memory_in_use(&self, sale: SaleId) -> Result<quantity::Bytes, Failed>;
     /// Undoes everything, whatever state it is in. Repeating it is fine.
     async fn end(&self, sale: SaleId) -> TornDown;
     /// Whether the space's process lives.
@@ -61,10 +67,20 @@ impl Spaces for Provisioner {
     }
 
     async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed> {
+        self.set_size(&spec).await.map_err(|error| plain(&error))?;
         Provisioner::unlock(self, spec.sale, access)
             .await
             .map(drop)
             .map_err(|error| failed(&error))
+    }
+
+    async fn resize(&self, spec: SpaceSpec, key: Option<UnlockKey>) -> Result<(), Failed> {
+        let resized = Provisioner::resize(self, spec, key).await;
+        resized.map_err(|error| plain(&error))
+    }
+
+    fn memory_in_use(&self, sale: SaleId) -> Result<quantity::Bytes, Failed> {
+        Provisioner::memory_in_use(self, &sale).map_err(|error| plain(&error))
     }
 
     async fn end(&self, sale: SaleId) -> TornDown {
@@ -85,11 +101,15 @@ impl Spaces for Provisioner {
 
     async fn connect(&self, sale: SaleId, port: u16) -> Result<Box<dyn Bytes>, Failed> {
         let stream = Provisioner::connect(self, &sale, port).await;
-        let stream = stream.map_err(|error| Failed {
-            why: chain(&error),
-            quarantine: None,
-        })?;
+        let stream = stream.map_err(|error| plain(&error))?;
         Ok(Box::new(stream))
+    }
+}
+
+fn plain(error: &(dyn std::error::Error + 'static)) -> Failed {
+    Failed {
+        why: chain(error),
+        quarantine: None,
     }
 }
 

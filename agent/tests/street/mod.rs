@@ -7,7 +7,7 @@ pub mod way;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use agent::console::Board;
 use agent::desk::{self, Desk, Parts};
 use agent::direct;
 use agent::farmer::Farmer;
-use agent::sales::{Bytes, Failed, Given, Spaces};
+use agent::sales::{Bytes, Failed, Given, Spaces, UnlockKey};
 use async_trait::async_trait;
 use ed25519_dalek::SigningKey;
 use escrow::{Account, Amount, LockState, Rail, RailKey, RailTime, Sure, Terms, Wallet};
@@ -140,6 +140,10 @@ pub struct Machine {
     pub is_stuck: AtomicBool,
     /// What was ended because a space waited for memory only.
     pub starved: Mutex<HashMap<SaleId, (u64, String)>>,
+    /// Resizes to which the user's key came.
+    pub keys: AtomicUsize,
+    /// What a space could not give back.
+    pub memory_in_use: Mutex<quantity::Bytes>,
 }
 
 #[async_trait]
@@ -162,6 +166,19 @@ impl Spaces for Machine {
 
     async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed> {
         self.build(spec, access).await
+    }
+
+    async fn resize(&self, spec: SpaceSpec, key: Option<UnlockKey>) -> Result<(), Failed> {
+        if let Some(failed) = self.next_failure.lock().unwrap().take() {
+            return Err(failed);
+        }
+        self.keys.fetch_add(usize::from(key.is_some()), Ordering::SeqCst);
+        self.running.lock().unwrap().insert(spec.sale, spec);
+        Ok(())
+    }
+
+    fn memory_in_use(&self, _: SaleId) -> Result<quantity::Bytes, Failed> {
+        Ok(*self.memory_in_use.lock().unwrap())
     }
 
     async fn end(&self, sale: SaleId) -> TornDown {
@@ -593,15 +610,25 @@ impl User {
     }
 
     pub async fn pay(&self, stream: &mut DirectStream, bought: &Bought, periods: u32) -> Status {
-        let voucher = self
-            .wallet()
-            .voucher(&bought.terms, bought.body.owed_after(periods), RailTime(0))
-            .unwrap();
+        let sum = bought.body.owed_after(periods);
+        self.open::<Status>(&self.pay_sum(stream, bought, sum).await)
+            .message
+    }
+
+    /// The node's answer to a voucher over this sum.
+    pub async fn pay_sum(&self, stream: &mut DirectStream, bought: &Bought, sum: Amount) -> Vec<u8> {
+        let voucher = self.wallet().voucher(&bought.terms, sum, RailTime(0)).unwrap();
         let message = self.sign(VoucherMessage {
             sale: bought.id,
             vouchers: vec![voucher.to_bytes()],
         });
-        self.open::<Status>(&say(stream, &message.bytes).await).message
+        say(stream, &message.bytes).await
+    }
+
+    /// What another size would cost.
+    pub async fn quote(&self, stream: &mut DirectStream, resize: Resize) -> Quote {
+        let resize = self.sign(resize);
+        self.open::<Quote>(&say(stream, &resize.bytes).await).message
     }
 
     pub async fn cancel(&self, stream: &mut DirectStream, sale: SaleId) -> Receipt {

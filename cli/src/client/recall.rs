@@ -284,7 +284,7 @@ fn open(recalled: &RecalledSale, grid: GridId, node: NodeId) -> Result<Opened, S
     if let Some(amended) = &amended {
         let change = &amended.message.amend;
         let is_ours = amended.signer == node.0 && change.signer == body.user.0;
-        if !is_ours || change.message.sale != id || change.message.price != body.price {
+        if !is_ours || change.message.sale != id || change.message.prices.at(1) != body.price {
             return Err("its change is not one that both signed".to_owned());
         }
     }

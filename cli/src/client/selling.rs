@@ -3,6 +3,7 @@
 //! ```text
 //! agree ─► lock ─► keys ─► until ready ─► prove ─► pay          (buy; ssh and unlock go on from where it stopped)
 //!            └────────┴─────────┴────────────┴─► end ─► refunded, receipt        (cancel, or a proof that failed)
+//! pay ─► extend, resize ─► pay
 //! ```
 //! Invariant: money is locked only for a sale that both signed, and a voucher is signed only after
 //! the proof held over SSH with the host key that the node signed.
@@ -10,6 +11,7 @@
 pub mod ending;
 pub mod extending;
 pub mod paying;
+pub mod resizing;
 pub mod starting;
 
 use std::time::Duration;
@@ -20,6 +22,7 @@ use ledger::{LedgerWallet, RailAddress};
 use market::envelope::{self, Signed};
 use market::id::{GridId, NodeId};
 use market::message::{Gives, Offer, Receipt, Sale, SaleBody, Status, StatusQuery};
+use market::prices::Prices;
 use market::quantity::UnixMillis;
 use tokio::time::Instant;
 
@@ -51,10 +54,16 @@ pub struct Walk<'c> {
     pub offer: Signed<Offer>,
     talk: Talk,
     wallet: LedgerWallet,
+    /// What each period costs.
+    prices: Prices,
+    /// What the space gets now.
+    gives: Gives,
     /// How long a space that the node calls ready may keep everybody out.
     pub login_within: Duration,
     /// The key went out in this process: what answers now is looked at from inside.
     proof_is_due: bool,
+    /// It was just looked at from inside.
+    seen_now: bool,
     /// Boot and epoch of the grant that this process answered: a node that still says "locked" in
     /// them is opening the volume.
     answered: Option<([u8; 16], u64)>,
@@ -127,6 +136,10 @@ impl<'c> Walk<'c> {
         let wallet = client
             .wallet(&rail_of(&record)?)?
             .with_voucher_key(client.seed.voucher_key(&body.nonce));
+        let change = resizing::newest_change(&files, &record)?;
+        let gives = change.as_ref().and_then(|change| change.gives);
+        let gives = gives.unwrap_or(offer.message.gives);
+        let prices = change.map_or_else(|| Prices::of(body.price), |change| change.prices);
         let mut walk = Walk {
             client,
             files,
@@ -135,8 +148,11 @@ impl<'c> Walk<'c> {
             offer,
             talk,
             wallet,
+            prices,
+            gives,
             login_within: LOGIN_WITHIN,
             proof_is_due: false,
+            seen_now: false,
             answered: None,
         };
         if walk.record.step > Step::Agreeing {
@@ -151,9 +167,19 @@ impl<'c> Walk<'c> {
         self.body.terms()
     }
 
-    /// What the space gets.
+    /// What the space gets now.
     pub fn gives(&self) -> &Gives {
-        &self.offer.message.gives
+        &self.gives
+    }
+
+    /// What each period costs.
+    pub fn prices(&self) -> &Prices {
+        &self.prices
+    }
+
+    /// What is owed in all once so many periods have begun.
+    pub fn owed_after(&self, periods: u32) -> Amount {
+        self.prices.owed(u64::from(periods)).unwrap_or(Amount(u128::MAX))
     }
 
     /// Writes down how far it got.

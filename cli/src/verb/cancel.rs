@@ -82,9 +82,8 @@ async fn cancel_unknown(client: &Client, sale: &str, not_found: Failure) -> Outc
     Ok((json, money_text(&id.short(), &id.to_string(), &ended), is_over))
 }
 
-fn periods_paid(walk: &Walk<'_>, ended: &Ended) -> u64 {
-    let price = walk.body.price.0.max(1);
-    u64::try_from(ended.view.paid.0 / price).unwrap_or(u64::MAX)
+fn periods_paid(walk: &Walk<'_>, ended: &Ended) -> u32 {
+    walk.prices().paid(ended.view.paid, walk.record.periods)
 }
 
 fn ended_json(walk: &Walk<'_>, ended: &Ended) -> Value {
@@ -96,7 +95,7 @@ fn ended_json(walk: &Walk<'_>, ended: &Ended) -> Value {
         "key_slot_destroyed": ended.receipt.as_ref().map(|receipt| receipt.message.key_slot_destroyed),
         "volume_destroyed": ended.receipt.as_ref().map(|receipt| receipt.message.volume_destroyed),
         "periods_paid": periods_paid(walk, ended),
-        "price_of_period": walk.body.price,
+        "price_of_period": walk.prices().price,
         "paid": ended.view.paid,
         "returned": ended.returned(),
         "refund_from": ended.refund_from_ms,

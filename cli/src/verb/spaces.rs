@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use clap::Args;
+use market::message::Gives;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::client::selling::resizing::gives_now;
 use crate::client::selling::{Walk, ticket_of};
 use crate::client::{Client, now_ms};
 use crate::exit::{Code, Failure, Outcome};
@@ -204,9 +206,15 @@ fn state(space: &Space) -> String {
     }
 }
 
+/// What it gets now; none where its files do not say it.
+fn gives(space: &Space) -> Option<Gives> {
+    let offer = space.offer.as_ref()?;
+    gives_now(&space.files, &space.record, &offer.message).ok()
+}
+
 fn space_json(space: &Space) -> Value {
     let (record, heard) = (&space.record, space.record.heard.as_ref());
-    let gives = space.offer.as_ref().map(|offer| offer.message.gives);
+    let gives = gives(space);
     json!({
         "name": record.name,
         "sale": space.files.id,
@@ -235,7 +243,7 @@ fn text(spaces: &[Space]) -> String {
         .iter()
         .map(|space| {
             let until = space.record.heard.as_ref().and_then(|heard| heard.paid_until_ms);
-            let gives = space.offer.as_ref().map(|offer| offer.message.gives);
+            let gives = gives(space);
             SpaceRow {
                 name: space.record.name.clone(),
                 state: state(space),

@@ -15,9 +15,9 @@ use ledger::{LedgerRail, RailAddress};
 use market::envelope::{self, Signed, peek_kind, sign};
 use market::id::{Digest, GridId, NodeId};
 use market::message::{
-    Agree, Amend, Amended, Candidate, CapacityRequest, Delegate, Facts, Gives, KeyGrant, Kind, Message,
-    Offer, Receipt, Refusal, RefusalCode, Sale, SaleState, SealedKey, Status, StatusQuery, TunnelAnswer,
-    TunnelOpening, VoucherMessage,
+    Agree, Amend, Amended, Candidate, CapacityRequest, DeclineCode, Delegate, Facts, Gives, KeyGrant, Kind,
+    Message, Offer, Quote, Reason, Receipt, Refusal, RefusalCode, Resize, Sale, SaleState, SealedKey, Status,
+    StatusQuery, TunnelAnswer, TunnelOpening, VoucherMessage,
 };
 use market::quantity::{BitsPerSecond, Seconds, UnixMillis};
 use market::seal::SealSecret;
@@ -55,7 +55,7 @@ pub struct Knobs {
     /// Requests that asked for a hold, and that only looked.
     pub holds: AtomicU32,
     pub looks: AtomicU32,
-    changes: Mutex<Vec<Vec<u8>>>,
+    pub changes: Mutex<Vec<Vec<u8>>>,
     offers: AtomicU32,
 }
 
@@ -74,6 +74,7 @@ struct Inner {
     knobs: Arc<Knobs>,
     offer: Mutex<Option<Signed<Offer>>>,
     sale: Mutex<Option<Signed<Sale>>>,
+    resized: Mutex<Option<Gives>>,
     seal: Mutex<Option<(u64, SealSecret)>>,
 }
 
@@ -114,6 +115,7 @@ impl Node {
             knobs: knobs.clone(),
             offer: Mutex::new(None),
             sale: Mutex::new(None),
+            resized: Mutex::new(None),
             seal: Mutex::new(None),
         });
         let hearing = inner.clone();
@@ -233,6 +235,9 @@ impl Inner {
             Kind::Delegate => None,
             Kind::Agree if self.knobs.mute.load(Ordering::SeqCst) => None,
             Kind::Agree => Some(self.agree(frame)),
+            Kind::Funded if *self.knobs.state.lock().unwrap() == SaleState::Active => {
+                Some(self.refuse(frame, RefusalCode::State, "no key is needed"))
+            }
             Kind::Funded => Some(self.grant().await),
             Kind::SealedKey => Some(self.take_key(frame)),
             Kind::StatusQuery => {
@@ -241,6 +246,7 @@ impl Inner {
             }
             Kind::Voucher => Some(self.redeem(frame).await),
             Kind::Amend => self.amend(frame),
+            Kind::Resize => Some(self.quote(frame)),
             Kind::Cancel => Some(self.end().await),
             Kind::Recall => Some(self.refuse(frame, RefusalCode::NotExpected, "it remembers nothing")),
             other => panic!("a {} came", other.name()),
@@ -368,6 +374,32 @@ impl Inner {
         self.status([0; 16])
     }
 
+    /// Twice the size costs twice as much; more than 4 GiB of memory there is not.
+    fn quote(&self, frame: &[u8]) -> Vec<u8> {
+        let asked = envelope::open::<Resize>(frame, Some(self.grid_id))
+            .unwrap()
+            .message;
+        let offer = self.offer.lock().unwrap().clone().unwrap().message;
+        let now = self.resized.lock().unwrap().unwrap_or(offer.gives);
+        let gives = Gives {
+            cpu: asked.cpu.unwrap_or(now.cpu),
+            memory: asked.memory.unwrap_or(now.memory),
+            disk: asked.disk.unwrap_or(now.disk),
+            ..now
+        };
+        let most = u128::from(4_u64 << 30);
+        let memory = u128::from(gives.memory.0);
+        let lacks = (memory > most).then(|| Reason::numbers(DeclineCode::Memory, memory, most));
+        self.sign(Quote {
+            sale: asked.sale,
+            nonce: asked.nonce,
+            gives,
+            price: Amount(offer.price.0 * memory / u128::from(offer.gives.memory.0)),
+            begun: 1,
+            lacks: lacks.into_iter().collect(),
+        })
+    }
+
     /// As a node does: each number once, by one change; the same one again gets the same answer.
     fn amend(&self, frame: &[u8]) -> Option<Vec<u8>> {
         let amend = envelope::open::<Amend>(frame, Some(self.grid_id)).unwrap();
@@ -379,6 +411,10 @@ impl Inner {
         if changes.get(number - 1).map(Vec::as_slice) != Some(frame) {
             return Some(self.refuse(frame, RefusalCode::Mismatch, "not the next change"));
         }
+        let gives = amend.message.gives;
+        let mut resized = self.resized.lock().unwrap();
+        *resized = gives.or(*resized);
+        drop(resized);
         let answer = self.sign(Amended { amend });
         let lost = self.knobs.lost.swap(false, Ordering::SeqCst);
         (!lost).then_some(answer)

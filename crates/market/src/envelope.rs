@@ -224,6 +224,8 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, EnvelopeError> {
         Kind::Refusal => look::<message::Refusal>(bytes),
         Kind::Recall => look::<message::Recall>(bytes),
         Kind::Recalled => look::<message::Recalled>(bytes),
+        Kind::Resize => look::<message::Resize>(bytes),
+        Kind::Quote => look::<message::Quote>(bytes),
     }
 }
 

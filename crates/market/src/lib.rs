@@ -6,7 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`quantity`], [`id`] | newtypes of every number and name, their one text form |
-//! | [`price`] | what a space costs |
+//! | [`price`], [`prices`] | what a space costs, and each period of a sale |
 //! | [`message`], [`envelope`], [`cbor`] | what travels: structs, their one encoding, the signature around it |
 //! | [`seal`] | the unlock key, sealed to the node |
 //! | [`book`] | what is free, held and sold |
@@ -19,6 +19,7 @@ pub mod id;
 pub mod message;
 pub mod name;
 pub mod price;
+pub mod prices;
 pub mod quantity;
 pub mod sale;
 pub mod seal;

@@ -6,8 +6,10 @@ mod samples;
 
 use std::path::PathBuf;
 
+use escrow::Amount;
 use market::envelope::{inspect, open, sign};
-use market::message::{Agree, CapacityRequest, Kind, Message, Mismatch, Offer, SaleBody};
+use market::message::{Agree, Amend, CapacityRequest, Kind, Message, Mismatch, Offer, SaleBody};
+use market::prices::Prices;
 use market::quantity::Seconds;
 
 fn folder() -> PathBuf {
@@ -72,6 +74,25 @@ fn a_request_holds_unless_it_says_that_it_only_looks() {
     let error = CapacityRequest::from_payload(&unmarked).unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("true, or the key left out"), "{source}");
+}
+
+/// The golden amend has no key 6, as all had before there was one: one price for all periods.
+#[test]
+fn an_amend_has_one_price_unless_it_names_earlier_ones() {
+    let one = open::<Amend>(&stored(Kind::Amend), None).unwrap();
+    assert_eq!(one.message.prices, Prices::of(Amount(400_000)));
+    let resized = samples::resized();
+    let file = folder().join("amend-resized.cbor");
+    if std::env::var_os("STEADING_WRITE_GOLDEN").is_some() {
+        std::fs::write(&file, &resized.bytes).unwrap();
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), resized.bytes);
+    let opened = open::<Amend>(&resized.bytes, None).unwrap();
+    assert_eq!(opened.message, resized.message);
+    // Earlier prices whose periods do not rise are refused.
+    let mut unordered = resized.message;
+    unordered.prices.earlier.reverse();
+    assert!(unordered.check().is_err());
 }
 
 /// The user's money stands still for these windows when a node falls silent: long ones are no offers.

@@ -2,6 +2,7 @@
 //! that no honest program would send.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that panics has failed
 
+#[allow(dead_code)] // each test file uses a part
 mod samples;
 
 use coset::iana::{Algorithm, EnumI64};

@@ -36,7 +36,7 @@ use host::names::{CGROUP_MOUNT, CGROUP_SPACES};
 use market::quantity::{Bytes, MilliCpus};
 
 pub use place::place;
-pub use read::{Observed, ReadLimitsError, observe};
+pub use read::{Observed, ReadLimitsError, in_use, observe};
 
 /// Controllers that every space has.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];

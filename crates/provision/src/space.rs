@@ -20,6 +20,7 @@
 //! - [`Provisioner::recover`] compares the journal with the kernel: what runs is adopted, what was half built is
 //!   undone, what was built and does not run is locked, what is on the machine and in no record goes.
 //! - A space whose processes end by themselves (a reboot inside) is started again by its keeper.
+//! - [`Provisioner::resize`] makes `limits` and, with the key, `mount` again for another size, while the space runs.
 //! - [`Provisioner::prepare`] makes what needs no key while the user still makes and seals it. Whatever ends the sale
 //!   before the key comes ends what was prepared; so does a restart of the agent.
 
@@ -40,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::network::address::{SpaceIndex, UserIndex};
 
 pub use context::{Access, SpaceContext};
-pub use error::{BuildError, EndError, Lost, NotKept, ProvisionerError};
+pub use error::{BuildError, EndError, Lost, NotKept, ProvisionerError, ResizeError};
 pub use process::ProcessError;
 pub use provisioner::{Ended, Provisioner, Ready, Starved};
 pub use record::{AdmitError, Phase, SpaceRecord};

@@ -18,6 +18,10 @@
 //! volume key is forgotten. Until that is done the space has never been ready: what stops there is undone whole.
 //! A volume that is there already opens by the user's key alone.
 //!
+//! A volume that is smaller than what was sold is grown by `mount` while it is in use, with the user's key at hand: the
+//! logical volume, then the mapping, then the file system, each where it is smaller. Whatever stops it between, all
+//! three hold the same data, and the next `mount` with the key goes on. It never shrinks.
+//!
 //! Undoing `mount` locks the volume: the user's data stays and the key is gone from the kernel.
 //! Undoing `volume` destroys it: key slots and header are overwritten and looked at again, then the
 //! extents are discarded and given back. So a failed unlock is undone down to `mount` and no
@@ -90,11 +94,17 @@ pub enum VolumeError {
     /// LUKS.
     #[error("LUKS")]
     Luks(#[from] LuksError),
+    /// A device of its own could not be read.
+    #[error("the volume's device")]
+    Block(#[from] host::block::BlockError),
+    /// The file system's own size could not be read.
+    #[error("the file system's size cannot be read")]
+    Superblock(#[source] std::io::Error),
     /// Reading what is on it.
     #[error("the volume cannot be read")]
     Probe(#[from] storage::probe::ProbeError),
-    /// mkfs.ext4.
-    #[error("the file system was not made")]
+    /// mkfs.ext4, resize2fs.
+    #[error("the file system was not made or grown")]
     Mkfs(#[from] host::command::CommandError),
     /// Mounting or unmounting.
     #[error("the volume's mount")]
@@ -139,7 +149,7 @@ pub struct VolumeStep;
 /// Step `key`: the one key slot. Undoing it is nothing: the slot goes with the volume, and with nothing less.
 pub struct KeyStep;
 
-/// Step `mount`: opened and mounted.
+/// Step `mount`: opened, mounted, and as large as was sold.
 pub struct MountStep;
 
 #[async_trait]
@@ -202,7 +212,11 @@ impl<C: VolumeContext + ?Sized> Step<C> for MountStep {
     }
 
     async fn ensure(&self, sale: &SaleId, context: &C) -> Result<(), Cause> {
-        blocking(sale, context, |place, key| place.ensure_mounted(key.as_ref())).await
+        let bytes = context.bytes();
+        blocking(sale, context, move |place, key| {
+            place.ensure_mounted(bytes, key.as_ref())
+        })
+        .await
     }
 
     async fn ensure_absent(&self, sale: &SaleId, context: &C) -> Result<(), Cause> {
@@ -222,8 +236,8 @@ async fn blocking<C: VolumeContext + ?Sized>(
     Ok(task.await.map_err(|_| VolumeError::Cut)??)
 }
 
-/// Grows a space's volume to hold `disk` bytes, its mapping and its file system with it, while it
-/// is in use. The user's client sends the key once more for it.
+/// Grows a space's volume to hold `disk` bytes, its mapping and its file system with it, while it is in use: what step
+/// `mount` does where a sale became larger. The user's client sends the key once more for it.
 ///
 /// # Errors
 /// When any of the three cannot be grown; what was grown stays, and it can be repeated.

@@ -81,7 +81,7 @@ fn sale() -> Sale {
     };
     let deal = Deal {
         id: SaleId([1; 32]),
-        price: Amount(400_000),
+        prices: market::prices::Prices::of(Amount(400_000)),
         period: Seconds(3600),
         periods: 3,
         notice: Seconds(86_400),

@@ -75,6 +75,8 @@ fn messages() -> Vec<Seed> {
         ));
         seeds.push(("envelope", kind.name().to_owned(), signed));
     }
+    let resized = file("crates/market/golden/amend-resized.cbor");
+    seeds.push(("envelope", "amend-resized".into(), resized));
     let opening = TunnelOpening {
         delegate: golden(Kind::Delegate),
         port: 22,

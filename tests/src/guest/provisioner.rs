@@ -11,6 +11,7 @@ pub mod faults;
 #[cfg(feature = "fault-points")]
 mod growing;
 mod many;
+mod resize;
 #[cfg(feature = "fault-points")]
 pub mod slate;
 mod times;
@@ -55,6 +56,13 @@ pub fn trials() -> Vec<Trial> {
         }),
         trial("provisioner::the_first_of_ten_ends_and_lets_go", || {
             Bench::with(many::first_of_ten)
+        }),
+        trial("provisioner::a_running_space_changes_its_size", || {
+            Bench::with(resize::changes)
+        }),
+        #[cfg(feature = "fault-points")]
+        trial("faults::the_agent_is_gone_at_each_step_of_a_resize", || {
+            Bench::with(resize::killed)
         }),
         #[cfg(feature = "fault-points")]
         trial("faults::each_step_fails_or_is_repeated", || {

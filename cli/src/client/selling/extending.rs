@@ -6,6 +6,7 @@
 use escrow::Wallet;
 use market::envelope::{self, Signed};
 use market::message::{Amend, Amended};
+use market::prices::Prices;
 
 use super::{ANSWER_WITHIN, Walk};
 use crate::client::talk::TalkError;
@@ -14,7 +15,7 @@ use crate::show::steps::Steps;
 use crate::show::text::money;
 
 /// The change that is being signed, until the next one.
-const AMENDING: &str = "amending";
+pub(super) const AMENDING: &str = "amending";
 
 impl Walk<'_> {
     /// Adds periods: both sign the change, then the lock is topped up.
@@ -25,7 +26,7 @@ impl Walk<'_> {
         let all = funded
             .checked_add(periods)
             .ok_or_else(|| Failure::new(Code::Usage, "so many periods cannot be counted"))?;
-        self.can_pay(all).await?;
+        self.can_pay_all(&self.prices, all).await?;
         steps.doing("signing");
         self.change_signed_before().await?;
         if self.record.periods != all {
@@ -33,8 +34,9 @@ impl Walk<'_> {
                 sale: self.files.id,
                 number: self.record.amendments.saturating_add(1),
                 periods: all,
-                gives: None,
-                price: self.body.price,
+                // once it has another size, each change says so
+                gives: (self.gives != self.offer.message.gives).then_some(self.gives),
+                prices: self.prices.clone(),
             };
             let amend =
                 envelope::sign(&self.client.seed.user_key(), self.body.grid, amend).map_err(|error| {
@@ -56,7 +58,7 @@ impl Walk<'_> {
 
     /// A change that was signed here and never answered has the next number: the node gets the same one again, for it
     /// may have signed it.
-    async fn change_signed_before(&mut self) -> Outcome {
+    pub(super) async fn change_signed_before(&mut self) -> Outcome {
         let Some(amend) = self.files.message::<Amend>(AMENDING)? else {
             return Ok(());
         };
@@ -72,7 +74,7 @@ impl Walk<'_> {
         }
     }
 
-    async fn sign_change(&mut self, amend: &Signed<Amend>) -> Result<(), TalkError> {
+    pub(super) async fn sign_change(&mut self, amend: &Signed<Amend>) -> Result<(), TalkError> {
         let amended = self
             .talk
             .ask_signed::<Amended>(&amend.bytes, ANSWER_WITHIN)
@@ -82,10 +84,18 @@ impl Walk<'_> {
             let words = "it signed another change than this one".to_owned();
             return Err(TalkError::Nonsense(node, words));
         }
-        let number = amend.message.number;
-        self.record.amendments = number;
-        self.record.periods = amend.message.periods;
+        let (change, number) = (&amend.message, amend.message.number);
         let kept = self.files.keep(&format!("amended-{number}"), &amended.bytes);
+        // What was signed at another price is signed anew.
+        let same = |period: &u32| self.prices.at(*period) == change.prices.at(*period);
+        let right = (1..=self.record.vouchers_signed).take_while(same).count();
+        let right = u32::try_from(right).unwrap_or(u32::MAX);
+        self.record.vouchers_signed = right;
+        self.record.vouchers_sent = self.record.vouchers_sent.min(right);
+        self.record.amendments = number;
+        self.record.periods = change.periods;
+        self.prices = change.prices.clone();
+        self.gives = change.gives.unwrap_or(self.gives);
         kept.and_then(|()| self.keep())
             .map_err(|failure| TalkError::Nonsense(node, failure.to_string()))
     }
@@ -93,19 +103,18 @@ impl Walk<'_> {
     /// Periods that the lock pays for in all.
     async fn periods_funded(&self) -> Outcome<u32> {
         let view = self.view().await?;
-        let periods = view.funded.0.checked_div(self.body.price.0);
-        let periods = periods.and_then(|periods| u32::try_from(periods).ok());
-        Ok(periods.unwrap_or(self.record.periods).min(self.record.periods))
+        let periods = self.prices.paid(view.funded, self.record.periods);
+        Ok(periods.min(self.record.periods))
     }
 
-    /// Before anything is signed: is there enough for so many periods?
-    async fn can_pay(&self, periods: u32) -> Outcome {
+    /// Before anything is signed: is there enough for so many periods at these prices?
+    pub(super) async fn can_pay_all(&self, prices: &Prices, periods: u32) -> Outcome {
         let (view, account) = (self.view().await?, self.wallet.account());
         let balance = self.wallet.rail().balance_of(&account).await;
         let free = balance
             .map_err(|error| Failure::of_rail("the ledger does not say what you have", &error))?
             .free;
-        let total = self.body.price.checked_mul(u64::from(periods));
+        let total = prices.owed(u64::from(periods));
         let needed = total.map(|total| total.saturating_sub(view.funded));
         if needed.is_some_and(|needed| needed <= free) {
             return Ok(());
@@ -115,8 +124,7 @@ impl Walk<'_> {
             "not enough money: {needed} more is needed, {} is free",
             money(free)
         );
-        Err(Failure::new(Code::Money, what).next(
-            "nothing was signed; take a shorter --duration, or have money sent to `steading wallet address`",
-        ))
+        Err(Failure::new(Code::Money, what)
+            .next("nothing was signed; take less, or have money sent to `steading wallet address`"))
     }
 }

@@ -31,7 +31,7 @@ impl Walk<'_> {
         steps.begin("proven", "logging in");
         let login_by = Instant::now() + self.login_within;
         let sold = Sold {
-            gives: *self.gives(),
+            gives: self.gives,
             base: self.body.base,
         };
         let failed = loop {
@@ -105,7 +105,7 @@ impl Walk<'_> {
         Err(failure)
     }
 
-    fn proven_words(&self) -> String {
+    pub(super) fn proven_words(&self) -> String {
         let Some(inside) = &self.record.inside else {
             return String::new();
         };
@@ -192,17 +192,17 @@ impl Walk<'_> {
     }
 
     /// Periods that the ledger itself shows as paid.
-    async fn periods_paid(&self) -> Outcome<u32> {
+    pub(super) async fn periods_paid(&self) -> Outcome<u32> {
         let view = self.wallet.view(&self.terms(), Sure::Final).await;
         let view = view.map_err(|error| Failure::of_rail("the ledger does not show what is paid", &error))?;
-        let periods = view.paid.0.checked_div(self.body.price.0);
-        Ok(periods.map_or(self.record.periods, |periods| {
-            u32::try_from(periods).unwrap_or(u32::MAX)
-        }))
+        Ok(self.prices.paid(view.paid, self.record.periods))
     }
 
     /// Looks from inside again: a node that says "active" and lets nobody in is paid for nothing more.
     async fn still_serves(&mut self) -> Outcome {
+        if std::mem::take(&mut self.seen_now) {
+            return Ok(());
+        }
         let name = self.record.name.clone();
         let unpaid = |code, why: String| {
             Failure::new(code, format!("no more vouchers were signed for {name}"))
@@ -218,7 +218,7 @@ impl Walk<'_> {
             return Err(unpaid(Code::NodeRefuses, why));
         }
         let sold = Sold {
-            gives: *self.gives(),
+            gives: self.gives,
             base: self.body.base,
         };
         match proof::prove(self.client, &name, &sold).await {
@@ -233,7 +233,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Voucher n is n times the price, void until its period may begin.
+    /// Voucher n is the price of n periods, void until its period may begin.
     fn voucher(&self, number: u32, since_ms: u64) -> Outcome<Voucher> {
         let before = u64::from(number.saturating_sub(1));
         let not_before = match before {
@@ -241,7 +241,7 @@ impl Walk<'_> {
             _ => RailTime(since_ms).plus_ms(self.body.period.as_ms().saturating_mul(before)),
         };
         self.wallet
-            .voucher(&self.terms(), self.body.owed_after(number), not_before)
+            .voucher(&self.terms(), self.owed_after(number), not_before)
             .map_err(|error| Failure::of_rail("the voucher cannot be signed", &error))
     }
 

@@ -140,7 +140,12 @@ impl<'c> Walk<'c> {
 
     /// Locks, or tops up: afterwards all periods are funded, for as long as they last.
     pub(super) async fn fund(&self) -> Outcome {
-        let (terms, total) = (self.terms(), self.total());
+        self.fund_with(self.total()).await
+    }
+
+    /// The same, with so much in all.
+    pub(super) async fn fund_with(&self, total: Amount) -> Outcome {
+        let terms = self.terms();
         let duration_ms = self
             .body
             .period
@@ -172,7 +177,7 @@ impl<'c> Walk<'c> {
 
     /// All periods, extensions included.
     pub fn total(&self) -> Amount {
-        self.body.owed_after(self.record.periods)
+        self.owed_after(self.record.periods)
     }
 
     /// How many periods are signed for at most at a time.

@@ -68,8 +68,13 @@ impl Capacity {
 
     /// Whether it fits, with the volume on this disk.
     pub(super) fn fits_on(&self, gives: &Gives, group: &GroupId) -> bool {
+        self.refuses_on(gives, group).is_empty()
+    }
+
+    /// Every reason why it does not fit with the volume on this disk.
+    pub(super) fn refuses_on(&self, gives: &Gives, group: &GroupId) -> Vec<Reason> {
         let disk = self.disks.get(group).copied().unwrap_or(Bytes::ZERO);
-        self.lacks(gives, disk).is_empty()
+        self.lacks(gives, disk)
     }
 
     /// Every reason why it does not fit, or none.

@@ -351,6 +351,17 @@ impl Book {
         );
     }
 
+    /// What another size of a sale lacks; the figures say what it could have in all, with what it has.
+    pub fn room_for(&mut self, sale: SaleId, gives: &Gives, now_ms: u64) -> Result<(), Vec<Reason>> {
+        self.expire(now_ms);
+        let Some(old) = self.sold.remove(&sale) else {
+            return Err(vec![Reason::plain(DeclineCode::NotSelling)]);
+        };
+        let reasons = self.free().refuses_on(gives, &old.group);
+        self.sold.insert(sale, old);
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
     /// Another size for a sale, if the difference is free on its disk.
     pub fn resize(&mut self, sale: SaleId, gives: Gives) -> Result<(), BookError> {
         let old = self.sold.remove(&sale).ok_or(BookError::Lapsed)?;

@@ -3,9 +3,10 @@
 use escrow::Amount;
 
 use super::{Gives, Kind, Message, MessageError, ensure, of};
-use crate::cbor::{CborError, Fields, MapWriter};
+use crate::cbor::{CborError, Fields, Item, MapWriter};
 use crate::envelope::{self, Signed};
 use crate::id::{GridId, SaleId};
+use crate::prices::{Earlier, MOST_EARLIER, Prices};
 
 /// The user asks to change a sale. The node answers with its Amended over these exact bytes, or a refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,10 +17,33 @@ pub struct Amend {
     pub number: u32,
     /// All periods from the start, the served ones included.
     pub periods: u32,
-    /// What the space gets from now on; none: as before.
+    /// What the space gets from now on; none: as before. Once it was resized, each further change says it again, so
+    /// that the newest change alone tells how the sale stands.
     pub gives: Option<Gives>,
-    /// The price of one period from now on.
-    pub price: Amount,
+    /// The price of each period, from the first one on. On the wire the earlier ones stand only where there are some.
+    pub prices: Prices,
+}
+
+impl Amend {
+    fn earlier(&self) -> Option<&[Earlier]> {
+        let earlier = self.prices.earlier.as_slice();
+        (!earlier.is_empty()).then_some(earlier)
+    }
+}
+
+fn write(run: &Earlier) -> Item {
+    let map = MapWriter::new();
+    Item::map(map.uint(1, u64::from(run.until)).amount(2, run.price.0))
+}
+
+fn read(item: &[u8]) -> Result<Earlier, CborError> {
+    let mut fields = Fields::split(item)?;
+    let run = Earlier {
+        until: fields.uint_32(1)?,
+        price: Amount(fields.amount(2)?),
+    };
+    fields.finish()?;
+    Ok(run)
 }
 
 impl Message for Amend {
@@ -31,24 +55,32 @@ impl Message for Amend {
             .uint(2, u64::from(self.number))
             .uint(3, u64::from(self.periods))
             .when(self.gives.as_ref(), |map, gives| map.map(4, gives.write()))
-            .amount(5, self.price.0)
+            .amount(5, self.prices.price.0)
+            .when(self.earlier(), |map, earlier| {
+                map.list(6, earlier.iter().map(write))
+            })
             .finish()
     }
 
     fn from_payload(payload: &[u8]) -> Result<Self, MessageError> {
-        let read = || -> Result<Amend, CborError> {
+        let whole = || -> Result<Amend, CborError> {
             let mut fields = Fields::read(payload)?;
             let amend = Amend {
                 sale: SaleId(fields.array(1)?),
                 number: fields.uint_32(2)?,
                 periods: fields.uint_32(3)?,
                 gives: fields.optional(4, |fields, key| Gives::read(fields.map(key)?))?,
-                price: Amount(fields.amount(5)?),
+                prices: Prices {
+                    price: Amount(fields.amount(5)?),
+                    earlier: fields
+                        .optional(6, |fields, key| fields.list(key, MOST_EARLIER, read))?
+                        .unwrap_or_default(),
+                },
             };
             fields.finish()?;
             Ok(amend)
         };
-        read().map_err(of(Self::KIND))
+        whole().map_err(of(Self::KIND))
     }
 
     fn check(&self) -> Result<(), MessageError> {
@@ -59,6 +91,21 @@ impl Message for Amend {
             "periods",
             self.periods,
             "1 to 100000",
+        )?;
+        let prices = &self.prices;
+        ensure(
+            Self::KIND,
+            prices.are_in_order(),
+            "earlier prices",
+            prices.earlier.len(),
+            "at most 64, each until a later period",
+        )?;
+        ensure(
+            Self::KIND,
+            prices.owed(u64::from(self.periods)).is_some(),
+            "price",
+            prices.price,
+            "small enough that all periods fit an amount",
         )?;
         self.gives
             .as_ref()

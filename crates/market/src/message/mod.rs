@@ -12,6 +12,7 @@ mod keys;
 mod offer;
 mod recall;
 mod request;
+mod resize;
 mod status;
 
 pub use agreement::{Agree, Mismatch, Sale, SaleBody};
@@ -23,6 +24,7 @@ pub use keys::{Funded, KeyGrant, SealedKey, openssh_ed25519};
 pub use offer::{Decline, DeclineCode, Facts, Offer, Reason};
 pub use recall::{MOST_RECALLED, Recall, Recalled, RecalledSale};
 pub use request::{CapacityRequest, Filters, Gives, Needs, RailAsset};
+pub use resize::{Quote, Resize};
 pub use status::{Candidate, SaleState, Status, StatusQuery, VoucherMessage};
 
 use crate::cbor::CborError;
@@ -62,6 +64,10 @@ pub enum Kind {
     Amend,
     /// A node signs the user's Amend.
     Amended,
+    /// A user asks what another size would cost.
+    Resize,
+    /// A node says what it would cost, or why it cannot be.
+    Quote,
     /// A user lets an endpoint speak for a sale.
     Delegate,
     /// A farmer tells a node to do something.
@@ -80,7 +86,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 21] = [
+    pub const ALL: [Kind; 23] = [
         Kind::Request,
         Kind::Offer,
         Kind::Decline,
@@ -102,6 +108,8 @@ impl Kind {
         Kind::Refusal,
         Kind::Recall,
         Kind::Recalled,
+        Kind::Resize,
+        Kind::Quote,
     ];
 
     /// As it stands in the content type.
@@ -121,6 +129,8 @@ impl Kind {
             Kind::Cancel => "cancel",
             Kind::Amend => "amend",
             Kind::Amended => "amended",
+            Kind::Resize => "resize",
+            Kind::Quote => "quote",
             Kind::Delegate => "delegate",
             Kind::Command => "command",
             Kind::Answer => "answer",
@@ -158,7 +168,9 @@ impl Kind {
             | Kind::Receipt
             | Kind::Refusal
             | Kind::Recall
-            | Kind::Recalled => 64 << 10,
+            | Kind::Recalled
+            | Kind::Resize
+            | Kind::Quote => 64 << 10,
         }
     }
 

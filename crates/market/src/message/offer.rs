@@ -430,7 +430,7 @@ impl Reason {
         }
     }
 
-    fn write(&self) -> MapWriter {
+    pub(super) fn write(&self) -> MapWriter {
         MapWriter::new()
             .uint(1, u64::from(self.code.number()))
             .when(self.asked, |map, value| map.amount(2, value))
@@ -438,7 +438,7 @@ impl Reason {
             .when(self.words.as_deref(), |map, value| map.text(4, value))
     }
 
-    fn read(item: &[u8]) -> Result<Reason, CborError> {
+    pub(super) fn read(item: &[u8]) -> Result<Reason, CborError> {
         let mut fields = Fields::split(item)?;
         let reason = Reason {
             code: DeclineCode::from_number(fields.uint_32(1)?),

@@ -2,7 +2,7 @@
 
 use escrow::{Amount, LockView, RailTime, Refusal, Voucher};
 
-use super::{Deal, TornDown, Why};
+use super::{Deal, Resizing, TornDown, Why};
 use crate::message::{RefusalCode, SaleState};
 
 /// The two clocks of an event.
@@ -64,12 +64,19 @@ pub enum Event {
     },
     /// The space's process ended by itself, or runs again.
     SpaceRuns(bool),
-    /// Both sign a longer deal.
+    /// Both sign another deal: longer, or another size.
     Amended {
         /// Counts this sale's changes from 1.
         number: u32,
         /// What holds from now on.
         deal: Deal,
+        /// Where it is another size: what the machine has to do for it.
+        resizing: Option<Resizing>,
+    },
+    /// The machine has the size that was agreed. `grown`: the volume too.
+    Resized {
+        /// The volume was grown, with the user's key.
+        grown: bool,
     },
     /// Time passed.
     Tick,
@@ -91,6 +98,8 @@ pub enum Effect {
     BuildSpace,
     /// Open the space again with the key that just came.
     UnlockSpace,
+    /// Give the running space the size that was agreed; its volume, where the key is here.
+    ResizeSpace,
     /// Undo all that is there.
     TearDown,
     /// Undo what was half built; the sale goes on.
@@ -162,7 +171,7 @@ pub enum Rejection {
     /// No voucher that says more than was paid.
     #[error("no voucher says more than is already paid")]
     NothingNew,
-    /// The amendment is not the next one, changes the price, or takes back what was served or paid.
+    /// The amendment is not the next one, prices what began anew, or takes back what was served or paid.
     #[error("the change is not the next one, or takes back what was served, paid or priced")]
     Amendment,
 }

@@ -2,8 +2,9 @@
 
 use escrow::{Amount, LockState, LockView, RailTime, Voucher};
 
+use super::amending::{amended, resized, resume};
 use super::ending::{end, gave_back, give_back_now, settle, torn};
-use super::{Deal, Effect, Event, MOST_VOUCHERS, Now, Rejection, Sale, TornDown, Why, effects::Say};
+use super::{Effect, Event, MOST_VOUCHERS, Now, Rejection, Sale, TornDown, Why, effects::Say};
 use crate::book::AGREED_MS;
 use crate::message::SaleState;
 
@@ -30,7 +31,12 @@ pub fn step(sale: &Sale, event: Event, now: Now) -> Stepped {
         Event::GaveBack(view) => gave_back(sale, view, now),
         Event::Restarted { space_runs } => restarted(sale, space_runs, now),
         Event::SpaceRuns(runs) => space_runs(sale, runs),
-        Event::Amended { number, deal } => amended(sale, number, deal),
+        Event::Amended {
+            number,
+            deal,
+            resizing,
+        } => amended(sale, number, deal, resizing),
+        Event::Resized { grown } => Ok((resized(sale, grown), Vec::new())),
         Event::Tick => tick(sale, now),
     }
 }
@@ -62,7 +68,8 @@ pub(super) fn rejected(sale: &Sale, what: &'static str) -> Rejection {
 fn funded_hint(mut sale: Sale) -> Stepped {
     match sale.state {
         SaleState::Agreed | SaleState::Lapsed => Ok((sale, vec![Effect::CheckLock])),
-        SaleState::Funded | SaleState::Keyed | SaleState::Locked => {
+        SaleState::Ready | SaleState::Active if !sale.wants_key() => Err(rejected(&sale, "no key is needed")),
+        SaleState::Funded | SaleState::Keyed | SaleState::Ready | SaleState::Active | SaleState::Locked => {
             sale.epoch += 1;
             let epoch = sale.epoch;
             if sale.state == SaleState::Funded {
@@ -71,7 +78,6 @@ fn funded_hint(mut sale: Sale) -> Stepped {
             Ok((sale, vec![Effect::SendGrant { epoch }]))
         }
         SaleState::Building => Err(rejected(&sale, "the key is here, ask for the status")),
-        SaleState::Ready | SaleState::Active => Err(rejected(&sale, "no key is needed")),
         SaleState::Offered
         | SaleState::Ending
         | SaleState::Ended
@@ -134,7 +140,7 @@ fn check_funds(sale: &Sale, view: &LockView, now: Now) -> Result<(), Rejection> 
     let first_period_ends = now.rail.plus_ms(sale.deal.period.as_ms());
     let rules = [
         (
-            view.funded >= sale.deal.price,
+            view.funded >= sale.owed(1),
             "less than the first period is locked",
         ),
         (view.close_asked.is_none(), "the lock is being closed"),
@@ -156,10 +162,15 @@ fn check_funds(sale: &Sale, view: &LockView, now: Now) -> Result<(), Rejection> 
 
 fn key_opened(mut sale: Sale, epoch: u64, now: Now) -> Stepped {
     match sale.state {
-        SaleState::Keyed | SaleState::Locked if epoch != sale.epoch => Err(Rejection::Epoch {
-            got: epoch,
-            newest: sale.epoch,
-        }),
+        SaleState::Keyed | SaleState::Ready | SaleState::Active | SaleState::Locked
+            if epoch != sale.epoch =>
+        {
+            Err(Rejection::Epoch {
+                got: epoch,
+                newest: sale.epoch,
+            })
+        }
+        SaleState::Ready | SaleState::Active if sale.wants_key() => Ok((sale, vec![Effect::ResizeSpace])),
         SaleState::Keyed => Ok((to(sale, SaleState::Building, now), vec![Effect::BuildSpace])),
         SaleState::Locked if sale.unlocking => Err(rejected(&sale, "it is being unlocked")),
         SaleState::Locked => {
@@ -192,6 +203,7 @@ fn built(mut sale: Sale, now: Now) -> Stepped {
         SaleState::Locked => {
             sale.unlocking = false;
             sale.down = false;
+            sale.resizing = None; // it was opened with the size that was agreed
             let (state, say) = if sale.proven {
                 (SaleState::Active, Say::Active)
             } else {
@@ -259,6 +271,14 @@ fn vouchers_came(mut sale: Sale, vouchers: Vec<Voucher>, now: Now) -> Stepped {
             if new.is_empty() && known.is_empty() {
                 return Err(Rejection::NothingNew);
             }
+            // Those that were signed before the price changed make room for the new ones, which say more exactly.
+            if known.len() + new.len() > MOST_VOUCHERS {
+                let whole: Vec<Voucher> = known
+                    .into_iter()
+                    .filter(|voucher| is_whole(&sale, voucher))
+                    .collect();
+                sale.vouchers = whole;
+            }
             sale.vouchers.extend(new);
             sale.vouchers
                 .sort_by_key(|voucher| (voucher.cumulative, voucher.not_before));
@@ -288,8 +308,8 @@ fn vouchers_came(mut sale: Sale, vouchers: Vec<Voucher>, now: Now) -> Stepped {
 
 /// Voucher n is n times the price: a smaller sum would make a period look paid, or never be paid at all.
 fn is_whole(sale: &Sale, voucher: &Voucher) -> bool {
-    let (sum, price) = (voucher.cumulative.0, sale.deal.price.0);
-    price > 0 && sum > 0 && sum % price == 0 && sum / price <= u128::from(sale.deal.periods)
+    let deal = &sale.deal;
+    deal.prices.is_whole(voucher.cumulative, deal.periods)
 }
 
 /// The voucher that pays most of what was earned by now: never for a period that did not begin, never more than the
@@ -309,13 +329,10 @@ fn due(sale: &Sale, now: Now) -> Option<&Voucher> {
 /// stop, but covers what it says and not a period more. After one that the rail refused, its word is wanted.
 fn periods_covered(sale: &Sale, now: Now) -> u64 {
     let paid = u64::from(sale.periods_paid());
-    let waiting = due(sale, now).filter(|_| !sale.refused).map_or(0, |voucher| {
-        let periods = voucher.cumulative.0.checked_div(sale.deal.price.0);
-        periods
-            .and_then(|periods| u64::try_from(periods).ok())
-            .unwrap_or(0)
-    });
-    paid.max(waiting)
+    let prices = &sale.deal.prices;
+    let waiting = due(sale, now).filter(|_| !sale.refused);
+    let waiting = waiting.map_or(0, |voucher| prices.paid(voucher.cumulative, sale.deal.periods));
+    paid.max(u64::from(waiting))
 }
 
 pub(super) fn redeem_due(sale: &Sale, now: Now) -> Vec<Effect> {
@@ -391,7 +408,7 @@ fn restarted(mut sale: Sale, space_runs: bool, now: Now) -> Stepped {
             let effects = vec![Effect::UndoBuild, Effect::PrepareSpace];
             Ok((to(sale, SaleState::Funded, now), effects))
         }
-        SaleState::Ready | SaleState::Active if space_runs => Ok((sale, vec![Effect::CheckLock])),
+        SaleState::Ready | SaleState::Active if space_runs => resume(sale),
         SaleState::Ready | SaleState::Active => {
             Ok((to(sale, SaleState::Locked, now), vec![Effect::Say(Say::Locked)]))
         }
@@ -403,38 +420,6 @@ fn restarted(mut sale: Sale, space_runs: bool, now: Now) -> Stepped {
             Ok((sale, vec![Effect::SignReceipt]))
         }
         SaleState::Offered | SaleState::Lapsed => Ok((sale, Vec::new())),
-    }
-}
-
-fn amended(mut sale: Sale, number: u32, deal: Deal) -> Stepped {
-    if number == sale.amendments && deal == sale.deal {
-        return Ok((sale, Vec::new())); // said again
-    }
-    match sale.state {
-        SaleState::Funded
-        | SaleState::Keyed
-        | SaleState::Building
-        | SaleState::Ready
-        | SaleState::Active
-        | SaleState::Locked => {
-            let begun = sale.periods_begun().max(u64::from(sale.periods_paid()));
-            let same =
-                deal.id == sale.deal.id && deal.price == sale.deal.price && deal.period == sale.deal.period;
-            let next = sale.amendments.checked_add(1) == Some(number);
-            if !next || !same || u64::from(deal.periods) < begun {
-                return Err(Rejection::Amendment);
-            }
-            sale.deal = deal;
-            sale.amendments = number;
-            Ok((sale, vec![Effect::CheckLock]))
-        }
-        SaleState::Offered
-        | SaleState::Agreed
-        | SaleState::Ending
-        | SaleState::Ended
-        | SaleState::Quarantined
-        | SaleState::Lapsed
-        | SaleState::Refunded => Err(rejected(&sale, "it cannot be changed now")),
     }
 }
 

@@ -19,6 +19,7 @@
 //! rejected, never asserted. The caller persists the new sale before it acts on the effects, and each effect can be
 //! repeated.
 
+mod amending;
 mod effects;
 mod ending;
 mod machine;
@@ -33,7 +34,8 @@ pub use machine::step;
 
 use crate::id::SaleId;
 use crate::message::{Receipt, SaleState};
-use crate::quantity::{Seconds, UnixMillis};
+use crate::prices::Prices;
+use crate::quantity::{Bytes, Seconds, UnixMillis};
 
 /// Most vouchers that are kept for later.
 pub const MOST_VOUCHERS: usize = 64;
@@ -43,8 +45,9 @@ pub const MOST_VOUCHERS: usize = 64;
 pub struct Deal {
     /// Which sale.
     pub id: SaleId,
-    /// The price of one period.
-    pub price: Amount,
+    /// The price of each period.
+    #[serde(flatten)]
+    pub prices: Prices,
     /// One period.
     pub period: Seconds,
     /// How many.
@@ -139,6 +142,16 @@ pub struct Sale {
     /// Changes that both signed.
     #[serde(default)]
     pub amendments: u32,
+    /// Both signed another size, and the machine does not have it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resizing: Option<Resizing>,
+}
+
+/// Another size that the machine does not have yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resizing {
+    /// Where the volume grows: the size that it has for certain. Growing it needs the user's key.
+    pub grows_from: Option<Bytes>,
 }
 
 /// What tearing down came to.
@@ -184,12 +197,13 @@ impl Sale {
             ended_at: None,
             returned: Amount::ZERO,
             amendments: 0,
+            resizing: None,
         }
     }
 
     /// What is owed in all once so many periods began.
     pub fn owed(&self, periods: u64) -> Amount {
-        self.deal.price.checked_mul(periods).unwrap_or(Amount(u128::MAX))
+        self.deal.prices.owed(periods).unwrap_or(Amount(u128::MAX))
     }
 
     /// Periods that began in service: the first begins when the space is ready.
@@ -203,10 +217,13 @@ impl Sale {
 
     /// Periods that are paid.
     pub fn periods_paid(&self) -> u32 {
-        match self.deal.price.0 {
-            0 => self.deal.periods,
-            price => u32::try_from(self.lock.paid.0 / price).unwrap_or(u32::MAX),
-        }
+        self.deal.prices.paid(self.lock.paid, self.deal.periods)
+    }
+
+    /// Whether the user's key is wanted while the space runs: its volume grows.
+    pub fn wants_key(&self) -> bool {
+        self.resizing
+            .is_some_and(|resizing| resizing.grows_from.is_some())
     }
 
     /// Until when the space lives without another voucher, as far as is known now.

@@ -3,7 +3,7 @@
 //! | property | control in which it fails |
 //! |---|---|
 //! | the sum of all accounts never changes | a ledger that books a repeated request again |
-//! | never more is paid than the price of the periods that began in service | a node that redeems by date alone |
+//! | never more is paid than the prices of the periods that began in service | a node that redeems by date alone; one that prices them anew at a resize |
 //! | who signs in time pays exactly that, and the farmer gets it | a node that forgets vouchers when it ends |
 //! | a cheating node gets what was signed ahead and due, no more | a ledger that looks at no date |
 //! | the rest comes back by itself | a ledger that waits for the farmer |
@@ -34,6 +34,10 @@ enum Op {
     Key,
     /// Vouchers up to what began, and so many ahead.
     Pay(u32),
+    /// Both sign another price; whether the volume grows.
+    Resize(u128, bool),
+    /// The machine is done with it.
+    Resized(bool),
     Close,
     Refund,
     End(bool),
@@ -64,6 +68,16 @@ fn trouble() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Another price, up to three times the first.
+fn resize() -> impl Strategy<Value = Op> {
+    (1..=3 * PRICE, any::<bool>()).prop_map(|(price, grows)| Op::Resize(price, grows))
+}
+
+/// What a user who pays has to do with: trouble, and sizes that he changes.
+fn trouble_and_sizes() -> impl Strategy<Value = Op> {
+    prop_oneof![8 => trouble(), 1 => resize(), 1 => any::<bool>().prop_map(Op::Resized)]
+}
+
 fn anything() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => trouble(),
@@ -73,6 +87,8 @@ fn anything() -> impl Strategy<Value = Op> {
         4 => (0u32..4).prop_map(Op::Pay),
         1 => Just(Op::Close),
         1 => Just(Op::Refund),
+        2 => resize(),
+        1 => any::<bool>().prop_map(Op::Resized),
         1 => any::<bool>().prop_map(Op::End),
         3 => prop::bool::weighted(0.9).prop_map(Op::Built),
         2 => Just(Op::TornDown),
@@ -96,6 +112,8 @@ fn apply(
             world.happen(Event::KeyOpened { epoch });
         }
         Op::Pay(ahead) => world.pay(u32::try_from(world.sale.periods_begun()).unwrap(), ahead),
+        Op::Resize(price, grows) if on => world.resize(price, grows),
+        Op::Resized(grown) if on => world.resized(grown),
         Op::Close => drop(world.act(Act::Close)),
         Op::Refund => drop(world.act(Act::Refund)),
         Op::End(by_user) if on => {
@@ -107,7 +125,7 @@ fn apply(
         Op::Cut => world.cut(),
         Op::Start => world.start(),
         Op::AgentRestarts => world.agent_restarts(),
-        Op::Hint | Op::Key | Op::End(_) | Op::Built(_) | Op::TornDown => {}
+        Op::Hint | Op::Key | Op::Resize(..) | Op::Resized(_) | Op::End(_) | Op::Built(_) | Op::TornDown => {}
     }
     watch(world)
 }
@@ -135,7 +153,11 @@ const UNPAID: &str = "nothing runs on unpaid";
 /// What holds at every moment.
 fn always(world: &World) -> Result<(), String> {
     ensure(world.money() == ALL_MONEY, SUM, world)?;
-    ensure(world.view.paid.0 <= PRICE * world.begun(), NOT_TOO_MUCH, world)?;
+    ensure(
+        world.view.paid.0 <= world.owed(world.begun()),
+        NOT_TOO_MUCH,
+        world,
+    )?;
     match &world.sale.why {
         Some(Why::Closed) => {
             let true_end = world.view.state == LockState::Closed || world.view.close_asked.is_some();
@@ -159,7 +181,7 @@ fn always(world: &World) -> Result<(), String> {
         .map(|voucher| voucher.cumulative.0)
         .max()
         .unwrap_or(0);
-    let covered_ms = u64::try_from(in_hand.max(world.view.paid.0) / PRICE).unwrap() * PERIOD_MS;
+    let covered_ms = world.covers(in_hand.max(world.view.paid.0)) * PERIOD_MS;
     let unpaid_ms = world.served_ms.saturating_sub(covered_ms);
     ensure(unpaid_ms <= PERIOD_MS + 2 * world.tick_ms, UNPAID, world)
 }
@@ -212,8 +234,7 @@ fn one_who_pays(fault: Fault, ops: Vec<Op>) -> Result<(), String> {
                 }
                 SaleState::Ready | SaleState::Active => {
                     let begun = u32::try_from(world.sale.periods_begun()).unwrap();
-                    let signed = world.taken.iter().map(|voucher| voucher.cumulative.0).max();
-                    if signed.unwrap_or(0) < PRICE * u128::from((begun + 3).min(PERIODS)) {
+                    if world.signed < (begun + 3).min(PERIODS) {
                         world.pay(begun, 3);
                     }
                 }
@@ -237,7 +258,7 @@ fn one_who_pays(fault: Fault, ops: Vec<Op>) -> Result<(), String> {
     until_all_is_over(&mut world)?;
     // a node whose first voucher missed its window was never in service
     let missed = !world.sale.proven && world.view.paid.is_zero();
-    let owed = if missed { 0 } else { PRICE * world.begun() };
+    let owed = if missed { 0 } else { world.owed(world.begun()) };
     ensure(world.view.paid.0 == owed, EXACTLY, &world)
 }
 
@@ -361,7 +382,7 @@ fn no_schedule_moves_money_wrongly() {
 
 #[test]
 fn who_pays_in_time_pays_what_was_served_whatever_breaks() {
-    search(cases(), schedules(trouble()), |ops| {
+    search(cases(), schedules(trouble_and_sizes()), |ops| {
         one_who_pays(Fault::None, ops)
     })
     .unwrap();
@@ -423,7 +444,11 @@ fn of_two_signatures_for_a_period_the_earlier_counts() {
 
 #[test]
 fn each_property_catches_its_fault() {
-    let pays = |fault, property| found(property, schedules(trouble()), |ops| one_who_pays(fault, ops));
+    let pays = |fault, property| {
+        found(property, schedules(trouble_and_sizes()), |ops| {
+            one_who_pays(fault, ops)
+        })
+    };
     let any = |fault, property| found(property, any_story(), |ops| any_schedule(fault, ops));
     let cheat = |fault, property| {
         found(property, cheats(), |(ahead, waits, shows)| {
@@ -431,9 +456,10 @@ fn each_property_catches_its_fault() {
         })
     };
     type Search<'s> = &'s dyn Fn(Fault, &'static str) -> Result<(), String>;
-    let controls: [(Fault, &'static str, Search); 8] = [
+    let controls: [(Fault, &'static str, Search); 9] = [
         (Fault::BooksTwice, SUM, &pays),
         (Fault::RedeemsEarly, NOT_TOO_MUCH, &pays),
+        (Fault::PricesAnew, NOT_TOO_MUCH, &pays),
         (Fault::ForgetsVouchers, EXACTLY, &pays),
         (Fault::StopsOnSilence, SILENCE, &pays),
         (Fault::BelievesTheEmpty, SILENCE, &pays),

@@ -15,8 +15,9 @@ use escrow::lock::{Act, Postings, Windows, apply};
 use escrow::{Amount, LeaseId, LockState, LockView, RailTime, Refusal, Voucher};
 use market::id::SaleId;
 use market::message::SaleState;
-use market::quantity::Seconds;
-use market::sale::{Deal, Effect, Event, Now, Sale, TornDown, Why, step};
+use market::prices::Prices;
+use market::quantity::{Bytes, Seconds};
+use market::sale::{Deal, Effect, Event, Now, Resizing, Sale, TornDown, Why, step};
 
 pub const PRICE: u128 = 100;
 pub const PERIODS: u32 = 8;
@@ -47,6 +48,8 @@ pub enum Fault {
     ServesUnpaid,
     /// The node gives the rest back and forgets what it earned.
     ForgetsVouchers,
+    /// The node prices what has begun anew when the price changes.
+    PricesAnew,
     /// The ledger books a repeated request again.
     BooksTwice,
     /// The ledger pays vouchers before their time, and after the close.
@@ -117,6 +120,11 @@ pub struct World {
     flights: Vec<Flight>,
     building: bool,
     pub tearing: bool,
+    /// What each period costs, as both last agreed; the world's own list, first period first.
+    pub each: Vec<u128>,
+    resizing: bool,
+    /// Periods that the user has signed for at the prices of now.
+    pub signed: u32,
     /// Vouchers that the node took.
     pub taken: Vec<Voucher>,
     /// Time in service, as nobody but the world can measure it.
@@ -130,7 +138,7 @@ impl World {
     pub fn new(fault: Fault) -> World {
         let deal = Deal {
             id: SaleId([1; 32]),
-            price: Amount(PRICE),
+            prices: Prices::of(Amount(PRICE)),
             period: Seconds(PERIOD_MS / 1000),
             periods: PERIODS,
             notice: Seconds(NOTICE_MS / 1000),
@@ -155,6 +163,9 @@ impl World {
             flights: Vec::new(),
             building: false,
             tearing: false,
+            each: vec![PRICE; PERIODS as usize + 2],
+            resizing: false,
+            signed: 0,
             taken: Vec::new(),
             served_ms: 0,
             ever_ready: false,
@@ -334,6 +345,7 @@ impl World {
                 Effect::GiveBack { paid } => self.call(Call::GiveBack(paid)),
                 Effect::BuildSpace | Effect::UnlockSpace => self.building = true,
                 Effect::TearDown => self.tearing = true,
+                Effect::ResizeSpace => self.resizing = true,
                 _ => {}
             }
         }
@@ -354,6 +366,65 @@ impl World {
         }
     }
 
+    /// Both sign another price, as a resize does: for what has begun by the node's clock nothing changes, and who asked
+    /// for more in this period pays it once.
+    pub fn resize(&mut self, price: u128, grows: bool) {
+        let begun = usize::try_from(self.sale.periods_begun()).unwrap();
+        let Some(prices) = self.sale.deal.prices.changed(begun as u32, Amount(price)) else {
+            return;
+        };
+        let (number, deal) = (self.sale.amendments + 1, self.sale.deal.clone());
+        let total = prices.owed(u64::from(PERIODS)).unwrap();
+        let grows_from = grows.then_some(Bytes(1 << 30));
+        let amended = Event::Amended {
+            number,
+            deal: Deal { prices, ..deal },
+            resizing: Some(Resizing { grows_from }),
+        };
+        let expiry = self.view.expiry;
+        if self.view.state == LockState::None || self.act(Act::Lock { total, expiry }).is_err() {
+            return;
+        }
+        if self.mode == Mode::Up {
+            let view = self.view;
+            self.happen(Event::LockSeen { view, admitted: true });
+        }
+        if self.happen(amended) {
+            let raised = begun > 0 && self.each[begun] > self.each[begun - 1];
+            let from = if raised && price < self.each[begun] {
+                begun + 1
+            } else {
+                begun
+            };
+            self.each[from..].fill(price);
+            if self.fault == Fault::PricesAnew {
+                self.sale.deal.prices = Prices::of(Amount(price));
+            }
+            self.signed = self.signed.min(begun as u32);
+        }
+    }
+
+    /// The machine comes to the end of a resize.
+    pub fn resized(&mut self, grown: bool) {
+        if std::mem::take(&mut self.resizing) {
+            self.happen(Event::Resized { grown });
+        }
+    }
+
+    /// What so many periods cost together.
+    pub fn owed(&self, periods: u32) -> u128 {
+        self.each[..periods as usize].iter().sum()
+    }
+
+    /// How many periods a sum pays for.
+    pub fn covers(&self, sum: u128) -> u64 {
+        (0..=PERIODS)
+            .rev()
+            .find(|periods| self.owed(*periods) <= sum)
+            .unwrap_or(0)
+            .into()
+    }
+
     pub fn torn_down(&mut self) {
         if std::mem::take(&mut self.tearing) {
             self.happen(Event::TornDown(TornDown::CLEAN));
@@ -363,7 +434,7 @@ impl World {
     pub fn cut(&mut self) {
         self.on = false;
         self.flights.clear();
-        (self.building, self.tearing) = (false, false);
+        (self.building, self.tearing, self.resizing) = (false, false, false);
     }
 
     pub fn start(&mut self) {
@@ -408,7 +479,7 @@ impl World {
     // ---- the user
 
     pub fn lock(&mut self, periods: u32) {
-        let total = Amount(PRICE * u128::from(periods));
+        let total = Amount(self.owed(periods));
         let expiry = if self.view.state == LockState::None {
             RailTime(self.rail_ms + LASTS_MS)
         } else {
@@ -421,7 +492,7 @@ impl World {
     pub fn pay(&mut self, due: u32, ahead: u32) {
         let made = |n: u32| Voucher {
             lease: LeaseId([2; 32]),
-            cumulative: Amount(PRICE * u128::from(n)),
+            cumulative: Amount(self.owed(n)),
             not_before: RailTime(if n <= due {
                 0
             } else {
@@ -432,14 +503,15 @@ impl World {
         let last = (due + ahead).min(PERIODS);
         let vouchers: Vec<Voucher> = (1.max(due)..=last).map(made).collect();
         if self.on && !vouchers.is_empty() {
+            self.signed = last;
             self.happen(Event::Vouchers(vouchers));
         }
     }
 
     /// Periods that began in service, as the world measured it.
-    pub fn begun(&self) -> u128 {
+    pub fn begun(&self) -> u32 {
         if self.ever_ready {
-            u128::from((self.served_ms / PERIOD_MS + 1).min(u64::from(PERIODS)))
+            u32::try_from((self.served_ms / PERIOD_MS + 1).min(u64::from(PERIODS))).unwrap()
         } else {
             0
         }

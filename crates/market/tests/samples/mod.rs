@@ -5,6 +5,7 @@ use escrow::{Account, Amount, LeaseId, RailKey, RailName, RailTime, Voucher};
 use market::envelope::{Signed, sign};
 use market::id::{Digest, EndpointId, GridId, NodeId};
 use market::message::*;
+use market::prices::{Earlier, Prices};
 use market::quantity::{BitsPerSecond, Bytes, MilliCpus, Seconds, UnixMillis};
 use market::seal;
 
@@ -139,6 +140,25 @@ fn voucher() -> Voucher {
     }
 }
 
+/// A change of size, after an earlier one.
+pub fn resized() -> Signed<Amend> {
+    let earlier = [(2, 400_000), (3, 800_000)].map(|(until, price)| Earlier {
+        until,
+        price: Amount(price),
+    });
+    let amend = Amend {
+        sale: agree().message.sale,
+        number: 2,
+        periods: 5,
+        gives: Some(gives()),
+        prices: Prices {
+            price: Amount(600_000),
+            earlier: earlier.to_vec(),
+        },
+    };
+    sign(&key("user"), grid(), amend).unwrap()
+}
+
 /// Every kind by its name: the bytes.
 pub fn all() -> Vec<(Kind, Vec<u8>)> {
     let (agree, sale) = (agree(), agree().message.sale);
@@ -156,7 +176,7 @@ pub fn all() -> Vec<(Kind, Vec<u8>)> {
         number: 1,
         periods: 5,
         gives: Some(gives()),
-        price: Amount(400_000),
+        prices: Prices::of(Amount(400_000)),
     };
     let amend = sign(&by_user, grid(), amend).unwrap();
     let receipt = Receipt {
@@ -301,5 +321,26 @@ pub fn all() -> Vec<(Kind, Vec<u8>)> {
         bytes(&by_node, refusal),
         (Kind::Recall, recall.bytes),
         bytes(&by_node, recalled),
+        bytes(
+            &by_user,
+            Resize {
+                sale,
+                nonce: [0x33; 16],
+                cpu: None,
+                memory: Some(Bytes(4 << 30)),
+                disk: Some(Bytes(20 << 30)),
+            },
+        ),
+        bytes(
+            &by_node,
+            Quote {
+                sale,
+                nonce: [0x33; 16],
+                gives: gives(),
+                price: Amount(800_000),
+                begun: 2,
+                lacks: vec![Reason::numbers(DeclineCode::Memory, 4 << 30, 3 << 30)],
+            },
+        ),
     ]
 }

@@ -70,6 +70,18 @@ pub fn observe(path: &Path) -> Result<Observed, ReadLimitsError> {
     })
 }
 
+/// Memory that the space in the cgroup at `path` could not give back now: without file pages and what else the kernel
+/// may reclaim.
+pub fn in_use(path: &Path) -> Result<Bytes, ReadLimitsError> {
+    let all = Figures::read(path, "memory.current")?.only()?;
+    let stat = Figures::read(path, "memory.stat")?;
+    let mut spare = 0_u64;
+    for name in ["active_file", "inactive_file", "slab_reclaimable"] {
+        spare = spare.saturating_add(stat.named(name)?);
+    }
+    Ok(Bytes(all.saturating_sub(spare)))
+}
+
 /// The line that `io.max` has for this device; empty when it has none.
 pub(super) fn line_of_device(text: &str, device: Option<Device>) -> String {
     let Some(Device { major, minor }) = device else {

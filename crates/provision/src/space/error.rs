@@ -87,6 +87,32 @@ impl BuildError {
     }
 }
 
+/// Why a space does not have the size that it should have. What it had stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ResizeError {
+    /// It does not run.
+    #[error("space {sale} does not run")]
+    NotRunning {
+        /// The sale.
+        sale: SaleId,
+    },
+    /// A step failed.
+    #[error("space {sale} could not be resized")]
+    Run {
+        /// The sale.
+        sale: SaleId,
+        /// Which step, and why.
+        #[source]
+        source: RunError,
+    },
+    /// The journal failed.
+    #[error(transparent)]
+    Journal(#[from] NotKept),
+    /// A defect.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}
+
 /// Why a space has not ended.
 #[derive(Debug, thiserror::Error)]
 pub enum EndError {

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 
 use host::names;
 use market::id::SaleId;
+use market::quantity::Bytes;
 use storage::Storage;
+use storage::luks::UnlockKey;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::context::{Access, Node, SpaceContext};
-use super::error::{BuildError, EndError, Lost, NotKept, ProvisionerError};
+use super::error::{BuildError, EndError, Lost, NotKept, ProvisionerError, ResizeError};
 use super::keeper;
 use super::record::{self, Phase, SpaceRecord};
 use super::walls::{Walls, WallsError};
@@ -136,6 +138,27 @@ impl Provisioner {
     pub async fn unlock(&self, sale: SaleId, access: Access) -> Result<Ready, BuildError> {
         let work = move |shared: Arc<Shared>| async move { shared.unlock(sale, access).await };
         self.alone(sale, work).await
+    }
+
+    /// Gives a running space the size that `spec` says: CPU and memory at once; its volume where the key is at hand.
+    /// The size is in the journal before anything is done, and what is missing of it is made by the next call, or by
+    /// the next [`Provisioner::unlock`]. Nothing is undone.
+    pub async fn resize(&self, spec: SpaceSpec, key: Option<UnlockKey>) -> Result<(), ResizeError> {
+        let sale = spec.sale;
+        let work = |shared: Arc<Shared>| async move { shared.resize(spec, key).await };
+        self.alone(sale, work).await
+    }
+
+    /// Writes down the size that the next [`Provisioner::unlock`] is to make.
+    pub async fn set_size(&self, spec: &SpaceSpec) -> Result<(), NotKept> {
+        let sale = spec.sale;
+        let written = record::set_size(&self.shared.journal, spec).await;
+        written.map(drop).map_err(NotKept::about(sale))
+    }
+
+    /// Memory that the space could not give back now: what is charged to it, less what the kernel could reclaim.
+    pub fn memory_in_use(&self, sale: &SaleId) -> Result<Bytes, ReadLimitsError> {
+        limits::in_use(&names::cgroup(sale.as_bytes()))
     }
 
     /// Takes a space down, whatever state it is in: its processes, its network, its volume's key, its volume. Ended
@@ -267,6 +290,26 @@ impl Shared {
             .await;
         let times = run.map_err(|source| BuildError::Run { sale, source })?;
         Ok(self.ready(sale, times))
+    }
+
+    async fn resize(&self, spec: SpaceSpec, key: Option<UnlockKey>) -> Result<(), ResizeError> {
+        let sale = spec.sale;
+        let record = record::set_size(&self.journal, &spec).await;
+        let record = record.map_err(NotKept::about(sale))?;
+        let record = record.filter(|_| pid(&sale).is_some());
+        let record = record.ok_or(ResizeError::NotRunning { sale })?;
+        let steps: &[&str] = match key {
+            Some(_) => &["limits", "mount"],
+            None => &["limits"],
+        };
+        let access = key.map(|unlock_key| Access {
+            unlock_key,
+            host_key_seed: None,
+            authorized_keys: Vec::new(),
+        });
+        let context = self.context(&record, access);
+        let made = self.table.again(&sale, &context, steps).await;
+        made.map_err(|source| ResizeError::Run { sale, source })
     }
 
     /// Every step is applied: from here on the space has a keeper.

@@ -181,6 +181,29 @@ pub async fn set_phase(journal: &Journal, sale: SaleId, phase: Phase) -> Result<
     written.await
 }
 
+/// Writes another size of a space that is built: its record, or none where there is no such space.
+pub async fn set_size(journal: &Journal, spec: &SpaceSpec) -> Result<Option<SpaceRecord>, JournalError> {
+    let spec = spec.clone();
+    let written = journal.write(move |entry| {
+        let Some(record) = get(entry, &spec.sale)?.filter(|record| record.phase == Phase::Built) else {
+            return Ok(None);
+        };
+        let (cpu, memory, disk) = (spec.cpu, spec.memory, spec.disk);
+        let record = SpaceRecord {
+            spec: SpaceSpec {
+                cpu,
+                memory,
+                disk,
+                ..record.spec
+            },
+            ..record
+        };
+        put(entry, &record)?;
+        Ok(Some(record))
+    });
+    written.await
+}
+
 /// The space's record, if it has one.
 pub async fn read(journal: &Journal, sale: SaleId) -> Result<Option<SpaceRecord>, JournalError> {
     journal.write(move |entry| get(entry, &sale)).await

@@ -66,6 +66,15 @@ pub enum RunError {
     /// Nothing was begun: the table has no step of that name.
     #[error("there is no step named {0}")]
     NoSuchStep(String),
+    /// A step of what runs could not be ensured again; nothing is undone.
+    #[error("step {step} was not made again")]
+    NotAgain {
+        /// Which.
+        step: &'static str,
+        /// Why.
+        #[source]
+        cause: Cause,
+    },
 }
 
 /// What a teardown could not undo.
@@ -187,6 +196,26 @@ impl<C: Sync + ?Sized> Table<C> {
             without_key: false,
         };
         self.forward(log, sale, context, part).await
+    }
+
+    /// Ensures some steps of what runs again, one after the other, for a context that asks more of them. Their records
+    /// stay: what runs stays applied, whether this comes to its end or not, and nothing is undone.
+    ///
+    /// # Errors
+    /// The first step that fails; and [`RunError::NoSuchStep`].
+    pub async fn again(&self, sale: &SaleId, context: &C, names: &[&str]) -> Result<(), RunError> {
+        for name in names {
+            let at = self
+                .position(name)
+                .ok_or_else(|| RunError::NoSuchStep((*name).to_owned()))?;
+            let step = self.steps[at].as_ref();
+            let ensured = ensure_again(step, sale, context).await;
+            ensured.map_err(|cause| RunError::NotAgain {
+                step: step.name(),
+                cause,
+            })?;
+        }
+        Ok(())
     }
 
     /// Undoes, in reverse, every step that may be there. Never stops early.
@@ -333,6 +362,16 @@ impl<C: Sync + ?Sized> Table<C> {
             Err(TearDownError::Quarantined(failures))
         }
     }
+}
+
+async fn ensure_again<C: Sync + ?Sized>(step: &dyn Step<C>, sale: &SaleId, context: &C) -> Result<(), Cause> {
+    let name = step.name();
+    pass(Way::Do, name, Side::Intended, sale).await?;
+    step.ensure(sale, context).await?;
+    if let Pass::Again = pass(Way::Do, name, Side::Done, sale).await? {
+        step.ensure(sale, context).await?;
+    }
+    Ok(())
 }
 
 async fn forward_one<C: Sync + ?Sized>(

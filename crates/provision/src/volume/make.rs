@@ -1,14 +1,17 @@
 //! The blocking work of the steps: LVM, LUKS, ext4, mount.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
+use host::block::Device;
 use host::command::{Program, Run};
 use host::{mount, names};
 use market::id::SaleId;
 use nix::mount::MsFlags;
 use storage::Storage;
 use storage::luks::UnlockKey;
-use storage::lvm::LogicalVolume;
+use storage::lvm::{EXTENT_BYTES, LogicalVolume};
 use storage::probe::{Content, probe};
 
 use super::{VolumeError, extents_for, journal_bytes};
@@ -157,7 +160,7 @@ impl Place {
         Ok(())
     }
 
-    fn has_our_file_system(&self, mapping: &std::path::Path) -> Result<bool, VolumeError> {
+    fn has_our_file_system(&self, mapping: &Path) -> Result<bool, VolumeError> {
         // What decrypts to noise was never written; it is not a signature of anything.
         Ok(match probe(mapping)? {
             Content::Found { signatures, .. } => signatures
@@ -171,7 +174,7 @@ impl Place {
     /// ext4, lazy: inode tables and journal are zeroed when they are used. No blocks are kept for
     /// root (`-m 0`): all of it was sold. The journal's size is ours to choose, so that what a volume loses
     /// to it can be told ([`least_bytes`](super::least_bytes)). No discard: it would not pass the encryption.
-    fn make_file_system(&self, mapping: &std::path::Path, disk: u64) -> Result<(), VolumeError> {
+    fn make_file_system(&self, mapping: &Path, disk: u64) -> Result<(), VolumeError> {
         let uuid = self.uuid();
         let journal = format!("size={}", journal_bytes(disk) >> 20);
         let arguments = [
@@ -194,17 +197,15 @@ impl Place {
         Ok(())
     }
 
-    /// Opens and mounts it, unmapped. One that was made a moment ago is open, and there is no key that it could ask for.
-    pub(super) fn ensure_mounted(&self, key: Option<&UnlockKey>) -> Result<(), VolumeError> {
+    /// Opens and mounts it, unmapped, and with the key makes it as large as was sold. One that was made a moment ago is
+    /// open, and there is no key that it could ask for.
+    pub(super) fn ensure_mounted(&self, disk: u64, key: Option<&UnlockKey>) -> Result<(), VolumeError> {
         let luks = self.storage.luks();
         let mapping = if luks.is_made_here(&self.mapping())? {
             names::mapping_device(&self.mapping())
         } else {
             if self.find_active()?.is_none() {
-                return Err(VolumeError::Absent {
-                    sale: self.sale,
-                    group: self.group.clone(),
-                });
+                return Err(self.absent());
             }
             let key = key.ok_or(VolumeError::NoKey)?;
             let mapping = luks.open(&self.device(), &self.mapping(), key)?;
@@ -216,7 +217,7 @@ impl Place {
         };
         let (target, flags) = (self.mount_point(), MsFlags::MS_NODEV);
         mount::ensure_mounted(&mapping, &target, "ext4", flags, MOUNT_OPTIONS)?;
-        Ok(())
+        key.map_or(Ok(()), |key| self.ensure_grown(disk, key))
     }
 
     /// Unmounts and closes it: its key leaves the kernel.
@@ -243,33 +244,57 @@ impl Place {
         Ok(())
     }
 
-    /// Grows LV, mapping and file system, each where it is smaller.
+    /// Grows logical volume, mapping and file system, each where it is smaller, while it is mounted.
     pub(super) fn ensure_grown(&self, disk: u64, key: &UnlockKey) -> Result<(), VolumeError> {
-        if self.find_active()?.is_none() {
-            return Err(VolumeError::Absent {
-                sale: self.sale,
-                group: self.group.clone(),
-            });
-        }
-        let bytes = extents_for(disk).unwrap_or(u64::MAX);
-        named("extend-volume", || {
-            // Looked at again where it is repeated: LVM refuses to grow a volume to the size that it has.
-            match self.find()? {
-                Some(volume) if volume.size_bytes < bytes => {
-                    Ok(self.storage.lvm().lv_extend(&self.group, &self.name(), bytes)?)
-                }
-                _ => Ok::<_, VolumeError>(()),
+        let mapping = names::mapping_device(&self.mapping());
+        if Device::open(&mapping)?.size()? < disk {
+            if self.find_active()?.is_none() {
+                return Err(self.absent());
             }
-        })?;
-        named("extend-mapping", || {
-            let luks = self.storage.luks();
-            luks.resize(&self.device(), &self.mapping(), key)
-                .map_err(VolumeError::from)
-        })?;
+            let bytes = extents_for(disk).unwrap_or(u64::MAX);
+            named("extend-volume", || {
+                // Looked at again where it is repeated: LVM refuses to grow a volume to the size that it has.
+                match self.find()? {
+                    Some(volume) if volume.size_bytes < bytes => {
+                        Ok(self.storage.lvm().lv_extend(&self.group, &self.name(), bytes)?)
+                    }
+                    _ => Ok::<_, VolumeError>(()),
+                }
+            })?;
+            named("extend-mapping", || {
+                let luks = self.storage.luks();
+                luks.resize(&self.device(), &self.mapping(), key)
+                    .map_err(VolumeError::from)
+            })?;
+        }
+        let room = Device::open(&mapping)?.size()?;
+        // ext4 leaves out a last group that is too small to hold anything.
+        if file_system_bytes(&mapping)?.saturating_add(EXTENT_BYTES) > room {
+            return Ok(());
+        }
         named("extend-file-system", || {
-            let device = names::mapping_device(&self.mapping());
-            let grown = Run::new(Program::Resize2fs).path(&device).run();
+            let grown = Run::new(Program::Resize2fs).path(&mapping).run();
             grown.map(drop).map_err(VolumeError::from)
         })
     }
+
+    fn absent(&self) -> VolumeError {
+        VolumeError::Absent {
+            sale: self.sale,
+            group: self.group.clone(),
+        }
+    }
+}
+
+/// What the file system itself says of its size: the count of blocks in ext4's superblock, of 4 KiB as we make them.
+fn file_system_bytes(mapping: &Path) -> Result<u64, VolumeError> {
+    const SUPERBLOCK: u64 = 1024;
+    let word = |at: u64| -> std::io::Result<u64> {
+        let mut bytes = [0; 4];
+        File::open(mapping)?.read_exact_at(&mut bytes, SUPERBLOCK + at)?;
+        Ok(u64::from(u32::from_le_bytes(bytes)))
+    };
+    let (low, high) = (word(0x4), word(0x150));
+    let blocks = low.map_err(VolumeError::Superblock)? | high.map_err(VolumeError::Superblock)? << 32;
+    Ok(blocks.saturating_mul(4096))
 }

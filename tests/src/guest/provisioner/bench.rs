@@ -149,6 +149,13 @@ impl Bench {
         &self.storage
     }
 
+    /// As an agent that was cut off within a resize leaves it: the logical volume has grown, nothing else has.
+    #[cfg(feature = "fault-points")]
+    pub fn extend_volume_alone(&self, sale: SaleId, bytes: u64) -> Result<()> {
+        let name = names::space_volume(sale.as_bytes());
+        Ok(self.storage.lvm().lv_extend(GROUP, &name, bytes)?)
+    }
+
     /// The volume of this sale has a slot for the key of [`access`], and none for another.
     pub fn opens_by_the_key_alone(&self, sale: SaleId) -> Result<()> {
         let device = names::lvm_device(GROUP, &names::space_volume(sale.as_bytes()));

@@ -75,6 +75,10 @@ fn die(verb: &str, at: &str) -> Result<()> {
                 provisioner.unlock(FIRST, again).await.map_err(told)?;
             }
             "grow" => growing::grow(&Storage::start()?, growing::GROWN).await?,
+            "resize" => {
+                let key = access().unlock_key;
+                provisioner.resize(super::resize::larger(), Some(key)).await?;
+            }
             _ => {
                 provisioner.end(FIRST).await?;
             }
@@ -111,7 +115,7 @@ pub async fn after_death(bench: &mut Bench, verb: &str, at: &Point) -> Result<(P
 }
 
 /// All is as before: the kernel's view, the room, the records.
-async fn clean(bench: &Bench, provisioner: &Provisioner, free: u64, at: &str) -> Result<()> {
+pub(super) async fn clean(bench: &Bench, provisioner: &Provisioner, free: u64, at: &str) -> Result<()> {
     bench.nothing_left().await.with_context(|| at.to_owned())?;
     ensure!(
         bench.free()? == free,
@@ -328,7 +332,7 @@ pub async fn killed_ending_and_unlocking(mut bench: Bench) -> Result<()> {
 }
 
 /// All its processes die, as at a power cut; what stands above the volume stays for the next start to find.
-fn lock(sale: SaleId) -> Result<()> {
+pub(super) fn lock(sale: SaleId) -> Result<()> {
     let cgroup = names::cgroup(sale.as_bytes());
     host::cgroup::kill(&cgroup)?;
     Ok(host::cgroup::wait_empty(

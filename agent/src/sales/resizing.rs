@@ -1,0 +1,240 @@
+//! A sale that changes: what another size costs, and the change that both sign.
+//!
+//! ```text
+//!  Resize ─► Quote: size, price, periods begun; or what it lacks          nothing is held
+//!  Amend  ─► book ─► journal ─► Amended                                   from here on it is sold
+//!                        └─► ResizeSpace beside the keeper: CPU and memory; the volume waits for the key
+//! ```
+//!
+//! Invariants: the book has the larger size before the node signs it; a volume never shrinks below what the machine
+//! has; less memory than is in use is refused with the figure.
+
+use escrow::Amount;
+use market::envelope::Signed;
+use market::message::{Amend, Amended, DeclineCode, Gives, Quote, Reason, RefusalCode, Resize};
+use market::price;
+use market::quantity::{Bytes, MilliCpus};
+use market::sale::{Deal, Effect, Event, Rejection, Resizing, step};
+use provision::space::SpaceSpec;
+
+use super::keeper::{No, Task, no};
+use super::{Failed, boot_ms, record};
+
+/// What the farmer's desk says about a change of size.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// An hour of one unit today; none: he sells nothing.
+    pub unit: Option<Amount>,
+    /// The least that a space can have.
+    pub least: (MilliCpus, Bytes),
+    /// Disks are sold in parts of this.
+    pub extent: Bytes,
+}
+
+fn gives_of(spec: &SpaceSpec) -> Gives {
+    Gives {
+        cpu: spec.cpu,
+        memory: spec.memory,
+        disk: spec.disk,
+        rate: spec.rate,
+        pids: spec.pids,
+    }
+}
+
+impl Task {
+    /// What another size would cost.
+    pub(super) fn quote(&self, asked: &Resize, rules: &Rules) -> Result<Vec<u8>, No> {
+        let now = gives_of(&self.record.spec);
+        let extent = rules.extent.0.max(1);
+        let whole = |disk: Bytes| Bytes(disk.0.div_ceil(extent).saturating_mul(extent));
+        let gives = Gives {
+            cpu: asked.cpu.unwrap_or(now.cpu),
+            memory: asked.memory.unwrap_or(now.memory),
+            disk: asked.disk.map_or(now.disk, whole),
+            ..now
+        };
+        let price = self.price_of(&gives, rules);
+        let mut lacks = self.lacks(&gives, rules);
+        if price.is_none() {
+            lacks.push(Reason::plain(DeclineCode::NotSelling));
+        }
+        self.sign(Quote {
+            sale: self.record.id(),
+            nonce: asked.nonce,
+            gives,
+            price: price.unwrap_or(Amount::ZERO),
+            begun: u32::try_from(self.record.sale.periods_begun()).unwrap_or(u32::MAX),
+            lacks,
+        })
+    }
+
+    fn price_of(&self, gives: &Gives, rules: &Rules) -> Option<Amount> {
+        let period = self.record.sale.deal.period;
+        price::of_period(rules.unit?, gives.cpu, gives.memory, gives.disk, period)
+    }
+
+    /// Why it cannot have this size; the figures say what it could have in all.
+    fn lacks(&self, gives: &Gives, rules: &Rules) -> Vec<Reason> {
+        let (sale, spec) = (self.record.id(), &self.record.spec);
+        let words = |code, words: String| Reason {
+            words: Some(words),
+            ..Reason::plain(code)
+        };
+        let mut lacks = Vec::new();
+        if gives.cpu < rules.least.0 {
+            lacks.push(words(
+                DeclineCode::Cpu,
+                format!("at least {}", rules.least.0.human()),
+            ));
+        }
+        if gives.memory < rules.least.1 {
+            let least = rules.least.1.human();
+            lacks.push(words(DeclineCode::Memory, format!("at least {least}")));
+        }
+        if gives.disk < self.least_disk() {
+            let least = self.least_disk().human();
+            lacks.push(words(
+                DeclineCode::Disk,
+                format!("a volume never shrinks, it has {least}"),
+            ));
+        }
+        if gives.memory < spec.memory {
+            match self.shared.spaces.memory_in_use(sale) {
+                Ok(used) if used > gives.memory => {
+                    lacks.push(words(DeclineCode::Memory, format!("{} is in use", used.human())));
+                }
+                Ok(_) => {}
+                Err(Failed { why, .. }) => {
+                    tracing::warn!(why, "the memory in use is not known");
+                    lacks.push(words(
+                        DeclineCode::Memory,
+                        "what is in use is not known now".to_owned(),
+                    ));
+                }
+            }
+        }
+        let room = self.shared.book().room_for(sale, gives, boot_ms());
+        lacks.extend(room.err().into_iter().flatten());
+        lacks.truncate(7);
+        lacks
+    }
+
+    /// What the volume has for certain.
+    fn least_disk(&self) -> Bytes {
+        let grows_from = self.record.sale.resizing.and_then(|resizing| resizing.grows_from);
+        grows_from.unwrap_or(self.record.spec.disk)
+    }
+
+    /// Signs a change, once the book and the journal have it.
+    pub(super) async fn amend(&mut self, amend: Signed<Amend>, rules: &Rules) -> Result<Vec<u8>, No> {
+        let asked = &amend.message;
+        let number = asked.number;
+        let deal = Deal {
+            periods: asked.periods,
+            prices: asked.prices.clone(),
+            ..self.record.sale.deal.clone()
+        };
+        let said_again = number == self.record.sale.amendments && deal == self.record.sale.deal;
+        let before = (self.record.spec.clone(), gives_of(&self.record.spec));
+        let gives = asked.gives.filter(|gives| *gives != before.1 && !said_again);
+        let resizing = gives.map(|gives| Resizing {
+            grows_from: (gives.disk > self.least_disk()).then_some(self.least_disk()),
+        });
+        let event = Event::Amended {
+            number,
+            deal,
+            resizing,
+        };
+        if let Some(gives) = &gives {
+            // Everything is asked before the book is changed.
+            self.check_size(gives, asked.prices.price, rules)?;
+            if let Err(rejection) = step(&self.record.sale, event.clone(), self.now()) {
+                if matches!(rejection, Rejection::NotFunded(_)) {
+                    self.perform(Effect::CheckLock).await; // said again, it may be there
+                }
+                return Err(no(rejection.code(), rejection.to_string()));
+            }
+            self.book_size(gives)?;
+        }
+        if let Err(refusal) = self.happen(event).await {
+            self.record.spec = before.0;
+            let _ = self.shared.book().resize(self.record.id(), before.1);
+            return Err(refusal);
+        }
+        let bytes = self.sign(Amended { amend })?;
+        let kept = record::keep_amended(&self.shared.journal, self.record.id(), number, bytes.clone()).await;
+        kept.map_err(|error| self.not_kept(&error))?;
+        if let Some(gives) = &gives {
+            let (name, size) = (&self.record.spec.name, words(gives));
+            self.shared.board.event(format!("{name} resized: {size}"));
+        }
+        self.show();
+        Ok(bytes)
+    }
+
+    /// Whether it is what would be quoted now.
+    fn check_size(&self, gives: &Gives, price: Amount, rules: &Rules) -> Result<(), No> {
+        let known = gives_of(&self.record.spec);
+        if (gives.rate, gives.pids) != (known.rate, known.pids) {
+            return Err(no(
+                RefusalCode::Mismatch,
+                "rate and processes stay as they were sold",
+            ));
+        }
+        if !gives.disk.0.is_multiple_of(rules.extent.0.max(1)) || self.price_of(gives, rules) != Some(price) {
+            return Err(no(
+                RefusalCode::Mismatch,
+                "this is not what the node would quote now: ask again",
+            ));
+        }
+        if let Some(first) = self.lacks(gives, rules).first() {
+            let why = format!("the space cannot have that size: {}", reason(first));
+            return Err(no(RefusalCode::NoCapacity, why));
+        }
+        Ok(())
+    }
+
+    /// Takes the difference out of the book; the record says the new size, and is written with the change itself.
+    fn book_size(&mut self, gives: &Gives) -> Result<(), No> {
+        let booked = self.shared.book().resize(self.record.id(), *gives);
+        booked.map_err(|error| no(RefusalCode::NoCapacity, error.to_string()))?;
+        let spec = &mut self.record.spec;
+        (spec.cpu, spec.memory, spec.disk) = (gives.cpu, gives.memory, gives.disk);
+        Ok(())
+    }
+
+    /// The machine has the new size, or not yet.
+    pub(super) async fn resized(&mut self, result: Result<(), Failed>, with_key: bool) {
+        match result {
+            Ok(()) => {
+                self.not_resized = None;
+                let _ = self.happen(Event::Resized { grown: with_key }).await;
+                if self.record.sale.resizing.is_none() {
+                    let (sale, spec) = (self.record.id(), &self.record.spec);
+                    self.shared
+                        .has_volume(sale, Some((spec.group.clone(), spec.disk)));
+                }
+            }
+            Err(failed) => {
+                let (name, why) = (&self.record.spec.name, failed.why);
+                self.shared
+                    .board
+                    .event(format!("{name}: it could not be resized: {why}"));
+                self.not_resized = Some(why);
+            }
+        }
+    }
+}
+
+fn words(gives: &Gives) -> String {
+    let (cpu, memory, disk) = (gives.cpu.human(), gives.memory.human(), gives.disk.human());
+    format!("{cpu}, {memory}, {disk}")
+}
+
+fn reason(reason: &Reason) -> String {
+    match (&reason.words, reason.asked, reason.have) {
+        (Some(words), _, _) => words.clone(),
+        (None, Some(asked), Some(have)) => format!("{asked} asked, {have} free"),
+        _ => "it is not sold".to_owned(),
+    }
+}

@@ -1,0 +1,225 @@
+//! Another size of a space that runs, over a real ledger and a real grid: asked, signed, made, paid; and refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that panics has failed
+
+#[allow(dead_code)] // each test file uses a part
+mod street;
+
+use std::sync::atomic::Ordering;
+
+use agent::sales::Failed;
+use escrow::{Amount, Rail, Wallet};
+use grid::DirectStream;
+use market::envelope::{Signed, open};
+use market::message::*;
+use market::prices::Prices;
+use market::quantity::{Bytes, MilliCpus};
+use street::{Bought, MONEY, Node, PRICE, Street, User, eventually, opened, say};
+
+const FARMER: u8 = 40;
+const USER: u8 = 20;
+const MIB: u64 = 1 << 20;
+
+/// A space that runs and is paid for its first period.
+async fn active() -> (Street, Node, User, Bought, DirectStream) {
+    let (street, node, user) = opened().await;
+    let bought = user.buy(1).await;
+    user.lock(&bought).await;
+    let mut stream = user.speak(&bought).await;
+    let grant = user.grant(&mut stream, bought.id).await;
+    user.open::<Status>(&user.seal(&mut stream, &grant).await);
+    user.wait_for(&mut stream, bought.id, SaleState::Ready).await;
+    user.pay(&mut stream, &bought, 1).await;
+    (street, node, user, bought, stream)
+}
+
+fn ask(bought: &Bought, cpu: u32, memory_mib: u64, disk_mib: u64) -> Resize {
+    Resize {
+        sale: bought.id,
+        nonce: [1; 16],
+        cpu: (cpu > 0).then_some(MilliCpus(cpu)),
+        memory: (memory_mib > 0).then_some(Bytes(memory_mib * MIB)),
+        disk: (disk_mib > 0).then_some(Bytes(disk_mib * MIB)),
+    }
+}
+
+fn amend(bought: &Bought, number: u32, quote: &Quote, prices: Prices) -> Amend {
+    Amend {
+        sale: bought.id,
+        number,
+        periods: bought.body.periods,
+        gives: Some(quote.gives),
+        prices,
+    }
+}
+
+async fn top_up(user: &User, bought: &Bought, total: Amount) {
+    let wallet = user.wallet();
+    let expiry = wallet.now().await.unwrap().plus_ms(4 * 3_600_000);
+    wallet.lock(&bought.terms, total, expiry).await.unwrap();
+}
+
+/// Says it until the node has looked at the lock.
+async fn signed(user: &User, stream: &mut DirectStream, change: &Signed<Amend>) -> Signed<Amended> {
+    loop {
+        let answer = say(stream, &change.bytes).await;
+        if let Ok(amended) = open::<Amended>(&answer, None) {
+            return amended;
+        }
+        assert_eq!(refusal(user, &answer).code, RefusalCode::NotFunded);
+    }
+}
+
+fn refusal(user: &User, bytes: &[u8]) -> Refusal {
+    let refusal: Signed<Refusal> = user.open(bytes);
+    refusal.message
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_of_everything_is_signed_made_with_the_key_and_paid_from_the_next_period() {
+    let (street, node, user, bought, mut stream) = active().await;
+    let quote = user.quote(&mut stream, ask(&bought, 1000, 1024, 4096)).await;
+    assert_eq!(quote.lacks, []);
+    assert_eq!(
+        (quote.price, quote.begun),
+        (Amount(2 * PRICE.0), 1),
+        "twice the size"
+    );
+    let prices = Prices::of(PRICE).changed(1, quote.price).unwrap();
+
+    let cheap = Prices::of(PRICE).changed(1, Amount(quote.price.0 - 1)).unwrap();
+    let cheap = user.sign(amend(&bought, 1, &quote, cheap));
+    let refused = refusal(&user, &say(&mut stream, &cheap.bytes).await);
+    assert_eq!(refused.code, RefusalCode::Mismatch, "{}", refused.words);
+    let anew = user.sign(amend(&bought, 1, &quote, Prices::of(quote.price)));
+    let refused = refusal(&user, &say(&mut stream, &anew.bytes).await);
+    assert_eq!(
+        refused.code,
+        RefusalCode::State,
+        "what began keeps its price: {}",
+        refused.words
+    );
+
+    let change = user.sign(amend(&bought, 1, &quote, prices.clone()));
+    let refused = refusal(&user, &say(&mut stream, &change.bytes).await);
+    assert_eq!(refused.code, RefusalCode::NotFunded, "{}", refused.words);
+    let total = prices.owed(3).unwrap();
+    top_up(&user, &bought, total).await;
+    let amended = signed(&user, &mut stream, &change).await;
+    assert_eq!(amended.message.amend.bytes, change.bytes);
+    let size = || node.machine.running.lock().unwrap()[&bought.id].clone();
+    eventually(|| size().memory == Bytes(1024 * MIB)).await;
+    assert_eq!(
+        (size().cpu, node.machine.keys.load(Ordering::SeqCst)),
+        (MilliCpus(1000), 0)
+    );
+    let again = user.open::<Amended>(&say(&mut stream, &change.bytes).await);
+    assert_eq!(
+        again.message.amend.bytes, change.bytes,
+        "said again, signed again"
+    );
+
+    let grant = user.grant(&mut stream, bought.id).await;
+    assert_eq!(grant.epoch, 2);
+    user.open::<Status>(&user.seal(&mut stream, &grant).await);
+    eventually(|| node.machine.keys.load(Ordering::SeqCst) == 1).await;
+    let no_more = refusal(
+        &user,
+        &say(&mut stream, &user.sign(Funded { sale: bought.id }).bytes).await,
+    );
+    assert_eq!(no_more.code, RefusalCode::State, "no key is needed any more");
+
+    let old = refusal(
+        &user,
+        &user.pay_sum(&mut stream, &bought, Amount(2 * PRICE.0)).await,
+    );
+    assert_eq!(
+        old.code,
+        RefusalCode::Voucher,
+        "two periods cost three first prices: {}",
+        old.words
+    );
+    let new = user.pay_sum(&mut stream, &bought, Amount(3 * PRICE.0)).await;
+    let status = user.open::<Status>(&new).message;
+    assert_eq!(
+        (status.paid, status.periods_paid),
+        (PRICE, 1),
+        "the second period has not begun"
+    );
+    let receipt = user.cancel(&mut stream, bought.id).await;
+    assert_eq!(
+        (receipt.paid, receipt.returned),
+        (PRICE, Amount(total.0 - PRICE.0))
+    );
+    assert_eq!(street.balance(USER).await, Amount(MONEY.0 - PRICE.0));
+    assert_eq!(street.balance(FARMER).await, PRICE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_there_is_not_is_refused_with_figures_and_holds_nothing() {
+    let (_street, node, user, bought, mut stream) = active().await;
+    let quote = user.quote(&mut stream, ask(&bought, 0, 8192, 0)).await;
+    let [lack] = &quote.lacks[..] else {
+        panic!("{:?}", quote.lacks)
+    };
+    let free = 2048 - 320;
+    assert_eq!(
+        lack,
+        &Reason::numbers(
+            DeclineCode::Memory,
+            8192 * u128::from(MIB),
+            free * u128::from(MIB)
+        )
+    );
+    assert!(quote.price > PRICE, "the price is said all the same");
+    let prices = Prices::of(PRICE).changed(1, quote.price).unwrap();
+    let change = user.sign(amend(&bought, 1, &quote, prices));
+    let refused = refusal(&user, &say(&mut stream, &change.bytes).await);
+    assert_eq!(refused.code, RefusalCode::NoCapacity);
+
+    let quote = user.quote(&mut stream, ask(&bought, 0, 0, 1024)).await;
+    assert!(
+        quote.lacks[0].words.as_ref().unwrap().contains("never shrinks"),
+        "{:?}",
+        quote.lacks
+    );
+    *node.machine.memory_in_use.lock().unwrap() = Bytes(200 * MIB);
+    let quote = user.quote(&mut stream, ask(&bought, 0, 128, 0)).await;
+    assert!(
+        quote.lacks[0]
+            .words
+            .as_ref()
+            .unwrap()
+            .contains("200 MiB is in use"),
+        "{:?}",
+        quote.lacks
+    );
+    let quote = user.quote(&mut stream, ask(&bought, 250, 256, 0)).await;
+    assert_eq!(quote.lacks, []);
+    assert!(quote.price < PRICE);
+    assert_eq!(
+        node.machine.running.lock().unwrap()[&bought.id].memory,
+        Bytes(512 * MIB)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_fails_says_so_and_tries_again_when_asked() {
+    let (_street, node, user, bought, mut stream) = active().await;
+    let quote = user.quote(&mut stream, ask(&bought, 0, 1024, 0)).await;
+    *node.machine.next_failure.lock().unwrap() = Some(Failed {
+        why: "no such file".into(),
+        quarantine: None,
+    });
+    let prices = Prices::of(PRICE).changed(1, quote.price).unwrap();
+    top_up(&user, &bought, prices.owed(3).unwrap()).await;
+    let change = user.sign(amend(&bought, 1, &quote, prices));
+    signed(&user, &mut stream, &change).await;
+    eventually(|| node.said("could not be resized: no such file")).await;
+    let status = user.wait_for(&mut stream, bought.id, SaleState::Active).await;
+    assert_eq!(status.why.as_deref(), Some("not resized: no such file"));
+    user.open::<Amended>(&say(&mut stream, &change.bytes).await);
+    let size = || node.machine.running.lock().unwrap()[&bought.id].memory;
+    eventually(|| size() == Bytes(1024 * MIB)).await;
+    let status = user.wait_for(&mut stream, bought.id, SaleState::Active).await;
+    assert_eq!(status.why, None);
+}

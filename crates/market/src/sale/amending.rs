@@ -1,0 +1,88 @@
+//! How a sale is changed: longer, or another size; both signed it before.
+//!
+//! ```text
+//!   Amended ─► deal and size hold ─► ResizeSpace ─► Resized             CPU and memory, at once
+//!                                        └─ the volume grows: FundedHint ─► grant ─► key ─► ResizeSpace ─► Resized
+//! ```
+//!
+//! Invariants: what began keeps its price; another size is taken when the lock is seen to hold all of it; a change of size is only gone forward with: whatever stops it, the machine
+//! is given the agreed size again at the next start, at the next key, or when the change is said again. Until the
+//! volume has grown, that can be taken back by another change.
+
+use super::machine::{Stepped, rejected};
+use super::{Deal, Effect, Rejection, Resizing, Sale};
+use crate::message::SaleState;
+
+pub(super) fn amended(mut sale: Sale, number: u32, deal: Deal, resizing: Option<Resizing>) -> Stepped {
+    if number == sale.amendments && deal == sale.deal {
+        let effects = sale.resizing.map(|_| Effect::ResizeSpace); // said again
+        return Ok((sale, effects.into_iter().collect()));
+    }
+    match sale.state {
+        SaleState::Funded | SaleState::Keyed | SaleState::Building | SaleState::Locked
+            if resizing.is_some() =>
+        {
+            Err(rejected(&sale, "its size can be changed while it runs"))
+        }
+        SaleState::Funded
+        | SaleState::Keyed
+        | SaleState::Building
+        | SaleState::Ready
+        | SaleState::Active
+        | SaleState::Locked => {
+            let begun = sale.periods_begun();
+            let prices = match resizing {
+                None => Some(sale.deal.prices.clone()),
+                Some(_) => {
+                    let begun = u32::try_from(begun).unwrap_or(u32::MAX);
+                    sale.deal.prices.changed(begun, deal.prices.price)
+                }
+            };
+            let same = deal.id == sale.deal.id
+                && deal.period == sale.deal.period
+                && prices.as_ref() == Some(&deal.prices);
+            let least = begun.max(u64::from(sale.periods_paid()));
+            let next = sale.amendments.checked_add(1) == Some(number);
+            if !next || !same || u64::from(deal.periods) < least {
+                return Err(Rejection::Amendment);
+            }
+            // What a silent rail cannot show any more would end the space: it is seen before.
+            let owed = deal.prices.owed(u64::from(deal.periods));
+            if resizing.is_some() && owed.is_none_or(|owed| owed > sale.lock.funded) {
+                return Err(Rejection::NotFunded(
+                    "less than all periods at the new price is locked",
+                ));
+            }
+            sale.deal = deal;
+            sale.amendments = number;
+            let mut effects = vec![Effect::CheckLock];
+            if resizing.is_some() {
+                sale.resizing = resizing;
+                effects.push(Effect::ResizeSpace);
+            }
+            Ok((sale, effects))
+        }
+        SaleState::Offered
+        | SaleState::Agreed
+        | SaleState::Ending
+        | SaleState::Ended
+        | SaleState::Quarantined
+        | SaleState::Lapsed
+        | SaleState::Refunded => Err(rejected(&sale, "it cannot be changed now")),
+    }
+}
+
+/// The machine has done it; the volume grows only with the key.
+pub(super) fn resized(mut sale: Sale, grown: bool) -> Sale {
+    if grown || !sale.wants_key() {
+        sale.resizing = None;
+    }
+    sale
+}
+
+/// The agent is back and the space runs: what was under way is done again.
+pub(super) fn resume(sale: Sale) -> Stepped {
+    let mut effects = vec![Effect::CheckLock];
+    effects.extend(sale.resizing.map(|_| Effect::ResizeSpace));
+    Ok((sale, effects))
+}
