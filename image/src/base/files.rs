@@ -113,8 +113,9 @@ pub const CHANGES: &[&str] = &[
      -e 's/^#?[[:space:]]*SUB_([UG])ID_MAX.*/SUB_\\1ID_MAX 65000/' \
      -e 's/^#?[[:space:]]*SUB_([UG])ID_COUNT.*/SUB_\\1ID_COUNT 4096/' \"$1\"/etc/login.defs",
     "grep -q '^SUB_UID_COUNT 4096' \"$1\"/etc/login.defs && grep -q '^SUB_GID_MIN 5000' \"$1\"/etc/login.defs",
-    // Ghostty asks for this name; ncurses knows its terminal by the other one.
-    "test -e \"$1\"/usr/share/terminfo/g/ghostty && ln -s ../g/ghostty \"$1\"/usr/share/terminfo/x/xterm-ghostty",
+    // These terminals ask for `xterm-NAME`; ncurses knows them by their own name.
+    "cd \"$1\"/usr/share/terminfo/x && test -e ../k/kitty && test -e ../g/ghostty && \
+     ln -sf ../k/kitty xterm-kitty && ln -sf ../g/ghostty xterm-ghostty",
     // `!` would lock root out, as UsePAM is off; `*` has no password and lets keys in.
     "sed -i 's/^root:[^:]*:/root:*:/' \"$1\"/etc/shadow",
     // For whoever installs systemd: sshd runs already.
