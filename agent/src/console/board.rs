@@ -33,19 +33,19 @@ pub struct Event {
 
 impl fmt::Display for Event {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, seconds) = match self.stamp {
-            Stamp::Clock(seconds) => ("", seconds),
-            Stamp::Uptime(seconds) => ("+", seconds),
+        // Eight columns each way: 14:02:11, +0:00:12, and after ten hours without a clock +10h05.
+        let parts = |all: u64| (all / 3600, all % 3600 / 60, all % 60);
+        let stamp = match self.stamp {
+            Stamp::Clock(all) => {
+                let (hours, minutes, seconds) = parts(all);
+                format!("{hours:02}:{minutes:02}:{seconds:02}")
+            }
+            Stamp::Uptime(all) => match parts(all) {
+                (hours @ 0..10, minutes, seconds) => format!("+{hours}:{minutes:02}:{seconds:02}"),
+                (hours, minutes, _) => format!("+{hours}h{minutes:02}"),
+            },
         };
-        let hours = seconds / 3600;
-        let (minutes, seconds) = (seconds % 3600 / 60, seconds % 60);
-        // Eight columns either way: 14:02:11, +0:00:12.
-        let hours = if sign.is_empty() {
-            format!("{hours:02}")
-        } else {
-            hours.to_string()
-        };
-        write!(out, "{sign}{hours}:{minutes:02}:{seconds:02}  {}", self.text)
+        write!(out, "{stamp:<8}  {}", self.text)
     }
 }
 
@@ -147,4 +147,27 @@ fn seconds_of_day() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs() % 86_400)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_stand_below_each_other_however_long_it_runs() {
+        let shown = |stamp| {
+            let text = "text".to_owned();
+            Event {
+                number: 1,
+                stamp,
+                text,
+            }
+            .to_string()
+        };
+        assert_eq!(shown(Stamp::Clock(50_531)), "14:02:11  text");
+        assert_eq!(shown(Stamp::Uptime(12)), "+0:00:12  text");
+        assert_eq!(shown(Stamp::Uptime(35_999)), "+9:59:59  text");
+        assert_eq!(shown(Stamp::Uptime(36_300)), "+10h05    text");
+        assert_eq!(shown(Stamp::Uptime(3_600_000)), "+1000h00  text");
+    }
 }
