@@ -133,7 +133,7 @@ fn cuts(scene: &Scene, logs: &[Vec<Entry>; 2]) -> Vec<Cut> {
     let at = |places: [Option<usize>; 2], kept: fn(usize) -> bool| {
         [0, 1].map(|disk| places[disk].map_or(Vec::new(), |at| log::survivors(&logs[disk], at, kept)))
     };
-    for mark in 0..scene.marks.len() as u64 {
+    for mark in (0..scene.marks.len() as u64).filter(|mark| !scene.is_unflushed(*mark)) {
         // A disk that is not marked yet is blank.
         let places = [0, 1].map(|disk| place(disk, mark));
         let must = scene.is_acknowledged(mark) || scene.is_control(mark);

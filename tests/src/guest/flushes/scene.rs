@@ -53,6 +53,8 @@ const WRITTEN: &str = "acknowledged: the user's file";
 const ENDED: &str = "acknowledged: the end";
 const CONTROL_ROW: &str = "control: a row";
 const CONTROL_END: &str = "control: an end";
+/// What the marks between are called while flushes are left away: nothing can be asked of them.
+const UNFLUSHED_MARK: &str = "without flushes: ";
 const UNDOING: &str = "Undo ";
 const BEGUN: &str = "Do volume Intended";
 
@@ -164,6 +166,7 @@ impl Scene {
     pub fn record(disks: [&'static str; 2]) -> Result<Self> {
         let names = Arc::new(Mutex::new(Vec::new()));
         let size = Device::open(Path::new(disks[0]))?.size()?;
+        let unflushed = Arc::new(AtomicBool::new(false));
         let mark = {
             let names = Arc::clone(&names);
             let both = Arc::new(AtomicBool::new(false));
@@ -179,9 +182,14 @@ impl Scene {
                 Ok(())
             }
         };
-        let at_points = mark.clone();
+        let (at_points, without) = (mark.clone(), Arc::clone(&unflushed));
         watch(Some(Box::new(move |name| {
-            if let Err(error) = at_points(name) {
+            let begins = if without.load(Ordering::Relaxed) {
+                UNFLUSHED_MARK
+            } else {
+                ""
+            };
+            if let Err(error) = at_points(&format!("{begins}{name}")) {
                 println!("guest cuts: no mark at {name}: {error:#}");
             }
         })));
@@ -209,11 +217,14 @@ impl Scene {
         mark(ENDED)?;
 
         // The same without a flush: what is acknowledged then is lost, or the checks check nothing.
+        unflushed.store(true, Ordering::Relaxed);
         skip_flush(Some("journal"));
         rows.write_blocking(|entry| entry.put_row(ROOM, b"n", &[UNFLUSHED]))?;
         mark(CONTROL_ROW)?;
         skip_flush(None);
+        unflushed.store(false, Ordering::Relaxed);
         runtime.block_on(table.run(&log, &SALE, &context(group, Access::Seed)?))?;
+        unflushed.store(true, Ordering::Relaxed);
         skip_flush(Some("group"));
         runtime.block_on(table.tear_down(&log, &SALE, &context(group, Access::None)?))?;
         mark(CONTROL_END)?;
@@ -243,6 +254,11 @@ impl Scene {
     /// Whether a flush was left away before it, on purpose.
     pub fn is_control(&self, mark: u64) -> bool {
         [CONTROL_ROW, CONTROL_END].contains(&&*self.marks[mark as usize])
+    }
+
+    /// Whether a flush is being left away, and the control that shows it comes only later.
+    pub fn is_unflushed(&self, mark: u64) -> bool {
+        self.marks[mark as usize].starts_with(UNFLUSHED_MARK)
     }
 
     fn was(&self, name: &str, mark: u64) -> bool {
