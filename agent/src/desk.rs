@@ -198,13 +198,7 @@ fn has_volume(found: &Recovered) -> bool {
 /// A sale out of the journal: back into the book, and a keeper for it.
 async fn resume(shared: &Arc<Shared>, record: Record, recovered: &HashMap<SaleId, &Outcome>) {
     let (sale, spec) = (record.id(), record.spec.clone());
-    let gives = Gives {
-        cpu: spec.cpu,
-        memory: spec.memory,
-        disk: spec.disk,
-        rate: spec.rate,
-        pids: spec.pids,
-    };
+    let gives = spec.gives();
     let torn_down = record.sale.torn_down.as_ref();
     let gone = torn_down.is_some_and(|torn_down| torn_down.quarantine.is_none());
     let found = recovered.get(&sale);

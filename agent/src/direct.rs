@@ -12,7 +12,8 @@
 //!
 //! Invariants: a stream speaks for a sale only after a Delegate in which the sale's user key names the endpoint at the
 //! other end (the transport has proven it), and every message about a sale is signed by that user's key all the same.
-//! Frames and streams are bounded, streams and tunnels by peer too; what is refused is answered by a signed Refusal, and the stream goes on.
+//! Frames and streams are bounded, streams and tunnels by peer too; what is refused is answered by a signed Refusal, and
+//! the stream goes on.
 
 mod command;
 mod recall;

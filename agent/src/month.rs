@@ -11,35 +11,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use market::quantity::Bytes;
+use market::quantity::{Bytes, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 /// A month of the calendar, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Calendar {
     year: u64,
-    month: u8,
+    month: u64,
 }
 
 impl Calendar {
-    /// The month of a time in Unix milliseconds (Howard Hinnant, "chrono-compatible low-level date algorithms",
-    /// `civil_from_days`).
+    /// The month of a time.
     #[must_use]
-    pub fn of(unix_ms: u64) -> Self {
-        let shifted = unix_ms / 86_400_000 + 719_468;
-        let (era, day) = (shifted / 146_097, shifted % 146_097);
-        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-        let of_year = day - (365 * year + year / 4 - year / 100);
-        let from_march = (5 * of_year + 2) / 153;
-        let month = if from_march < 10 {
-            from_march + 3
-        } else {
-            from_march - 9
-        };
-        Self {
-            year: year + era * 400 + u64::from(month <= 2),
-            month: u8::try_from(month).unwrap_or(1),
-        }
+    pub fn of(time: UnixMillis) -> Self {
+        let (year, month, _) = time.date();
+        Self { year, month }
     }
 
     /// The one after it.
@@ -158,17 +145,17 @@ mod tests {
             (1_735_689_600_000, "2025-01"),
             (NOVEMBER, "2026-11"),
         ] {
-            assert_eq!(Calendar::of(ms).to_string(), said, "{ms}");
+            assert_eq!(Calendar::of(UnixMillis(ms)).to_string(), said, "{ms}");
         }
         assert_eq!(
-            Calendar::of(1_735_689_599_999).next(),
-            Calendar::of(1_735_689_600_000)
+            Calendar::of(UnixMillis(1_735_689_599_999)).next(),
+            Calendar::of(UnixMillis(1_735_689_600_000))
         );
     }
 
     #[test]
     fn it_grows_across_restarts_of_agent_and_machine_and_of_cards() {
-        let now = Some(Calendar::of(NOVEMBER));
+        let now = Some(Calendar::of(UnixMillis(NOVEMBER)));
         let mut month = Month::default();
         month.take(None, [1; 16], &eth(100));
         month.take(now, [1; 16], &eth(150));
@@ -191,7 +178,7 @@ mod tests {
     fn it_begins_anew_with_a_new_month_alone() {
         let day = 86_400_000;
         let mut month = Month::default();
-        month.take(Some(Calendar::of(NOVEMBER)), [1; 16], &eth(100));
+        month.take(Some(Calendar::of(UnixMillis(NOVEMBER))), [1; 16], &eth(100));
         assert!(month.is_over(Some(Bytes(100))) && !month.is_over(Some(Bytes(101))) && !month.is_over(None));
         assert_eq!(
             month.reason(),
@@ -199,13 +186,17 @@ mod tests {
         );
         for now in [
             None,
-            Some(Calendar::of(NOVEMBER - 60 * day)),
-            Some(Calendar::of(0)),
+            Some(Calendar::of(UnixMillis(NOVEMBER - 60 * day))),
+            Some(Calendar::of(UnixMillis(0))),
         ] {
             month.take(now, [1; 16], &eth(100));
             assert_eq!(month.bytes, 100, "{now:?}");
         }
-        month.take(Some(Calendar::of(NOVEMBER + 30 * day)), [1; 16], &eth(110));
+        month.take(
+            Some(Calendar::of(UnixMillis(NOVEMBER + 30 * day))),
+            [1; 16],
+            &eth(110),
+        );
         assert_eq!(month.bytes, 10);
         assert!(!month.is_over(Some(Bytes(100))));
     }

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use market::quantity::UnixMillis;
 use provision::firewall::Caps;
 use provision::journal::{Journal, JournalError};
 use provision::space::Provisioner;
@@ -102,7 +103,10 @@ pub(super) async fn count(parts: Parts, farmer: Farmer) {
 fn calendar(board: &Board) -> Option<Calendar> {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let ms = u64::try_from(since.ok()?.as_millis()).ok()?;
-    board.status().clock_is_right.then_some(Calendar::of(ms))
+    board
+        .status()
+        .clock_is_right
+        .then_some(Calendar::of(UnixMillis(ms)))
 }
 
 /// Bytes in and out by uplink, as the kernel counts them since power-on.

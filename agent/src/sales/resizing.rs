@@ -15,7 +15,6 @@ use market::message::{Amend, Amended, DeclineCode, Gives, Quote, Reason, Refusal
 use market::price;
 use market::quantity::{Bytes, MilliCpus};
 use market::sale::{Deal, Effect, Event, Rejection, Resizing, step};
-use provision::space::SpaceSpec;
 
 use super::keeper::{No, Task, no};
 use super::{Failed, boot_ms, record};
@@ -31,20 +30,10 @@ pub struct Rules {
     pub extent: Bytes,
 }
 
-fn gives_of(spec: &SpaceSpec) -> Gives {
-    Gives {
-        cpu: spec.cpu,
-        memory: spec.memory,
-        disk: spec.disk,
-        rate: spec.rate,
-        pids: spec.pids,
-    }
-}
-
 impl Task {
     /// What another size would cost.
     pub(super) fn quote(&self, asked: &Resize, rules: &Rules) -> Result<Vec<u8>, No> {
-        let now = gives_of(&self.record.spec);
+        let now = self.record.spec.gives();
         let extent = rules.extent.0.max(1);
         let whole = |disk: Bytes| Bytes(disk.0.div_ceil(extent).saturating_mul(extent));
         let gives = Gives {
@@ -135,7 +124,7 @@ impl Task {
             ..self.record.sale.deal.clone()
         };
         let said_again = number == self.record.sale.amendments && deal == self.record.sale.deal;
-        let before = (self.record.spec.clone(), gives_of(&self.record.spec));
+        let before = (self.record.spec.clone(), self.record.spec.gives());
         let gives = asked.gives.filter(|gives| *gives != before.1 && !said_again);
         let resizing = gives.map(|gives| Resizing {
             grows_from: (gives.disk > self.least_disk()).then_some(self.least_disk()),
@@ -174,7 +163,7 @@ impl Task {
 
     /// Whether it is what would be quoted now.
     fn check_size(&self, gives: &Gives, price: Amount, rules: &Rules) -> Result<(), No> {
-        let known = gives_of(&self.record.spec);
+        let known = self.record.spec.gives();
         if (gives.rate, gives.pids) != (known.rate, known.pids) {
             return Err(no(
                 RefusalCode::Mismatch,

@@ -350,6 +350,23 @@ impl UnixMillis {
     pub fn ms_since(self, earlier: UnixMillis) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// Year, month and day in the Gregorian calendar, UTC (Howard Hinnant, "chrono-compatible low-level date
+    /// algorithms", `civil_from_days`).
+    pub fn date(self) -> (u64, u64, u64) {
+        let shifted = self.0 / 86_400_000 + 719_468;
+        let (era, day) = (shifted / 146_097, shifted % 146_097);
+        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+        let day_of_year = day - (365 * year + year / 4 - year / 100);
+        let from_march = (5 * day_of_year + 2) / 153;
+        let month = if from_march < 10 {
+            from_march + 3
+        } else {
+            from_march - 9
+        };
+        let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+        (year + era * 400 + u64::from(month <= 2), month, day)
+    }
 }
 
 impl From<escrow::RailTime> for UnixMillis {
@@ -427,6 +444,20 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in "\\PC{0,50}") {
             let _ = (text.parse::<MilliCpus>(), text.parse::<Bytes>(), text.parse::<BitsPerSecond>(), text.parse::<Seconds>());
+        }
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (days, date) in [
+            (0, (1970, 1, 1)),
+            (11_016, (2000, 2, 29)),
+            (11_017, (2000, 3, 1)),
+            (20_088, (2024, 12, 31)),
+            (20_089, (2025, 1, 1)),
+        ] {
+            assert_eq!(UnixMillis(days * 86_400_000).date(), date);
+            assert_eq!(UnixMillis((days + 1) * 86_400_000 - 1).date(), date);
         }
     }
 }

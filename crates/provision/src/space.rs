@@ -35,6 +35,7 @@ mod recover;
 mod walls;
 
 use market::id::{Digest, GroupId, SaleId, UserId};
+use market::message::Gives;
 use market::quantity::{BitsPerSecond, Bytes, MilliCpus};
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +75,19 @@ pub struct SpaceSpec {
     /// The port of the node's uplinks that leads to its SSH server, where the farmer declared some.
     #[serde(default)]
     pub public_port: Option<u16>,
+}
+
+impl SpaceSpec {
+    /// What of the node it holds.
+    pub fn gives(&self) -> Gives {
+        Gives {
+            cpu: self.cpu,
+            memory: self.memory,
+            disk: self.disk,
+            rate: self.rate,
+            pids: self.pids,
+        }
+    }
 }
 
 /// Where a space sits on this node: numbers that no other space has while it lives.

@@ -25,7 +25,7 @@ use market::id::SaleId;
 use provision::space::{Outcome, Provisioner};
 use provision::step::fault::{arm, disarm, wait_parked};
 
-use crate::{claims, word};
+use crate::{claims, whole_boot, word};
 use ground::Ground;
 use plan::{Point, Verb};
 
@@ -36,24 +36,7 @@ const CLAIMED: &str = "/dev/vdb";
 /// The guest of the cuts, where the command line says that this is one.
 pub fn guest() -> Option<ExitCode> {
     word("guest-cuts")?;
-    let result = host::module::wait_for_hardware(Duration::from_secs(60))
-        .context("waiting for the disks")
-        .and_then(|_| boot());
-    let (passed, failed) = match &result {
-        Ok(words) => {
-            println!("guest cuts: {words}");
-            (1, 0)
-        }
-        Err(error) => {
-            println!("guest cuts: FAILED: {error:#}");
-            (0, 1)
-        }
-    };
-    println!("guest tests: {passed} passed, {failed} failed");
-    if let Err(error) = host::power::request_power_off() {
-        println!("guest cuts: cannot power off: {error}");
-    }
-    Some(ExitCode::from(failed))
+    Some(whole_boot(boot))
 }
 
 /// Comes back after the last boot, with the sum in words; or with what is wrong.

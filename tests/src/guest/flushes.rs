@@ -16,11 +16,11 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-use crate::{claims, word};
+use crate::{claims, whole_boot, word};
 use log::Entry;
 use scene::Scene;
 
@@ -35,24 +35,7 @@ const COPY_BYTES: usize = 1 << 20;
 /// The guest of the flushes, where the command line says that this is one.
 pub fn guest() -> Option<ExitCode> {
     let many = word("guest-flushes")?;
-    let result = host::module::wait_for_hardware(Duration::from_secs(60))
-        .context("waiting for the disks")
-        .and_then(|_| all(many == "all"));
-    let (passed, failed) = match &result {
-        Ok(words) => {
-            println!("guest cuts: {words}");
-            (1, 0)
-        }
-        Err(error) => {
-            println!("guest cuts: FAILED: {error:#}");
-            (0, 1)
-        }
-    };
-    println!("guest tests: {passed} passed, {failed} failed");
-    if let Err(error) = host::power::request_power_off() {
-        println!("guest cuts: cannot power off: {error}");
-    }
-    Some(ExitCode::from(failed))
+    Some(whole_boot(|| all(many == "all")))
 }
 
 /// One state of both disks that is played.

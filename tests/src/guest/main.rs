@@ -27,6 +27,8 @@ mod storage;
 use std::process::ExitCode;
 use std::time::Duration;
 
+#[cfg(feature = "fault-points")]
+use anyhow::Context;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// A trial whose error is shown with all its causes.
@@ -105,4 +107,27 @@ fn word(name: &str) -> Option<String> {
     line.split_whitespace()
         .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
         .map(String::from)
+}
+
+/// A boot that is one long trial: says in a sentence what came of it, then switches off.
+#[cfg(feature = "fault-points")]
+fn whole_boot(trial: impl FnOnce() -> anyhow::Result<String>) -> ExitCode {
+    let result = host::module::wait_for_hardware(Duration::from_secs(60))
+        .context("waiting for the disks")
+        .and_then(|_| trial());
+    let (passed, failed) = match &result {
+        Ok(words) => {
+            println!("guest cuts: {words}");
+            (1, 0)
+        }
+        Err(error) => {
+            println!("guest cuts: FAILED: {error:#}");
+            (0, 1)
+        }
+    };
+    println!("guest tests: {passed} passed, {failed} failed");
+    if let Err(error) = host::power::request_power_off() {
+        println!("guest cuts: cannot power off: {error}");
+    }
+    ExitCode::from(failed)
 }

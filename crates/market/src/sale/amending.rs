@@ -5,9 +5,9 @@
 //!                                        └─ the volume grows: FundedHint ─► grant ─► key ─► ResizeSpace ─► Resized
 //! ```
 //!
-//! Invariants: what began keeps its price; another size is taken when the lock is seen to hold all of it; a change of size is only gone forward with: whatever stops it, the machine
-//! is given the agreed size again at the next start, at the next key, or when the change is said again. Until the
-//! volume has grown, that can be taken back by another change.
+//! Invariants: what began keeps its price; another size is taken when the lock is seen to hold all of it; a change of
+//! size is only gone forward with: whatever stops it, the machine is given the agreed size again at the next start, at
+//! the next key, or when the change is said again. Until the volume has grown, that can be taken back by another change.
 
 use super::machine::{Stepped, rejected};
 use super::{Deal, Effect, Rejection, Resizing, Sale};

@@ -12,8 +12,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use host::{cgroup, names};
@@ -25,6 +24,8 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 use provision::network::address::{SpaceIndex, UserIndex};
 use provision::network::{self, SpaceLink, UserLink, inside};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::network::town::{INTERNET, NODE, Town};
 use crate::network::{build_rules, no_rules};
@@ -33,10 +34,11 @@ use crate::spaces::bench::{Bench, value};
 const FRAMES: &str = include_str!("wire.py");
 const FALSE: &str = "02:00:00:00:00:66";
 const MARK: &[u8] = b"steading-";
+/// How long frames may take from one namespace to the next.
+const HEARD_WITHIN: Duration = Duration::from_secs(20);
 
 /// What is heard on all wires of a namespace, by name.
-#[derive(Clone, Default)]
-struct Ear(Arc<Mutex<BTreeSet<String>>>);
+struct Ear(watch::Receiver<BTreeSet<String>>);
 
 impl Ear {
     async fn open(namespace: Option<&Path>) -> Result<Self> {
@@ -51,25 +53,33 @@ impl Ear {
             Ok(ear)
         };
         let socket = inside::run(namespace, open).await??;
-        let heard = Self::default();
-        let told = heard.clone();
+        let (tell, heard) = watch::channel(BTreeSet::new());
         std::thread::spawn(move || {
             // It ends with the guest's namespace, or when nobody holds the other half any more.
-            while Arc::strong_count(&told.0) > 1 {
+            while !tell.is_closed() {
                 let mut frame = [0; 2048];
                 let Ok(length) = recv(socket.as_raw_fd(), &mut frame, MsgFlags::empty()) else {
                     continue;
                 };
                 if let Some(name) = name(&frame[..length]) {
-                    told.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+                    tell.send_if_modified(|heard| heard.insert(name));
                 }
             }
         });
-        Ok(heard)
+        Ok(Self(heard))
     }
 
     fn heard(&self) -> BTreeSet<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.borrow().clone()
+    }
+
+    /// Waits until it has heard enough; what it has heard otherwise is in the error.
+    async fn hears(&mut self, enough: impl FnMut(&BTreeSet<String>) -> bool) -> Result<()> {
+        let waited = timeout(HEARD_WITHIN, self.0.wait_for(enough)).await;
+        waited
+            .is_ok_and(|heard| heard.is_ok())
+            .then_some(())
+            .with_context(|| format!("it hears {:?}", self.heard()))
     }
 }
 
@@ -109,11 +119,11 @@ pub async fn stays() -> Result<()> {
     }
     let [first, second] = &benches;
     let of_user = names::netns_path(&names::user_netns(user.as_bytes()));
-    let (cable, neighbour) = (
+    let (mut cable, neighbour) = (
         Ear::open(Some(&of_user)).await?,
         Ear::open(Some(&second.netns())).await?,
     );
-    let (outside, node) = (Ear::open(Some(town.path())).await?, Ear::open(None).await?);
+    let (mut outside, node) = (Ear::open(Some(town.path())).await?, Ear::open(None).await?);
     let folder = first.volume().join("upper/root");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("wire.py"), FRAMES)?;
@@ -122,16 +132,14 @@ pub async fn stays() -> Result<()> {
     let order = format!("python3 /root/wire.py {own} {other} {gateway} {INTERNET} {NODE}");
     let found = first.run(&order)?;
     let sent: usize = value(&found, "sent")?.parse()?;
-    let end = Instant::now() + Duration::from_secs(20);
-    while cable.heard().len() < sent || !outside.heard().contains("honest") {
-        ensure!(
-            Instant::now() < end,
-            "of {sent} the cable's other end hears {:?}, the outside {:?}",
-            cable.heard(),
-            outside.heard()
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    cable
+        .hears(|heard| heard.len() >= sent)
+        .await
+        .with_context(|| format!("{sent} kinds of frames were sent: the cable's other end"))?;
+    outside
+        .hears(|heard| heard.contains("honest"))
+        .await
+        .context("the outside")?;
     let honest = BTreeSet::from(["honest".to_owned()]);
     ensure!(
         neighbour.heard().is_empty(),
@@ -169,18 +177,11 @@ pub async fn stays() -> Result<()> {
         .await?;
     }
     first.run(&order)?;
-    let end = Instant::now() + Duration::from_secs(20);
-    while !["as-the-neighbour", "as-the-uplink", "on-link"]
-        .iter()
-        .any(|what| outside.heard().contains(*what))
-    {
-        ensure!(
-            Instant::now() < end,
-            "without rules the outside hears {:?}",
-            outside.heard()
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let false_ones = ["as-the-neighbour", "as-the-uplink", "on-link"];
+    outside
+        .hears(|heard| false_ones.iter().any(|what| heard.contains(*what)))
+        .await
+        .context("without rules: the outside")?;
     println!("wire: without rules the outside hears {:?}", outside.heard());
     for (bench, link) in benches.iter().zip(&links) {
         cgroup::ensure_absent(&bench.cgroup(), Duration::from_secs(30))?;

@@ -17,7 +17,6 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use market::book::{AGREED_MS, Asker, Book, Capacity};
 use market::id::{EndpointId, GroupId, RequestHash, SaleId};
-use market::message::Gives;
 use market::quantity::{BitsPerSecond, Bytes, MilliCpus};
 use provision::space::{Outcome, Provisioner, SpaceSpec};
 use provision::step::fault::{Side, Way, What, arm, disarm};
@@ -79,16 +78,6 @@ fn wanted(number: u16) -> SpaceSpec {
     }
 }
 
-fn gives(spec: &SpaceSpec) -> Gives {
-    Gives {
-        cpu: spec.cpu,
-        memory: spec.memory,
-        disk: spec.disk,
-        rate: spec.rate,
-        pids: spec.pids,
-    }
-}
-
 /// See the module.
 pub async fn at_random_steps(mut bench: Bench) -> Result<()> {
     let start = Instant::now();
@@ -123,7 +112,7 @@ pub async fn at_random_steps(mut bench: Bench) -> Result<()> {
             user: spec.user,
             neighbour: EndpointId([1 + (number % 3) as u8; 32]),
         };
-        if book.offer(request, asker, gives(&spec), now_ms).is_err() {
+        if book.offer(request, asker, spec.gives(), now_ms).is_err() {
             refused += 1;
             continue;
         }
