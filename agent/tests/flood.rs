@@ -34,12 +34,7 @@ const STREAMS: usize = 2;
 /// From the request to the first paid period; ended again, so that the next one finds the same.
 async fn buys(user: &User, nonce: u16) -> Duration {
     let started = Instant::now();
-    let bought = user.buy(nonce).await;
-    user.lock(&bought).await;
-    let mut stream = user.speak(&bought).await;
-    let grant = user.grant(&mut stream, bought.id).await;
-    user.open::<Status>(&user.seal(&mut stream, &grant).await);
-    user.wait_for(&mut stream, bought.id, SaleState::Ready).await;
+    let (bought, mut stream) = user.ready(nonce).await;
     assert_eq!(user.pay(&mut stream, &bought, 1).await.state, SaleState::Active);
     let took = started.elapsed();
     user.cancel(&mut stream, bought.id).await;

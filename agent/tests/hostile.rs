@@ -10,8 +10,9 @@ use std::sync::Arc;
 use escrow::{Amount, LockState, Rail, RailKey, RailTime, Terms, Wallet};
 use market::envelope::{Signed, open};
 use market::message::*;
+use street::user::Bought;
 use street::way::Lie;
-use street::{Bought, MONEY, Machine, Node, PRICE, User, opened, say};
+use street::{MONEY, Machine, Node, PRICE, User, opened, say};
 
 const USER: u8 = 20;
 const FARMER: u8 = 40;

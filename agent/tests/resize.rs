@@ -13,7 +13,8 @@ use market::envelope::{Signed, open};
 use market::message::*;
 use market::prices::Prices;
 use market::quantity::{Bytes, MilliCpus};
-use street::{Bought, MONEY, Node, PRICE, Street, User, eventually, opened, say};
+use street::user::Bought;
+use street::{MONEY, Node, PRICE, Street, User, eventually, opened, say};
 
 const FARMER: u8 = 40;
 const USER: u8 = 20;
@@ -22,12 +23,7 @@ const MIB: u64 = 1 << 20;
 /// A space that runs and is paid for its first period.
 async fn active() -> (Street, Node, User, Bought, DirectStream) {
     let (street, node, user) = opened().await;
-    let bought = user.buy(1).await;
-    user.lock(&bought).await;
-    let mut stream = user.speak(&bought).await;
-    let grant = user.grant(&mut stream, bought.id).await;
-    user.open::<Status>(&user.seal(&mut stream, &grant).await);
-    user.wait_for(&mut stream, bought.id, SaleState::Ready).await;
+    let (bought, mut stream) = user.ready(1).await;
     user.pay(&mut stream, &bought, 1).await;
     (street, node, user, bought, stream)
 }

@@ -104,12 +104,7 @@ async fn an_offer_is_agreed_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_space_whose_process_ended_is_down_and_says_so() {
     let (_street, node, user) = opened().await;
-    let bought = user.buy(1).await;
-    user.lock(&bought).await;
-    let mut stream = user.speak(&bought).await;
-    let grant = user.grant(&mut stream, bought.id).await;
-    user.open::<Status>(&user.seal(&mut stream, &grant).await);
-    user.wait_for(&mut stream, bought.id, SaleState::Ready).await;
+    let (bought, mut stream) = user.ready(1).await;
     user.pay(&mut stream, &bought, 1).await;
     let ended = node.machine.running.lock().unwrap().remove(&bought.id).unwrap();
     eventually(|| node.said(" is down")).await;
@@ -420,7 +415,7 @@ async fn after_a_power_cut_the_users_key_brings_it_back() {
 
     let node = Node::start(&street, Arc::new(Machine::default()), specs).await;
     let user = User::new(&street, USER).await; // the client is a process for each verb
-    let bought = street::Bought {
+    let bought = street::user::Bought {
         node: where_it_is_now(&user).await,
         ..bought
     };
@@ -462,7 +457,7 @@ async fn a_power_cut_while_building_costs_nothing_but_time() {
 
     let node = Node::start(&street, Arc::new(Machine::default()), Vec::new()).await;
     let user = User::new(&street, USER).await;
-    let bought = street::Bought {
+    let bought = street::user::Bought {
         node: where_it_is_now(&user).await,
         ..bought
     };
