@@ -7,14 +7,25 @@
 //!
 //! Safe in a threaded process: the standard library starts children without running our code in
 //! them. The child is waited for by its own pid alone.
+//!
+//! ```text
+//!   agent    open(disk, O_EXCL) ──────────────────► close     open again ─► EBUSY
+//!                        └─ a child begins: it has the disk open too, until it executes
+//!                           its program, and for its whole life where C opened without O_CLOEXEC
+//! ```
+//!
+//! So whoever opens disks, in C or alone, holds [`Starts`] meanwhile: no child begins until it is dropped.
 
 mod pipes;
+mod starts;
 
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+
+pub use starts::Starts;
 
 /// The programs that the image carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,18 +197,19 @@ impl Run {
     /// Runs it and waits for it. Blocks: on a tokio runtime call it in `spawn_blocking`.
     pub fn run(self) -> Result<Output, CommandError> {
         let program = self.program.name();
-        let mut child = Command::new(self.program.path())
-            .arg0(program)
-            .args(&self.arguments)
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("LC_ALL", "C")
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|source| CommandError::Start { program, source })?;
+        let mut child = starts::begin(
+            Command::new(self.program.path())
+                .arg0(program)
+                .args(&self.arguments)
+                .env_clear()
+                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+                .env("LC_ALL", "C")
+                .current_dir("/")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+        )
+        .map_err(|source| CommandError::Start { program, source })?;
         let result = self.converse(&mut child);
         if result.is_err() {
             let _ = child.kill();

@@ -4,8 +4,11 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use host::command::Starts;
 use libtest_mimic::Trial;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use sha2::{Digest, Sha256};
@@ -42,6 +45,7 @@ pub fn trials() -> Vec<Trial> {
             a_marker_is_nowhere,
         ),
         trial("storage::destroying_leaves_no_key", destroying_leaves_no_key),
+        trial("storage::no_child_inherits_its_disks", no_child_inherits),
     ]
 }
 
@@ -355,4 +359,18 @@ fn destroying_leaves_no_key() -> Result<()> {
         );
         Ok(())
     })
+}
+
+/// LVM has disks open only while no child can begin: it does not begin while one may, and then it does.
+fn no_child_inherits() -> Result<()> {
+    let storage = Storage::start()?;
+    let starts = Starts::hold();
+    let (answer, answered) = mpsc::channel();
+    let asking = storage.clone();
+    std::thread::spawn(move || answer.send(asking.lvm().vgs()));
+    let early = answered.recv_timeout(Duration::from_secs(2));
+    ensure!(early.is_err(), "LVM went on beside a child: {early:?}");
+    drop(starts);
+    answered.recv()?.context("nobody holds it up")?;
+    Ok(())
 }

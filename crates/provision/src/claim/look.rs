@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use host::block::{Device, partition_path};
+use host::command::Starts;
 use host::names;
 use inventory::Disk;
 use storage::Storage;
@@ -120,8 +121,9 @@ fn content(path: &Path, groups: &Groups, rules: &Rules<'_>) -> (Look, Option<Str
     }
     // Last, since it asks for the disk alone: a file system of the running system, a member of an
     // array that the kernel put together, or somebody's open device.
+    let starts = Starts::hold();
     match Device::open_exclusive(path) {
-        Ok(_) => {}
+        Ok(alone) => drop((alone, starts)),
         Err(error) if error.source.kind() == io::ErrorKind::ResourceBusy => return (Look::InUse, None),
         Err(error) => return (unreadable(&error), None),
     }

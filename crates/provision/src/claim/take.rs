@@ -12,6 +12,7 @@ use gpt::mbr::ProtectiveMBR;
 use gpt::partition_types::{OperatingSystem, Type};
 use gpt::{GptConfig, GptError};
 use host::block::{BlockError, Device, partition_path};
+use host::command::Starts;
 use host::names;
 use market::id::NodeId;
 use storage::Storage;
@@ -92,18 +93,26 @@ fn ensure_group(storage: &Storage, group: &str, path: &Path, node: &NodeId) -> R
     }
 }
 
-fn open_alone(path: &Path) -> io::Result<File> {
-    File::options()
+/// Opened alone, and inherited by no child.
+struct Alone {
+    starts: Starts,
+    file: File,
+}
+
+fn open_alone(path: &Path) -> io::Result<Alone> {
+    let starts = Starts::hold();
+    let file = File::options()
         .read(true)
         .write(true)
         .custom_flags(nix::libc::O_EXCL)
-        .open(path)
+        .open(path)?;
+    Ok(Alone { file, starts })
 }
 
 /// Zeros over both ends, so that nothing is found there any more.
 fn wipe(path: &Path, size: u64) -> Result<(), TakeError> {
     let work = || -> io::Result<()> {
-        let file = open_alone(path)?;
+        let Alone { starts: _open, file } = open_alone(path)?;
         let zeros = vec![0; WIPE_BYTES as usize];
         file.write_all_at(&zeros, 0)?;
         file.write_all_at(&zeros, size.saturating_sub(WIPE_BYTES))?;
@@ -135,7 +144,7 @@ fn write_table(path: &Path, size: u64, node: &NodeId) -> Result<Written, TakeErr
         other => return Err(TakeError::Sector(other)),
     };
     let sectors = size / u64::from(sector);
-    let mut file = open_alone(path).map_err(write)?;
+    let Alone { starts, mut file } = open_alone(path).map_err(write)?;
     let covered = u32::try_from(sectors - 1).unwrap_or(u32::MAX);
     ProtectiveMBR::with_lb_size(covered)
         .overwrite_lba0(&mut file)
@@ -170,6 +179,7 @@ fn write_table(path: &Path, size: u64, node: &NodeId) -> Result<Written, TakeErr
         .map_or([0; 16], |partition| *partition.part_guid.as_bytes());
     let mut file = table.write().map_err(TakeError::Table)?;
     file.flush().and_then(|()| file.sync_all()).map_err(write)?;
+    drop((file, starts));
     Ok(Written {
         guid,
         start_bytes,
