@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use qemu::{Boot, Disk, Machine};
 
 use crate::test::Built;
@@ -22,16 +22,21 @@ const GIB: u64 = 1 << 30;
 /// A log holds what a claim and a small volume write, many times over; what is not written takes no room.
 const LOG_BYTES: u64 = 2 * GIB;
 
-/// What the disks forget, and where minutes are given every point of every step by real resets; or one of the two, by its
-/// name.
+/// Every point of every step by real resets, and beside it what the disks forget; or one of the two, by its name.
 pub fn run(tree: &Tree, built: &Built, only: Option<&str>, long: bool) -> Result<()> {
-    if only == Some("resets") || only.is_none() && long {
-        resets(tree, built)?;
+    match only {
+        Some("resets") => resets(tree, built),
+        Some("flushes") => flushes(tree, built, long),
+        Some(other) => bail!("{other} is no kind of cut: resets or flushes"),
+        None => {
+            let (resets, flushes) = std::thread::scope(|scope| {
+                let flushes = scope.spawn(|| flushes(tree, built, long));
+                (resets(tree, built), flushes.join())
+            });
+            let flushes = flushes.map_err(|_| anyhow::anyhow!("the flushes panicked"))?;
+            resets.and(flushes)
+        }
     }
-    if only.is_none_or(|only| only == "flushes") {
-        flushes(tree, built, long)?;
-    }
-    Ok(())
 }
 
 fn resets(tree: &Tree, built: &Built) -> Result<()> {
@@ -107,7 +112,7 @@ fn say(what: &str, machine: &Machine) -> Result<()> {
         let Some((_, words)) = line.text.split_once("guest cuts: ") else {
             continue;
         };
-        println!("{words} ({:.1} s)", since.elapsed().as_secs_f64());
+        println!("{what}: {words} ({:.1} s)", since.elapsed().as_secs_f64());
         since = Instant::now();
         sum = Some(words.to_owned());
     }

@@ -11,6 +11,7 @@ mod build;
 mod cuts;
 mod demo;
 mod fuzz;
+mod guest;
 mod options;
 mod show;
 mod stick;

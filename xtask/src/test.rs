@@ -1,7 +1,7 @@
 //! `./x test`: everything, stage by stage, with the wall time of each.
 //!
 //! ```text
-//! format ─► build ─► lint ─► unit ─► fuzz ─► guest (real kernel, one boot) ─► cuts ─► demo ─► scenarios ─► stick (BIOS, UEFI)
+//! format ─► build ─► lint ─► unit ─► fuzz ─► guest (real kernel, two boots) ─► cuts ─► demo ─► scenarios ─► stick (BIOS, UEFI)
 //! ```
 //!
 //! A stage that fails does not stop those after it, unless they need what it makes: one run tells all that is wrong.
@@ -12,7 +12,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use qemu::{Boot, Disk, Machine};
 use stage::Artefacts;
 
 use crate::build;
@@ -84,7 +83,9 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
                 crate::fuzz::Budget::of(options.long),
             )
         }),
-        ("guest", &|built| guest(tree, built, options.filter.as_deref())),
+        ("guest", &|built| {
+            crate::guest::run(tree, built, options.filter.as_deref())
+        }),
         ("cuts", &|built| {
             crate::cuts::run(tree, built, options.filter.as_deref(), options.long)
         }),
@@ -173,97 +174,6 @@ fn unit(tree: &Tree, long: bool) -> Result<()> {
     let mut plain = vec!["test", "--no-fail-fast"];
     plain.extend(build::OF_THE_BUILD_MACHINE.iter().flat_map(|name| ["-p", name]));
     cargo_plain(tree, &plain)
-}
-
-/// What a program with points at which steps go wrong says at such a point.
-const FAULT_POINT: &[u8] = b"steading fault point: ";
-/// What the hand that strikes a node says when it listens.
-const STRIKE: &[u8] = b"strike: ready";
-
-/// The product must not have such points, nor such a hand; the images of tests have, or looking for them would prove
-/// nothing.
-fn what_goes_wrong_is_in_tests_alone(built: &Built) -> Result<()> {
-    let holds = |path: &Path, words: &[u8]| -> Result<bool> {
-        let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        Ok(bytes.windows(words.len()).any(|window| window == words))
-    };
-    let has = |path: &Path| holds(path, FAULT_POINT);
-    ensure!(
-        !holds(&built.artefacts.initramfs, STRIKE)?,
-        "the product has the hand that strikes a node"
-    );
-    ensure!(
-        holds(&built.artefacts.initramfs.with_file_name("struck.cpio"), STRIKE)?,
-        "the image that is struck has no hand for it"
-    );
-    ensure!(
-        !has(&built.artefacts.initramfs)?,
-        "the product has points at which steps go wrong"
-    );
-    ensure!(
-        has(&built.guest_initramfs)?,
-        "the guest's tests have no points at which steps go wrong"
-    );
-    Ok(())
-}
-
-/// One boot in which all guest tests run.
-fn guest(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
-    what_goes_wrong_is_in_tests_alone(built)?;
-    let dir = tree.artefact("guest-tests");
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir)?;
-    }
-    std::fs::create_dir_all(&dir)?;
-    let mut line = stage::emulated_command_line();
-    if let Some(filter) = filter {
-        line.push_str(&format!(" guest-tests={filter}"));
-    }
-    let mut machine = Machine::new(
-        "guest-tests",
-        Boot::Direct {
-            kernel: built.artefacts.kernel.clone(),
-            initrd: built.guest_initramfs.clone(),
-            command_line: line,
-        },
-    );
-    machine.memory_mib = 2048;
-    machine.console_log = Some(dir.join("console.log"));
-    for (name, bytes) in [("vda", 8u64 << 30), ("vdb", 8 << 30), ("vdc", 1 << 30)] {
-        let path = dir.join(format!("{name}.img"));
-        Disk::ensure_blank(&path, bytes)?;
-        machine.disks.push(Disk::new(&path, &format!("BLANK-{name}")));
-    }
-    let medium = dir.join("medium.img");
-    image::disk::medium(&medium, "name = \"guest-tests\"\n", &built.artefacts.base)?;
-    machine.disks.push(Disk::new(&medium, "STEADING-MEDIUM"));
-    let mut running = machine.start()?;
-    let deadline = Instant::now() + Duration::from_secs(2400);
-    let mut last = None;
-    while let Some(line) = running.next_line(deadline) {
-        println!("{}", line.text);
-        if let Some((_, counts)) = line.text.split_once("guest tests: ")
-            && counts.ends_with(" failed")
-        {
-            last = Some(counts.to_string());
-            break;
-        }
-        ensure!(
-            !line.text.contains("Kernel panic"),
-            "the guest's kernel panicked: {}",
-            line.text
-        );
-    }
-    let counts = last.context("the guest ended, or its time did, before all tests had run")?;
-    ensure!(
-        counts.ends_with(", 0 failed") && !counts.starts_with("0 "),
-        "in the guest: {counts}"
-    );
-    let ended = running
-        .wait_exit(Duration::from_secs(60))
-        .context("the guest did not power off")?;
-    ensure!(ended.success(), "QEMU ended with {ended}");
-    Ok(())
 }
 
 fn demo(tree: &Tree, built: &Built) -> Result<()> {

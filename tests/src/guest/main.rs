@@ -5,7 +5,7 @@
 //!                                              └──► "guest tests: N passed, M failed", power off
 //! ```
 //!
-//! Trials share one boot, so each leaves the machine as it found it, or says so in its name.
+//! Trials share a boot, so each leaves the machine as it found it, or says so in its name.
 
 #[cfg(feature = "fault-points")]
 mod claims;
@@ -86,8 +86,14 @@ fn main() -> ExitCode {
         provisioner::trials(),
     ];
     let filter = word("guest-tests").unwrap_or_default();
-    let filter: Vec<&str> = filter.split(',').filter(|name| !name.is_empty()).collect();
-    let wanted = |trial: &Trial| filter.is_empty() || filter.iter().any(|name| trial.name().contains(name));
+    let (without, with): (Vec<&str>, Vec<&str>) = filter
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .partition(|name| name.starts_with('-'));
+    let wanted = |trial: &Trial| {
+        let named = |name: &&str| trial.name().contains(name.trim_start_matches('-'));
+        (with.is_empty() || with.iter().any(named)) && !without.iter().any(named)
+    };
     let trials = rooms.into_iter().flatten().filter(wanted).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     println!(
@@ -100,8 +106,8 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// The value of `NAME=VALUE` on the kernel's command line. `guest-tests=NAME,NAME`: only trials
-/// whose name contains one of them.
+/// The value of `NAME=VALUE` on the kernel's command line. `guest-tests=NAME,NAME,-NAME`: only trials
+/// whose name contains one of them, and not what stands after a `-`.
 fn word(name: &str) -> Option<String> {
     let line = std::fs::read_to_string("/proc/cmdline").ok()?;
     line.split_whitespace()
