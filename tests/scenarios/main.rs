@@ -11,6 +11,7 @@
 mod identity;
 mod keys;
 mod machine;
+mod resize;
 mod world;
 
 use std::path::Path;
@@ -44,7 +45,8 @@ fn main() -> ExitCode {
             keys::every_type_lets_in,
         ),
     ];
-    let then: [machine::Scenario; 6] = [
+    let then: [machine::Scenario; 7] = [
+        ("machine_grows_while_a_login_runs", resize::grows),
         ("ten_ssh_at_once_go_through_the_relay", ten_at_once),
         ("a_power_cut_while_active_loses_nothing", cut_while_active),
         ("cancelling_gives_a_receipt_and_the_rest_back", cancelled),
