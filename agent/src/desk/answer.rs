@@ -146,9 +146,19 @@ impl Counter {
             } else {
                 features
             },
+            notes: self.facts.notes.iter().cloned().chain(self.line()).collect(),
             ..self.facts.clone()
         }
         .cut_to_bounds()
+    }
+
+    /// What the farmer lets the line carry in a month: who buys knows it before, for it stands in what the node signs.
+    fn line(&self) -> Option<String> {
+        self.farmer.traffic?;
+        let used = self.shared.board.status().traffic?;
+        Some(format!(
+            "line: {used}, used by all spaces; beyond it 64 kbit/s each until the month ends, periods are still paid"
+        ))
     }
 
     /// The reasons that no free capacity could cure.

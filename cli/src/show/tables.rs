@@ -7,7 +7,7 @@ use market::id::NodeId;
 use market::message::{Decline, DeclineCode, Offer, Reason};
 use market::quantity::{BitsPerSecond, Bytes, MilliCpus, Seconds};
 
-use super::text::{count, money, short};
+use super::text::{count, money, plain, short};
 
 /// A table's rows under their heads; `right` names the columns whose figures are aligned.
 fn table(heads: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
@@ -86,7 +86,36 @@ pub fn offers(rows: &[OfferRow<'_>], now_ms: u64) -> String {
         })
         .collect();
     let heads = ["#", "an hour", "in all", "node", "place", "disk", "link", "held"];
-    table(&heads, &[0, 1, 2, 6, 7], &cells)
+    let mut text = table(&heads, &[0, 1, 2, 6, 7], &cells);
+    for (row, number) in rows.iter().zip(1..) {
+        for note in notes(row.offer) {
+            text.push_str(&wrapped(&format!("{number}: {note}")));
+        }
+    }
+    text
+}
+
+/// What a node says of itself beside the figures, fit for a screen.
+pub fn notes(offer: &Offer) -> impl Iterator<Item = String> {
+    offer.facts.notes.iter().map(|note| plain(note))
+}
+
+/// A text in lines of at most 78 letters, the later ones set in.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::from(" ")];
+    for word in text.split_whitespace() {
+        let full = lines
+            .last()
+            .is_some_and(|line| line.chars().count() + 1 + word.chars().count() > 78);
+        if full {
+            lines.push("   ".to_owned());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(if line.trim().is_empty() { "" } else { " " });
+            line.push_str(word);
+        }
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// Why nobody offers, a line for each kind of reason, and what to try.
@@ -342,6 +371,26 @@ mod tests {
         assert_eq!(text.lines().collect::<Vec<_>>(), golden);
         assert!(text.lines().all(|line| line.chars().count() <= 80));
         assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn what_a_node_notes_stands_below_its_offer() {
+        let mut noted = offer(400_000, "BE", "ssd", 10_000_000, true);
+        noted.facts.notes = vec![
+            "line: 1.2 GiB of 500 GiB in 2026-11, used by all spaces; beyond it 64 kbit/s each until the month \
+             ends\u{1b}[31m"
+                .to_owned(),
+        ];
+        let text = super::offers(&rows(&[noted]), NOW_MS);
+        assert!(text.lines().all(|line| line.chars().count() <= 80));
+        let below: Vec<&str> = text.lines().skip(2).collect();
+        assert_eq!(
+            below,
+            [
+                " 1: line: 1.2 GiB of 500 GiB in 2026-11, used by all spaces; beyond it 64",
+                "   kbit/s each until the month ends[31m",
+            ]
+        );
     }
 
     fn decline(reason: Reason) -> (NodeId, Decline) {

@@ -189,6 +189,9 @@ async fn choose(
                 answers.asked.offers.len()
             ),
         );
+        for note in tables::notes(&best.message) {
+            steps.done("note", note);
+        }
         return Ok((answers.asked.request, best));
     };
     let asked = client.store.asked()?;
