@@ -39,6 +39,8 @@ pub enum Code {
     NotValid = 13,
     /// The offer lapsed and the new one is worse: both are shown, nothing was signed.
     OfferWorse = 14,
+    /// An export is damaged, not finished, or another wallet's; or what was imported is not what was exported.
+    NotWhole = 15,
     /// Ctrl-C. What was begun can be gone on from or undone.
     Interrupted = 130,
 }
@@ -46,7 +48,7 @@ pub enum Code {
 impl Code {
     /// All of them, with what the table in the docs says.
     #[cfg(test)]
-    pub const TABLE: [(Code, &'static str); 15] = [
+    pub const TABLE: [(Code, &'static str); 16] = [
         (
             Code::Unexpected,
             "something unexpected: a full disk, an unreadable file, a defect",
@@ -81,6 +83,10 @@ impl Code {
         (
             Code::OfferWorse,
             "the offer lapsed and the new one is worse; nothing was signed",
+        ),
+        (
+            Code::NotWhole,
+            "an export is damaged, not finished or another wallet's, or an import differs from it",
         ),
         (
             Code::Interrupted,
@@ -235,7 +241,7 @@ mod tests {
             assert!(docs.contains(&row), "docs/exit-codes.md lacks the row: {row}");
         }
         let numbers: Vec<u8> = Code::TABLE.iter().map(|(code, _)| code.number()).collect();
-        assert_eq!(numbers, (1..=14).chain([130]).collect::<Vec<u8>>());
+        assert_eq!(numbers, (1..=15).chain([130]).collect::<Vec<u8>>());
     }
 
     #[test]

@@ -5,6 +5,8 @@ use market::id::Digest;
 use market::message::Gives;
 use market::quantity::{BitsPerSecond, Bytes, MilliCpus};
 
+use crate::carry::age::{Identity, Opener};
+use crate::carry::{listing, manifest};
 use crate::proof::{Sold, check};
 use crate::store::record::Record;
 
@@ -47,4 +49,37 @@ pub fn seed(line: &str) -> bool {
 /// A backup file.
 pub fn backup(text: &str) -> bool {
     crate::verb::is_backup(text)
+}
+
+/// What a space says that it holds: whatever is read lies below `/`, and is kept and read as the same again.
+pub fn listing(bytes: &[u8]) -> bool {
+    let kept = listing::read_kept(bytes).is_ok();
+    let Ok(found) = listing::read(bytes, &[b"/".to_vec()]) else {
+        return kept;
+    };
+    for entry in &found.entries {
+        assert!(entry.path.starts_with(b"/") && !entry.path.windows(4).any(|part| part == b"/../"));
+    }
+    let plan = listing::plan(found.entries, 4096);
+    assert_eq!(listing::read_kept(&listing::kept(&plan)).ok(), Some(plan.groups));
+    true
+}
+
+/// `export.json`, as if its MAC held: whatever is read is in order.
+pub fn manifest(bytes: &[u8]) -> bool {
+    manifest::unauthenticated(bytes).is_some_and(|manifest| {
+        let (group, parts) = manifest.next_group();
+        group <= manifest.groups + 1 && parts.len() <= manifest.parts.len()
+    })
+}
+
+/// A part, for the key that the seeds name: how many bytes it holds, if it opens.
+pub fn part(bytes: &[u8]) -> Option<usize> {
+    let identity = Identity::new(&zeroize::Zeroizing::new([7; 32]));
+    let mut opener = Opener::new(bytes, &identity).ok()?;
+    let mut count = 0;
+    while let Some(more) = opener.next().ok()? {
+        count += more.len();
+    }
+    Some(count)
 }

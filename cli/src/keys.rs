@@ -6,7 +6,9 @@
 //!                        ├─ "steading/client/ssh/1"                  SSH user key: logs in
 //!                        ├─ "steading/client/owner/1"                owner key: commands a farmer's own nodes
 //!                        ├─ "steading/client/voucher/1\0" ‖ nonce    voucher key of the sale with that nonce
-//!                        └─ "steading/client/unlock/1\0" ‖ sale id   unlock key, 64 bytes
+//!                        ├─ "steading/client/unlock/1\0" ‖ sale id   unlock key, 64 bytes
+//!                        ├─ "steading/client/export/1\0" ‖ sale id   age identity of that sale's exports
+//!                        └─ "steading/client/manifest/1\0" ‖ sale id authenticates what their export.json says
 //! ```
 //! No salt. Whoever has the seed has everything; whoever loses it loses the spaces.
 
@@ -108,6 +110,16 @@ impl Seed {
         self.derive("steading/client/unlock/1\0", sale.as_bytes())
     }
 
+    /// Opens the parts of that sale's exports, as an X25519 key of age.
+    pub fn export_key(&self, sale: &SaleId) -> Zeroizing<[u8; 32]> {
+        self.derive("steading/client/export/1\0", sale.as_bytes())
+    }
+
+    /// Authenticates what an export of that sale says of itself: whoever was given the identity cannot write another.
+    pub fn manifest_key(&self, sale: &SaleId) -> Zeroizing<[u8; 32]> {
+        self.derive("steading/client/manifest/1\0", sale.as_bytes())
+    }
+
     /// Who this is on the grid.
     pub fn user_id(&self) -> UserId {
         UserId(self.user_key().verifying_key().to_bytes())
@@ -170,6 +182,8 @@ mod tests {
             public(seed.voucher_key(&[1; 32])),
             ledger::hex::encode(seed.unlock_key(&SaleId([1; 32])).as_slice()),
             public(seed.owner_key()),
+            ledger::hex::encode(seed.export_key(&SaleId([1; 32])).as_slice()),
+            ledger::hex::encode(seed.manifest_key(&SaleId([1; 32])).as_slice()),
         ];
         let golden: Vec<&str> = include_str!("../tests/golden/derivation.txt").lines().collect();
         assert_eq!(all.to_vec(), golden);

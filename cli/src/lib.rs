@@ -4,10 +4,11 @@
 //! verb/*  one file a verb: flags in, one outcome out
 //!    │
 //! client  the one place that speaks to grid and rail      proof, ssh  the space from inside
-//!    │
+//!    │                                                     carry       its files, out and in
 //! store   seed, sales, signed messages                    show        what a person reads
 //! ```
 
+mod carry;
 mod client;
 mod exit;
 mod files;

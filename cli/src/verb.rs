@@ -4,8 +4,10 @@
 mod buy;
 mod cancel;
 mod connect;
+mod export;
 mod extend;
 mod grid;
+mod import;
 mod ledger;
 mod node;
 mod nodes;
@@ -56,6 +58,19 @@ async fn or_interrupted<T>(store: &Store, work: impl Future<Output = Outcome<T>>
     }
 }
 
+/// Does it, unless Ctrl-C is pressed first: what was carried so far is kept.
+async fn or_stopped<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    tokio::select! {
+        done = work => done,
+        pressed = tokio::signal::ctrl_c() => {
+            pressed.map_err(|error| Failure::new(Code::Unexpected, "Ctrl-C cannot be heard").because(error))?;
+            Err(Failure::new(Code::Interrupted, "stopped")
+                .because("Ctrl-C was pressed; every part that is whole is kept")
+                .next("the same command goes on where this one stopped"))
+        }
+    }
+}
+
 /// What can be done.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -80,6 +95,10 @@ pub enum Verb {
     Extend(extend::Arguments),
     /// Change the size of a running space: CPU and memory at once, disk without unmounting.
     Resize(resize::Arguments),
+    /// Take what a space holds, encrypted, into a folder here; check one; print its key.
+    Export(export::Arguments),
+    /// Put an export into a space, on whichever node, and compare it there.
+    Import(import::Arguments),
     /// End a space: what was not used comes back, the node signs a receipt.
     Cancel(cancel::Arguments),
     /// Who is there: all nodes, what they offer or why not.
@@ -112,6 +131,8 @@ impl Verb {
             Verb::Unlock(arguments) => unlock::run(arguments, settings, screen).await?,
             Verb::Extend(arguments) => extend::run(arguments, settings, screen).await?,
             Verb::Resize(arguments) => resize::run(arguments, settings, screen).await?,
+            Verb::Export(arguments) => export::run(arguments, settings, screen).await?,
+            Verb::Import(arguments) => import::run(arguments, settings, screen).await?,
             Verb::Cancel(arguments) => return cancel::run(arguments, settings, screen).await,
             Verb::Nodes(arguments) => nodes::run(arguments, settings, screen).await?,
             Verb::Verify(arguments) => verify::run(arguments, screen)?,

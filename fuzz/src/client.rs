@@ -24,3 +24,12 @@ pub fn proof(bytes: &[u8]) {
         assert!(printed.contains(&"ba".repeat(32)));
     }
 }
+
+/// What an export is made of: a space's listing, export.json, a part.
+pub fn export(bytes: &[u8]) {
+    fuzzing::listing(bytes);
+    fuzzing::manifest(bytes);
+    if let Some(inside) = fuzzing::part(bytes) {
+        assert!(inside < bytes.len());
+    }
+}

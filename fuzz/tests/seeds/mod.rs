@@ -178,5 +178,40 @@ fn client() -> Vec<Seed> {
     for (text, name) in files.into_iter().zip(["settings", "backup", "seed"]) {
         seeds.push(("client_files", name.to_owned(), text.into()));
     }
+    let line = |kind: &str, path: &str| {
+        format!("{kind} 6 8 1700000000.0000000000 1700000000.5000000000 33:7 2 {path}\0")
+    };
+    let listed = [line("d", "/srv"), line("f", "/srv/a\nb"), line("f", "/srv/z")].concat();
+    let kept = listed.replace("d 6", "1 d 6").replace("f 6", "2 f 6");
+    seeds.push((
+        "client_export",
+        "listing".into(),
+        format!("{listed}end 0\0").into_bytes(),
+    ));
+    seeds.push(("client_export", "kept".into(), kept.into_bytes()));
+    seeds.push(("client_export", "manifest".into(), manifest().into_bytes()));
+    seeds.push((
+        "client_export",
+        "stock-age".into(),
+        file("cli/tests/golden/stock.age"),
+    ));
     seeds
+}
+
+/// An export of one part, as export.json says it.
+fn manifest() -> String {
+    let digest = "ab".repeat(32);
+    let piece = |name: &str| {
+        format!(
+            r#"{{"file":"{name}","plain_bytes":10,"plain_sha256":"{digest}","file_bytes":226,"file_sha256":"{digest}"}}"#
+        )
+    };
+    format!(
+        r#"{{"steading_export":1,"space":"calm-otter","sale":"{digest}","node":"{digest}","base":"{digest}","began_ms":1,"paths":[],"part_bytes":65536,"groups":1,"again":0,"listing":{},"parts":[{{"group":1,"ends_group":true,"piece":{}}}],"done":true,
+  "mac": "{digest}"
+}}
+"#,
+        piece("listing.age"),
+        piece("part-00001.age")
+    )
 }
