@@ -13,18 +13,32 @@ const MOST_PEERS: usize = 2000;
 const MOST_STREAMS: u8 = 3;
 
 /// Who has been listened to, and how often.
-#[derive(Debug, Default)]
-pub struct Ears(HashMap<PeerId, u8>);
+#[derive(Debug)]
+pub struct Ears {
+    heard: HashMap<PeerId, u8>,
+    most_peers: usize,
+    most_streams: u8,
+}
+
+impl Default for Ears {
+    fn default() -> Ears {
+        Ears {
+            heard: HashMap::new(),
+            most_peers: MOST_PEERS,
+            most_streams: MOST_STREAMS,
+        }
+    }
+}
 
 impl Ears {
     /// Whether one more stream of this peer is read.
     pub fn listen_to(&mut self, peer: PeerId) -> bool {
-        if self.0.len() >= MOST_PEERS && !self.0.contains_key(&peer) {
+        if self.heard.len() >= self.most_peers && !self.heard.contains_key(&peer) {
             return false;
         }
-        let streams = self.0.entry(peer).or_default();
+        let streams = self.heard.entry(peer).or_default();
         *streams = streams.saturating_add(1);
-        *streams <= MOST_STREAMS
+        *streams <= self.most_streams
     }
 }
 
@@ -38,26 +52,40 @@ mod tests {
         PeerId(id)
     }
 
-    #[test]
-    fn a_peer_that_opens_a_hundred_streams_is_unheard_and_another_is_heard() {
-        let mut ears = Ears::default();
-        for number in 0..10 * MOST_PEERS {
-            assert_eq!(ears.listen_to(peer(1)), number < usize::from(MOST_STREAMS));
+    /// One that listens to everything, for the controls.
+    fn unbounded() -> Ears {
+        Ears {
+            most_peers: usize::MAX,
+            most_streams: u8::MAX,
+            ..Ears::default()
         }
-        assert!(ears.listen_to(peer(2)));
     }
 
-    /// The control: where streams are counted and not peers, as many of one peer leave no ear for another.
+    #[test]
+    fn a_peer_that_opens_thousands_of_streams_is_unheard_and_another_is_heard() {
+        let flood = |ears: &mut Ears| (0..10 * MOST_PEERS).filter(|_| ears.listen_to(peer(1))).count();
+        let mut ears = Ears::default();
+        assert_eq!(flood(&mut ears), usize::from(MOST_STREAMS));
+        assert!(ears.listen_to(peer(2)));
+        // The control: without the bound every one of them is read.
+        assert_eq!(flood(&mut unbounded()), 10 * MOST_PEERS);
+    }
+
     #[test]
     fn a_crowd_of_peers_is_bounded() {
-        let mut ears = Ears::default();
-        assert_eq!(
+        let crowd = |ears: &mut Ears| {
             (0..3 * MOST_PEERS)
                 .filter(|number| ears.listen_to(peer(*number)))
-                .count(),
-            MOST_PEERS
-        );
+                .count()
+        };
+        let mut ears = Ears::default();
+        assert_eq!(crowd(&mut ears), MOST_PEERS);
         assert!(!ears.listen_to(peer(3 * MOST_PEERS)));
         assert!(ears.listen_to(peer(0)), "who was heard before may try again");
+        assert_eq!(ears.heard.len(), MOST_PEERS);
+        // The control: without the bound each of them is read and remembered.
+        let mut ears = unbounded();
+        assert_eq!(crowd(&mut ears), 3 * MOST_PEERS);
+        assert_eq!(ears.heard.len(), 3 * MOST_PEERS);
     }
 }
