@@ -4,29 +4,32 @@
 //! ```text
 //!   tries.py ──► in a space (user namespace, fewer capabilities, filter)   ──► the errno that the wall answers with
 //!       └──────► on the node (none of them)                                ──► goes through, or fails for another reason
+//!   holder.py    on the node and in a second space: keys, sockets, shared memory that others have
 //! ```
 
 mod key;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use host::mount;
+use host::{cgroup, isolate, mount};
 use libtest_mimic::Trial;
 use nix::libc;
 use nix::mount::MsFlags;
 
 use crate::provisioner::bench::Bench as ProvisionerBench;
-use crate::spaces::bench::Bench;
+use crate::spaces::bench::{Bench, START, value};
 use crate::trial;
 
 /// What is tried.
 const TRIES: &str = include_str!("escapes/tries.py");
+/// What others hold meanwhile.
+const HOLDER: &str = include_str!("escapes/holder.py");
 /// Where the base is mounted for the control.
 const ROOM: &str = "/run/escape-room";
 const BASE: &str = "/dev/vdd2";
@@ -47,7 +50,7 @@ enum Wall {
 }
 
 /// Name, what root inside is told, by which wall, and whether the node's root is told otherwise.
-const WALLS: [(&str, &[i32], Wall, bool); 58] = [
+const WALLS: [(&str, &[i32], Wall, bool); 81] = [
     ("init_module", &[libc::EPERM], Wall::Filter, true),
     ("finit_module", &[libc::EPERM], Wall::Filter, true),
     ("delete_module", &[libc::EPERM], Wall::Filter, true),
@@ -66,9 +69,21 @@ const WALLS: [(&str, &[i32], Wall, bool); 58] = [
     ("settime", &[libc::EPERM], Wall::Filter, true),
     ("add_key", &[libc::ENOSYS], Wall::Filter, true),
     ("request_key", &[libc::ENOSYS], Wall::Filter, true),
+    ("key_of_node_described", &[libc::EACCES], Wall::Owner, true),
+    ("key_of_node_read", &[libc::EACCES], Wall::Owner, true),
+    ("key_of_node_linked", &[libc::EACCES], Wall::Owner, true),
+    ("key_of_node_given", &[libc::EACCES], Wall::Owner, true),
+    ("keyring_of_node_read", &[libc::EACCES], Wall::Owner, true),
+    ("keyring_of_node_searched", &[libc::EACCES], Wall::Owner, true),
+    ("keyring_of_other_described", &[libc::EACCES], Wall::Owner, true),
+    ("keyring_of_other_read", &[libc::EACCES], Wall::Owner, true),
+    ("keyring_of_other_cleared", &[libc::EACCES], Wall::Owner, true),
     ("ptrace", &[libc::ESRCH], Wall::NotThere, true),
     ("kill", &[libc::ESRCH], Wall::NotThere, true),
     ("environ", &[libc::ENOENT], Wall::NotThere, true),
+    ("pidfd_open", &[libc::ESRCH], Wall::NotThere, true),
+    ("process_vm_readv", &[libc::ESRCH], Wall::NotThere, true),
+    ("priority_of_node", &[libc::ESRCH], Wall::NotThere, true),
     ("setns", &[libc::ENOENT], Wall::NotThere, true),
     ("mount_disk", &[libc::EPERM], Wall::FirstUser, true),
     ("mount_devtmpfs", &[libc::EPERM], Wall::FirstUser, true),
@@ -100,7 +115,18 @@ const WALLS: [(&str, &[i32], Wall, bool); 58] = [
     ("real_time", &[libc::EPERM], Wall::Capability, true),
     ("nice", &[libc::EACCES, libc::EPERM], Wall::Capability, true),
     ("oom_score", &[libc::EACCES], Wall::Capability, true),
-    ("abstract_socket", &[libc::ECONNREFUSED], Wall::NotThere, true),
+    ("abstract_of_node", &[libc::ECONNREFUSED], Wall::NotThere, true),
+    ("socket_of_node", &[libc::ENOENT], Wall::NotThere, true),
+    ("loopback_of_node", &[libc::ECONNREFUSED], Wall::NotThere, true),
+    ("abstract_of_other", &[libc::ECONNREFUSED], Wall::NotThere, true),
+    ("socket_of_other", &[libc::ENOENT], Wall::NotThere, true),
+    ("loopback_of_other", &[libc::ECONNREFUSED], Wall::NotThere, true),
+    ("sockets_listed", &[0], Wall::NotThere, true),
+    ("sockets_asked_for", &[0], Wall::NotThere, true),
+    ("memory_of_node", &[libc::ENOENT], Wall::NotThere, true),
+    ("memory_of_other", &[libc::ENOENT], Wall::NotThere, true),
+    ("queue_of_node", &[libc::ENOENT], Wall::NotThere, true),
+    ("queue_of_other", &[libc::ENOENT], Wall::NotThere, true),
     ("vsock", &[libc::EAFNOSUPPORT], Wall::Filter, false),
     ("kernel_crypto", &[libc::EAFNOSUPPORT], Wall::Filter, false),
     ("kernel_threads", &[0], Wall::NotThere, true),
@@ -134,17 +160,32 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn every_way() -> Result<()> {
-    // Of this process, and of the node's network: both are tried from inside.
     let own = std::process::id();
     ensure!(own > 100, "a process inside may have number {own} as well");
-    let address = SocketAddr::from_abstract_name("steading-escape")?;
-    let _listener = UnixListener::bind_addr(&address)?;
+    let room = Path::new(ROOM);
+    std::fs::create_dir_all(room)?;
+    mount::ensure_mounted(Path::new(BASE), room, "erofs", MsFlags::MS_RDONLY, "")?;
+    let (mut holder, of_node) = hold_on_node()?;
+    let (other, of_other) = hold_in_a_space()?;
+    let first = cgroup::first_process(&other.cgroup()).context("the other space has no process")?;
+    let words = [
+        format!("pid={own}"),
+        format!("node_key={}", value(&of_node, "key")?),
+        format!("node_keyring={}", value(&of_node, "keyring")?),
+        format!("other_keyring={}", value(&of_other, "keyring")?),
+        format!("other_id={}", other.first_id()),
+        format!("other_pid={first}"),
+    ]
+    .join(" ");
     let bench = Bench::new(1)?;
-    let folder = bench.volume().join("upper/root");
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("tries.py"), TRIES)?;
-    let inside = read(&bench.run(&format!("python3 /root/tries.py {} space", own))?)?;
-    let outside = read(&control(own)?)?;
+    put(&bench, "tries.py", TRIES)?;
+    let script = format!("ip link set lo up; python3 /root/tries.py space {words}");
+    let inside = read(&bench.run(&script)?)?;
+    let outside = read(&control(&words)?)?;
+    drop(holder.stdin.take());
+    holder.wait()?;
+    drop(other);
+    mount::ensure_unmounted(room)?;
     let mut faults = Vec::new();
     for (name, wanted, wall, differs) in WALLS {
         let said = inside.get(name).map_or("nothing", String::as_str);
@@ -186,20 +227,75 @@ fn read(found: &str) -> Result<BTreeMap<String, String>> {
         .collect())
 }
 
-/// The same tries by the node's root, with the base's Python, which the base's own loader starts: the node has none.
-fn control(own: u32) -> Result<String> {
+fn put(bench: &Bench, name: &str, text: &str) -> Result<()> {
+    let folder = bench.volume().join("upper/root");
+    std::fs::create_dir_all(&folder)?;
+    Ok(std::fs::write(folder.join(name), text)?)
+}
+
+/// The base's Python by the node's root; the base's own loader starts it, for the node has none.
+fn python(script: &str) -> Command {
     let room = Path::new(ROOM);
-    std::fs::create_dir_all(room)?;
-    mount::ensure_mounted(Path::new(BASE), room, "erofs", MsFlags::MS_RDONLY, "")?;
-    let output = Command::new(room.join("usr/lib64/ld-linux-x86-64.so.2"))
+    let mut command = Command::new(room.join("usr/lib64/ld-linux-x86-64.so.2"));
+    command
         .env("PYTHONHOME", room.join("usr"))
         .arg("--library-path")
         .arg(room.join("usr/lib/x86_64-linux-gnu"))
         .arg(room.join("usr/bin/python3"))
-        .args(["-c", TRIES, &own.to_string()])
-        .output();
-    mount::ensure_unmounted(room)?;
-    let output = output.context("starting the control")?;
+        .args(["-c", script]);
+    command
+}
+
+/// What the node holds, until the input of its holder ends.
+fn hold_on_node() -> Result<(Child, String)> {
+    let mut child = python(HOLDER)
+        .arg("node")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting the holder")?;
+    let output = child.stdout.take().context("the holder has no output")?;
+    let mut found = String::new();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        if line == "held=all" {
+            return Ok((child, found));
+        }
+        found += &line;
+        found.push('\n');
+    }
+    anyhow::bail!("the holder on the node ended with {}: {found}", child.wait()?)
+}
+
+/// What another space holds, while the bench lives.
+fn hold_in_a_space() -> Result<(Bench, String)> {
+    let bench = Bench::new(2)?;
+    put(&bench, "holder.py", HOLDER)?;
+    let script = "exec >/root/found 2>&1; sleep 600 | python3 /root/holder.py other";
+    isolate::start(
+        &bench.space(&["/usr/bin/catatonit", "--", "/bin/sh", "-c", script]),
+        START,
+    )?;
+    let end = Instant::now() + Duration::from_secs(60);
+    while !bench.found().is_ok_and(|found| found.contains("held=all")) {
+        ensure!(
+            Instant::now() < end,
+            "the other space holds nothing after 60 s: {}",
+            bench.found().unwrap_or_default()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let found = bench.found()?;
+    Ok((bench, found))
+}
+
+/// The same tries by the node's root.
+fn control(words: &str) -> Result<String> {
+    let output = python(TRIES)
+        .arg("node")
+        .args(words.split(' '))
+        .output()
+        .context("starting the control")?;
     ensure!(
         output.status.success(),
         "the control ended with {}: {}",

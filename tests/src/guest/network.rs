@@ -1,6 +1,7 @@
 //! Walls, ways and rates of spaces, tried with packets against the rules that the kernel has.
 
 mod caps;
+mod lan;
 mod narrow;
 pub mod town;
 
@@ -23,6 +24,9 @@ use town::{CARRIER, INTERNET, METADATA, NODE, PRINTER, ROUTER, Town, ask, knock,
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("network::walls_hold_and_ways_are_open", || run(walls())),
+        trial("network::a_guest_of_the_lan_is_behind_the_walls", || {
+            run(lan::guest())
+        }),
         trial("network::the_farmer_opens_what_he_wants", || run(opened())),
         trial("network::a_rate_is_kept_both_ways", || run(rates())),
         trial("network::connections_beyond_the_limit_are_dropped", || {

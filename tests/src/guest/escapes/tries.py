@@ -2,8 +2,16 @@
 
 Run twice: by root inside a space, and, as the control, by the node's root in the same base. Nothing here harms the
 node where it goes through: modules and kernels are empty, clocks are set to what they are, files are only opened.
+
+    tries.py space|node NAME=VALUE...
+
+The values are what holder.py told on the node (`node_`) and in another space (`other_`), and `other_id`, the first id
+of that space's range: where the wall is whose something is, the control is somebody whose it is.
 """
 import ctypes, os, socket, struct, sys, time
+
+inside = sys.argv[1] == "space"
+there = {name: int(value) for name, value in (word.split("=") for word in sys.argv[2:])}
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -130,6 +138,95 @@ def abstract(name):
     return errno_of(lambda: stream.connect("\0" + name))
 
 
+def by_path(path):
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stream.settimeout(5)
+    return errno_of(lambda: stream.connect(path))
+
+
+def of_the_other(kind, what):
+    """The control of a wall that is a namespace: the same from within the other space's, which the node's root enters."""
+    def enters():
+        os.setns(os.open(f"/proc/{there['other_pid']}/ns/{kind}", os.O_RDONLY))
+        return what()
+    return what() if inside else in_child(lambda: errno_or(enters))
+
+
+def errno_or(what):
+    try:
+        return what()
+    except OSError as error:
+        return error.errno
+
+
+def loopback(port):
+    stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    stream.settimeout(5)
+    return errno_of(lambda: stream.connect(("127.0.0.1", port)))
+
+
+def sockets_of_others():
+    """Names in the kernel's list of local sockets."""
+    with open("/proc/net/unix") as file:
+        return sum("steading-" in line for line in file)
+
+
+def asks_which_sockets():
+    """Local sockets by the kernel's own answer (NETLINK_SOCK_DIAG, UNIX_DIAG), with their names."""
+    ask = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4)
+    ask.settimeout(5)
+    ask.send(struct.pack("=IHHII", 40, 20, 0x301, 1, 0) + struct.pack("=BBHIIIII", 1, 0, 0, 0xFFFFFFFF, 0, 1, 0, 0))
+    found = 0
+    while True:
+        part, at = ask.recv(1 << 16), 0
+        while at < len(part):
+            length, kind, _, _, _, said = struct.unpack_from("=IHHIIi", part, at)
+            if kind == 2:
+                raise OSError(-said, "no list of sockets")
+            if kind == 3:
+                return found
+            found += b"steading-" in part[at:at + length]
+            at += length + -length % 4
+
+
+def keyctl(act, *arguments):
+    return call(250, act, *arguments)
+
+
+def reads_key(serial):
+    return keyctl(11, serial, ctypes.create_string_buffer(64), 64)
+
+
+def keyring_of_other(act, *arguments):
+    """What belongs to another space's ids; the control is one of those ids."""
+    if inside:
+        return keyctl(act, there["other_keyring"], *arguments)
+
+    def as_the_other():
+        os.setresuid(*[there["other_id"]] * 3)
+        return keyctl(act, there["other_keyring"], *arguments)
+    return in_child(as_the_other)
+
+
+def shared_memory(name):
+    number = sum(name.encode())
+    libc.shmget.restype = ctypes.c_int
+    ctypes.set_errno(0)
+    return 0 if libc.shmget(number, 4096, 0) >= 0 else ctypes.get_errno()
+
+
+def queue(name):
+    # The call takes the name without its slash.
+    return call(240, text(name.encode()), READ, 0, 0)
+
+
+def memory_of(pid):
+    buffer = ctypes.create_string_buffer(1)
+    own = struct.pack("=QQ", ctypes.addressof(buffer), 1)
+    far = struct.pack("=QQ", 0x1000, 1)
+    return call(310, pid, ctypes.create_string_buffer(own, 16), 1, ctypes.create_string_buffer(far, 16), 1, 0)
+
+
 def foreign_processes():
     """Kernel threads, by the flag that they alone have: they are the node's."""
     found = 0
@@ -175,11 +272,23 @@ tries = {
     # Keys.
     "add_key": lambda: call(248, text(b"user"), text(b"escape"), text(b"x"), 1, -3),
     "request_key": lambda: call(249, text(b"user"), text(b"no_such_key"), 0, 0),
+    "key_of_node_described": lambda: keyctl(6, there["node_key"], 0, 0),
+    "key_of_node_read": lambda: reads_key(there["node_key"]),
+    "key_of_node_linked": lambda: keyctl(8, there["node_key"], -3),
+    "key_of_node_given": lambda: keyctl(4, there["node_key"], os.getuid(), -1),
+    "keyring_of_node_read": lambda: reads_key(there["node_keyring"]),
+    "keyring_of_node_searched": lambda: keyctl(10, there["node_keyring"], text(b"user"), text(b"steading-node"), 0),
+    "keyring_of_other_described": lambda: keyring_of_other(6, 0, 0),
+    "keyring_of_other_read": lambda: keyring_of_other(11, 0, 0),
+    "keyring_of_other_cleared": lambda: keyring_of_other(7),
     # Other processes.
-    "ptrace": lambda: call(101, 0x4206, int(sys.argv[1]), 0, 0),
-    "kill": lambda: errno_of(lambda: os.kill(int(sys.argv[1]), 0)),
-    "environ": lambda: opened(f"/proc/{sys.argv[1]}/environ", READ),
-    "setns": lambda: in_child(lambda: errno_of(lambda: os.setns(os.open(f"/proc/{sys.argv[1]}/ns/mnt", READ)))),
+    "ptrace": lambda: call(101, 0x4206, there["pid"], 0, 0),
+    "kill": lambda: errno_of(lambda: os.kill(there["pid"], 0)),
+    "environ": lambda: opened(f"/proc/{there['pid']}/environ", READ),
+    "pidfd_open": lambda: call(434, there["pid"], 0),
+    "process_vm_readv": lambda: memory_of(there["pid"]),
+    "priority_of_node": lambda: call(140, 0, there["pid"]),
+    "setns": lambda: in_child(lambda: errno_of(lambda: os.setns(os.open(f"/proc/{there['pid']}/ns/mnt", READ)))),
     # Mounts and devices.
     "mount_disk": lambda: mounted(b"none", b"ext4"),
     "mount_devtmpfs": lambda: mounted(b"none", b"devtmpfs"),
@@ -212,14 +321,25 @@ tries = {
     "nice": lambda: in_child(lambda: errno_of(lambda: os.setpriority(os.PRIO_PROCESS, 0, -20))),
     "oom_score": lambda: in_child(lambda: wrote("/proc/self/oom_score_adj", b"-1000")),
     # Sockets.
-    "abstract_socket": lambda: abstract("steading-escape"),
+    "abstract_of_node": lambda: abstract("steading-node"),
+    "socket_of_node": lambda: by_path("/run/steading-node.socket"),
+    "loopback_of_node": lambda: loopback(7177),
+    "abstract_of_other": lambda: of_the_other("net", lambda: abstract("steading-other")),
+    "socket_of_other": lambda: by_path(("" if inside else f"/proc/{there['other_pid']}/root") + "/run/steading-other.socket"),
+    "loopback_of_other": lambda: of_the_other("net", lambda: loopback(7177)),
+    "sockets_listed": sockets_of_others,
+    "sockets_asked_for": asks_which_sockets,
+    "memory_of_node": lambda: shared_memory("steading-node"),
+    "memory_of_other": lambda: of_the_other("ipc", lambda: shared_memory("steading-other")),
+    "queue_of_node": lambda: queue("steading-node"),
+    "queue_of_other": lambda: of_the_other("ipc", lambda: queue("steading-other")),
     "vsock": lambda: errno_of(lambda: socket.socket(40, socket.SOCK_STREAM)),
     "kernel_crypto": lambda: errno_of(lambda: socket.socket(38, socket.SOCK_SEQPACKET)),
     # What is seen.
     "kernel_threads": foreign_processes,
     "keys_of_node": foreign_keys,
 }
-if len(sys.argv) > 2:
+if inside:
     # Of a space alone: the node's root has no such files.
     group = "/sys/fs/cgroup/"
     for file, value in (("memory.max", b"max"), ("cpu.max", b"max"), ("pids.max", b"max"), ("memory.swap.max", b"max")):

@@ -35,7 +35,7 @@ pub const CARRIER: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
 /// A port of the internet that tells who sent a datagram to it.
 pub const EAR: u16 = 7777;
 /// How long a connection that a wall drops is waited for.
-const PATIENCE: Duration = Duration::from_millis(1500);
+pub const PATIENCE: Duration = Duration::from_millis(1500);
 const OUTSIDE: &str = "test-outside";
 pub const UPLINK: &str = "test-uplink";
 
