@@ -12,4 +12,5 @@ pub mod month;
 pub mod net;
 pub mod run;
 pub mod sales;
+pub mod seat;
 mod words;

@@ -5,13 +5,14 @@
 //!  console ─► at once
 //!  network ─► at once, for ever ──────────────┬──────────► resolvers, clock
 //!  hardware ─► medium ─► farmer.toml ─┬─► ledger ─► clock │
-//!                                     ├─► grid ◄──────────┘
-//!                                     └─► disks ─► state ─► base, provisioner ─► desk, sales
+//!                                     └─► disks ─► state ─┬─► seat ─► grid ─┴─► desk, sales
+//!                                                         └─► base, provisioner ──┘
 //!  each says how it stands to Ready, which judges: selling, or the first reason why not
 //! ```
 //!
 //! Invariant: no part that fails stops another. What is missing is said on the console
-//! in one sentence with what to do, and tried again.
+//! in one sentence with what to do, and tried again. One thing ends the agent: that another machine acts for this node;
+//! its next start knows, and does nothing for it.
 
 mod clock;
 mod disks;
@@ -20,6 +21,7 @@ mod medium;
 mod rail;
 mod ready;
 mod resolver;
+mod seat;
 mod spaces;
 mod traffic;
 mod uplinks;
@@ -35,19 +37,30 @@ use anyhow::Context;
 use market::id::GridId;
 use market::quantity::UnixMillis;
 use provision::firewall::Openings;
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use crate::console::{self, Board, Failure};
 use crate::desk;
 use crate::facts::{self, Image};
 use crate::net;
+use crate::seat::SeatError;
 use ready::Ready;
+use verdict::Part;
 
 /// Runs the node until the process is ended from outside.
 ///
 /// # Errors
-/// When not even the console or the kernel's network socket can be had.
+/// When not even the console or the kernel's network socket can be had; when another machine acts for this node.
 pub async fn run() -> anyhow::Result<Infallible> {
+    let (lose, lost) = oneshot::channel();
+    tokio::select! {
+        ended = node(lose) => ended,
+        Ok(why) = lost => Err(why.into()),
+    }
+}
+
+async fn node(lose: oneshot::Sender<SeatError>) -> anyhow::Result<Infallible> {
     let image = Image::read();
     let version = image
         .as_ref()
@@ -80,6 +93,20 @@ pub async fn run() -> anyhow::Result<Infallible> {
         .as_ref()
         .and_then(|address| rail::start(&board, &ready, address));
     let owned = disks::open(&board, &ready, &booted).await.map(Arc::new);
+    let seat = match (&farmer.grid, owned.as_deref().map(|owned| owned.state.node_key())) {
+        (Some(ticket), Some(Ok(key))) => {
+            let (board, ready, network) = (board.clone(), ready.clone(), network.clone());
+            let (ticket, key) = (ticket.clone(), *key);
+            Some(tokio::spawn(async move {
+                seat::take(&board, &ready, &network, &ticket, key).await
+            }))
+        }
+        // Without a key of its own it acts for nobody.
+        _ => {
+            ready.set(|ready| ready.seat = Part::Good);
+            None
+        }
+    };
     let mut machinery = match (&owned, &image) {
         (Some(owned), Ok(image)) => spaces::start(&board, &ready, image, &booted, owned).await,
         _ => None,
@@ -97,9 +124,17 @@ pub async fn run() -> anyhow::Result<Infallible> {
         ));
         spaces::count_traffic(&board, &ready, machinery, &network, &farmer);
     }
+    let may_join = match seat {
+        None => true,
+        Some(seat) => {
+            let taken = seat.await.context("asking for the seat")?;
+            let taken = taken.map(|asked| tokio::spawn(seat::keep(asked, network.clone(), lose)));
+            taken.is_some()
+        }
+    };
     let grid = match &farmer.grid {
-        Some(ticket) => Some(join(&board, &ready, &network, ticket, owned.as_deref()).await?),
-        None => None,
+        Some(ticket) if may_join => Some(join(&board, &ready, &network, ticket, owned.as_deref()).await?),
+        Some(_) | None => None,
     };
     if let (Some(owned), Some(machinery)) = (&owned, &mut machinery) {
         let inventory = spaces::read_inventory().await;

@@ -30,3 +30,10 @@ pub fn broadcast(bytes: &[u8]) {
     assert!(fuzzing::broadcasts(bytes) <= bytes.len());
     let _ = MAX_BROADCAST_BYTES;
 }
+
+/// An ask for a seat, or a word about one.
+pub fn seat(bytes: &[u8]) {
+    if fuzzing::seat(bytes) {
+        assert!(bytes.len() <= 128);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! selling ─► bought ─► used by ten ssh at once ─► power cut while Active ─► unlock: files and host key as before
-//!    ─► cancelled, receipt ─► power cut while Building ─► nothing is left, the money is back or the sale goes on
+//!    ─► a copy of the node beside it ─► cancelled, receipt ─► power cut while Building ─► nothing is left, the money is back or the sale goes on
 //! ```
 //!
 //! Trials share one stage and run in the order of the list: a boot costs most of a minute under emulation.
@@ -45,10 +45,11 @@ fn main() -> ExitCode {
             keys::every_type_lets_in,
         ),
     ];
-    let then: [machine::Scenario; 7] = [
+    let then: [machine::Scenario; 8] = [
         ("machine_grows_while_a_login_runs", resize::grows),
         ("ten_ssh_at_once_go_through_the_relay", ten_at_once),
         ("a_power_cut_while_active_loses_nothing", cut_while_active),
+        ("a_copy_of_the_node_is_refused_and_the_node_goes_on", copy_refused),
         ("cancelling_gives_a_receipt_and_the_rest_back", cancelled),
         ("a_power_cut_while_building_leaves_nothing", cut_while_building),
         ("too_much_is_refused_with_reasons", refused),
@@ -192,6 +193,7 @@ fn cut_while_active(world: &mut World) -> Result<()> {
         .out;
     let node_before = world.node_id()?;
     world.cut_power()?;
+    world.copy_node()?;
     world.power_on()?;
     ensure!(
         world.node_id()? == node_before,
@@ -208,6 +210,44 @@ fn cut_while_active(world: &mut World) -> Result<()> {
         .expect_success("reading it")?
         .out;
     ensure!(before == after, "before the cut {before:?}, after it {after:?}");
+    Ok(())
+}
+
+/// The disks are those of a moment ago; the space on the copy is locked, the node's runs and is logged in to.
+fn copy_refused(world: &mut World) -> Result<()> {
+    world.ensure_copied()?;
+    let (name, node) = (world.space()?, world.node_id()?);
+    let mut login = world.user()?.command(&["ssh", &name, "--", "cat"]);
+    let mut login = login
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut copy = world.power_on_copy()?;
+    let line = copy.wait_for("not selling: ", stage::BOOT_WITHIN)?;
+    ensure!(
+        line.text
+            .contains("this node's key is in use by another machine, for "),
+        "the copy says: {}",
+        line.text
+    );
+    // Whoever asks finds one node, and the login that began before the copy goes on.
+    for _ in 0..3 {
+        ensure!(
+            world.node_id()? == node && copy.seen("  selling").is_none(),
+            "the copy sells"
+        );
+    }
+    let mut end = login.stdin.take().context("no end to write to")?;
+    std::io::Write::write_all(&mut end, b"still here\n")?;
+    drop(end);
+    let output = login.wait_with_output()?;
+    ensure!(
+        output.stdout == b"still here\n",
+        "the login was cut: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    copy.cut_power();
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::keys;
 use anyhow::{Context, Result, ensure};
-use qemu::Running;
+use qemu::{Disk, Running};
 use stage::{Answer, Artefacts, Node, NodeSettings, Person, Stage};
 
 /// Starts empty; scenarios fill it in their order.
@@ -16,6 +16,7 @@ pub struct World {
     people: Option<(Person, Person)>,
     node: Option<Node>,
     running: Option<Running>,
+    copy: Option<Node>,
     space: Option<String>,
     /// What the user was given, smallest units.
     pub funded: u128,
@@ -114,6 +115,48 @@ impl World {
     pub fn cut_power(&mut self) -> Result<()> {
         self.running.take().context("no node runs")?.cut_power();
         Ok(())
+    }
+
+    /// Copies the disks of the node, which is switched off, and prepares a second machine with the copies.
+    pub fn copy_node(&mut self) -> Result<()> {
+        let stage = self.stage.as_ref().context("no stage")?;
+        let mut settings = NodeSettings::new("copy", self.farmer()?.address());
+        settings.disks = Vec::new();
+        let mut copy = Node::prepare(stage, settings)?;
+        let node = self.node.as_mut().context("no node")?;
+        for disk in node.machine().disks.iter().skip(1) {
+            let file = disk.path.file_name().context("a disk without a name")?;
+            let to = copy.dir().join(file);
+            let done = Command::new("cp")
+                .arg("--sparse=always")
+                .args([&disk.path, &to])
+                .status()
+                .context("starting cp")?;
+            ensure!(done.success(), "cp of {}: {done}", disk.path.display());
+            copy.machine().disks.push(Disk::new(&to, &disk.serial));
+        }
+        self.copy = Some(copy);
+        Ok(())
+    }
+
+    /// Makes one, where none was made yet: the power is cut for it.
+    pub fn ensure_copied(&mut self) -> Result<()> {
+        if self.copy.is_some() {
+            return Ok(());
+        }
+        self.ensure_bought()?;
+        self.cut_power()?;
+        self.copy_node()?;
+        self.power_on()?;
+        let name = self.space()?;
+        self.wait_for("locked")?;
+        let unlocked = self.user()?.run(&["unlock", &name, "--json"])?;
+        unlocked.expect_success("unlocking").map(drop)
+    }
+
+    /// The second machine, once.
+    pub fn power_on_copy(&mut self) -> Result<Running> {
+        self.copy.take().context("no copy was made")?.power_on()
     }
 
     /// Pulls the plug, if it is in.

@@ -293,7 +293,7 @@ pub(super) async fn open_desk(
 }
 
 /// A number that is new at every power-on, as the kernel makes one.
-fn boot_id() -> Result<[u8; 16], String> {
+pub(super) fn boot_id() -> Result<[u8; 16], String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     let text = std::fs::read_to_string(path).map_err(|error| crate::words::chain(&error))?;
     let hex: String = text.trim().chars().filter(|c| *c != '-').collect();

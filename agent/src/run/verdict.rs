@@ -36,6 +36,8 @@ pub struct Readiness {
     pub price: Part,
     /// A disk that is ours.
     pub disks: Part,
+    /// That no other machine acts for this node.
+    pub seat: Part,
     /// Journal, identity and the machinery of spaces.
     pub state: Part,
     /// The base file system on a disk of ours.
@@ -55,12 +57,13 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    fn parts(&self) -> [(&'static str, &Part); 12] {
+    fn parts(&self) -> [(&'static str, &Part); 13] {
         [
             ("reading farmer.toml", &self.farmer_file),
             ("reading farmer.toml", &self.wallet),
             ("reading farmer.toml", &self.price),
             ("looking at the disks", &self.disks),
+            ("asking the grid for this node's seat", &self.seat),
             ("opening the journal", &self.state),
             ("copying the base", &self.base),
             ("waiting for the network", &self.network),
@@ -103,6 +106,7 @@ mod tests {
             wallet: good(),
             price: good(),
             disks: good(),
+            seat: good(),
             state: good(),
             base: good(),
             network: good(),
@@ -117,11 +121,12 @@ mod tests {
     #[test]
     fn everything_good_sells_and_nothing_less() {
         assert_eq!(all_good().verdict(3), Selling::Yes);
-        let spoil: [fn(&mut Readiness) -> &mut Part; 12] = [
+        let spoil: [fn(&mut Readiness) -> &mut Part; 13] = [
             |r| &mut r.farmer_file,
             |r| &mut r.wallet,
             |r| &mut r.price,
             |r| &mut r.disks,
+            |r| &mut r.seat,
             |r| &mut r.state,
             |r| &mut r.base,
             |r| &mut r.network,

@@ -17,6 +17,7 @@ use agent::desk::{self, Desk, Parts};
 use agent::direct;
 use agent::farmer::Farmer;
 use agent::sales::{Bytes, Failed, Given, Spaces, UnlockKey};
+use agent::seat::{Asked, Asker, SeatError};
 use async_trait::async_trait;
 use ed25519_dalek::SigningKey;
 use escrow::{Account, Amount, LockState, Rail, RailKey, RailTime, Sure, Terms, Wallet};
@@ -125,6 +126,47 @@ impl Street {
 
     pub fn journal(&self) -> std::path::PathBuf {
         self.folder.path().join("journal.sqlite")
+    }
+
+    /// The grid's own machine is started again: the same key and ports, and nothing remembered.
+    pub async fn restart_grid(self) -> Street {
+        let Street {
+            folder,
+            ledger,
+            serve,
+            way,
+        } = self;
+        let ticket = serve.ticket().to_string();
+        let port = |key: &str| {
+            let parts = ticket.split(['?', '&']);
+            parts
+                .filter_map(|part| part.strip_prefix(key))
+                .map(|port| port.parse().unwrap())
+                .next()
+        };
+        let mut config = ServeConfig::new("street", public(&key(1)), [2; 32]);
+        config.relay_port = serve.ticket().relay_port();
+        config.peer_port = port("udp=").unwrap();
+        config.discovery_port = port("qad=");
+        serve.shutdown().await;
+        let again = async {
+            loop {
+                match Serve::start(config.clone()).await {
+                    Ok(serve) => return serve,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let serve = tokio::time::timeout(SOON, again)
+            .await
+            .expect("its ports are free");
+        assert_eq!(serve.ticket().to_string(), ticket);
+        Street {
+            folder,
+            ledger,
+            serve,
+            way,
+        }
     }
 }
 
@@ -243,6 +285,8 @@ pub struct Node {
     pub board: Board,
     pub machine: Arc<Machine>,
     pub desk: Desk,
+    /// Where it asked for one.
+    pub seat: Option<Asked>,
 }
 
 impl Node {
@@ -268,19 +312,61 @@ impl Node {
         machine: Arc<Machine>,
         locked: Vec<SpaceSpec>,
         owner: Option<[u8; 32]>,
-        (room, most): (Room, direct::Most),
+        bounds: (Room, direct::Most),
     ) -> Node {
+        let journal = street.journal();
+        let started = Node::start_from(street, &journal, machine, locked, owner, bounds, None).await;
+        started.unwrap()
+    }
+
+    /// The same on another disk, and as the agent does it where there may be a copy: it asks for the seat first.
+    pub async fn start_seated(
+        street: &Street,
+        journal: &Path,
+        locked: Vec<SpaceSpec>,
+        seat: Asker,
+    ) -> Result<Node, SeatError> {
+        let (machine, bounds) = (Arc::default(), (Room::default(), direct::Most::default()));
+        Node::start_from(street, journal, machine, locked, None, bounds, Some(seat)).await
+    }
+
+    /// A copy that asks nobody.
+    pub async fn start_copy(street: &Street, journal: &Path, locked: Vec<SpaceSpec>) -> Node {
+        let (machine, bounds) = (Arc::default(), (Room::default(), direct::Most::default()));
+        let started = Node::start_from(street, journal, machine, locked, None, bounds, None).await;
+        started.unwrap()
+    }
+
+    async fn start_from(
+        street: &Street,
+        journal: &Path,
+        machine: Arc<Machine>,
+        locked: Vec<SpaceSpec>,
+        owner: Option<[u8; 32]>,
+        (room, most): (Room, direct::Most),
+        seat: Option<Asker>,
+    ) -> Result<Node, SeatError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
         let board = Board::new("test");
-        let (journal, grid_id, ticket) = (street.journal(), street.grid(), street.ticket());
+        let (journal, grid_id, ticket) = (journal.to_owned(), street.grid(), street.ticket());
+        // Its offers say from which disk it runs.
+        let name = journal.file_stem().unwrap().to_string_lossy().into_owned();
         let rail = Arc::new(LedgerRail::new(street.way.address.clone()).unwrap());
         let payee = street.account(40);
         let (board_of_node, machine_of_node) = (board.clone(), machine.clone());
         let started = runtime.spawn(async move {
+            let asked = match seat {
+                Some(asker) => {
+                    let mut asked = asker.ask().await?;
+                    asked.granted().await?;
+                    Some(asked)
+                }
+                None => None,
+            };
             let check = desk::check(grid_id, || None);
             let grid = Arc::new(Grid::join(JoinConfig::new(ticket, [4; 32]), check).await.unwrap());
             grid.joined(SOON).await.unwrap();
@@ -315,7 +401,10 @@ impl Node {
             let parts = Parts {
                 given,
                 farmer,
-                facts: Facts::default(),
+                facts: Facts {
+                    name: Some(name),
+                    ..Facts::default()
+                },
                 recovered,
                 base: Digest([7; 32]),
                 capacity: desk::capacity(2, quantity::Bytes(2 << 30), None, &groups),
@@ -324,14 +413,20 @@ impl Node {
             };
             let desk = desk::start(parts).await.unwrap();
             direct::start(&desk, most);
-            (desk, grid)
+            Ok::<_, SeatError>((desk, asked))
         });
-        let (desk, _grid) = started.await.unwrap();
-        Node {
-            runtime: Some(runtime),
-            board,
-            machine,
-            desk,
+        match started.await.unwrap() {
+            Ok((desk, seat)) => Ok(Node {
+                runtime: Some(runtime),
+                board,
+                machine,
+                desk,
+                seat,
+            }),
+            Err(refused) => {
+                runtime.shutdown_background();
+                Err(refused)
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   incoming ─► a place free? ─► address proven, if half are taken ─► handshake within a bound
-//!            ─► this peer's share ─► broadcast │ direct │ tunnel
+//!            ─► this peer's share ─► broadcast │ direct │ tunnel │ seat (at the bootstrap)
 //! ```
 //!
 //! Invariant: nothing waits on a consumer. Where the desk does not take streams fast enough, the
@@ -22,8 +22,8 @@ use tokio::{
 };
 
 use crate::{
-    BROADCAST_ALPN, DIRECT_ALPN, DirectStream, ENTER_ALPN, IncomingTunnel, Limits, PeerId, Shares,
-    TUNNEL_ALPN, Timing, stream::Carried,
+    BROADCAST_ALPN, DIRECT_ALPN, DirectStream, ENTER_ALPN, IncomingTunnel, Limits, PeerId, SEAT_ALPN, Shares,
+    TUNNEL_ALPN, Timing, seat, stream::Carried,
 };
 
 mod links;
@@ -43,6 +43,8 @@ pub(crate) struct Acceptor {
     pub(crate) direct: mpsc::Sender<DirectStream>,
     pub(crate) tunnels: mpsc::Sender<IncomingTunnel>,
     pub(crate) links: Links,
+    /// Asked for where this is the bootstrap peer.
+    pub(crate) seats: seat::Host,
 }
 
 impl Acceptor {
@@ -75,7 +77,7 @@ impl Acceptor {
             return;
         };
         let peer = PeerId::from(connection.remote_id());
-        let Some(_share) = shares.take(peer) else {
+        let Some(share) = shares.take(peer) else {
             connection.close(BUSY.into(), b"too many connections of one peer");
             return;
         };
@@ -93,8 +95,10 @@ impl Acceptor {
             self.streams(connection, Self::direct).await;
         } else if alpn == TUNNEL_ALPN {
             self.streams(connection, Self::tunnel).await;
+        } else if alpn == SEAT_ALPN {
+            return self.seats.serve(connection, (place, share)).await;
         }
-        drop(place);
+        drop((place, share));
     }
 
     /// All streams of one connection, until it closes or is idle.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::check::{Gate, GateLimits};
+use crate::seat::{Ask, Word};
 use crate::{PeerId, frame, membership};
 
 /// Broadcasts, each with its length before it as one byte, through the frame and the gate: how many passed.
@@ -49,4 +50,15 @@ pub fn frames(mut stream: &[u8], most: usize) -> Vec<usize> {
         }
         lengths
     })
+}
+
+/// What is said about a seat: whether it was an ask that counts here, or another word.
+pub fn seat(bytes: &[u8]) -> bool {
+    // Grid, bootstrap peer and asking endpoint of the seeds.
+    let (grid, own, endpoint) = ([1; 32], [2; 32], [3; 32]);
+    if let Some(word) = Word::from_bytes(bytes) {
+        assert_eq!(word.to_bytes(), bytes);
+        return true;
+    }
+    Ask::open(bytes, &grid, &own, &endpoint).is_some()
 }

@@ -24,13 +24,14 @@ use tokio::{
 };
 
 use crate::{
-    BROADCAST_ALPN, BroadcastCheck, DIRECT_ALPN, ENTER_ALPN, Grid, GridState, GridTicket, PeerId,
+    BROADCAST_ALPN, BroadcastCheck, DIRECT_ALPN, ENTER_ALPN, Grid, GridState, GridTicket, PeerId, SEAT_ALPN,
     TUNNEL_ALPN,
     accept::{Acceptor, Links},
     check::{Gate, GateLimits},
     membership::Membership,
     node::Inner,
     resolve::{Hosts, RELAY_NAME, Whereabouts},
+    seat,
 };
 
 /// Broadcasts that wait for a slow reader; beyond, it misses the oldest.
@@ -136,6 +137,8 @@ pub struct Limits {
     pub connections_per_peer: usize,
     /// Streams at once on one of them.
     pub streams_per_connection: u32,
+    /// Seats that a bootstrap peer remembers, each a connection without traffic, beside the others.
+    pub seats: usize,
 }
 
 impl Default for Limits {
@@ -144,6 +147,7 @@ impl Default for Limits {
             connections: 512,
             connections_per_peer: 40,
             streams_per_connection: 8,
+            seats: 4096,
         }
     }
 }
@@ -167,6 +171,9 @@ pub enum JoinError {
         /// What the system said.
         why: String,
     },
+    /// No key for a passing endpoint.
+    #[error("the kernel has no random bytes")]
+    Random,
     /// The broadcast could not be started.
     #[error("the grid's engine stopped while it was started")]
     Engine,
@@ -241,7 +248,7 @@ pub(crate) async fn join(
             DIRECT_ALPN.to_vec(),
             TUNNEL_ALPN.to_vec(),
         ],
-        Role::Bootstrap => vec![BROADCAST_ALPN.to_vec(), ENTER_ALPN.to_vec()],
+        Role::Bootstrap => vec![BROADCAST_ALPN.to_vec(), ENTER_ALPN.to_vec(), SEAT_ALPN.to_vec()],
     };
     endpoint.set_alpns(alpns.clone());
     let transport = transport(&config);
@@ -260,6 +267,7 @@ pub(crate) async fn join(
         direct: direct_in,
         tunnels: tunnels_in,
         links: Links::new(neighbours.clone()),
+        seats: seat::Host::new(ticket.grid, *endpoint.id().as_bytes(), config.limits.seats),
     };
     tasks.spawn(acceptor.run());
     let membership = Membership {
@@ -302,7 +310,7 @@ pub(crate) async fn join(
 }
 
 /// The relay's URL: the same text for everybody in the grid.
-fn relay_url(ticket: &GridTicket) -> Result<RelayUrl, JoinError> {
+pub(crate) fn relay_url(ticket: &GridTicket) -> Result<RelayUrl, JoinError> {
     let port = ticket.relay_port;
     let parsed = format!("http://{RELAY_NAME}:{port}").parse();
     parsed.map_err(|error| JoinError::Relay {
@@ -311,7 +319,7 @@ fn relay_url(ticket: &GridTicket) -> Result<RelayUrl, JoinError> {
     })
 }
 
-fn bootstrap_address(ticket: &GridTicket, relay: &RelayUrl) -> EndpointAddr {
+pub(crate) fn bootstrap_address(ticket: &GridTicket, relay: &RelayUrl) -> EndpointAddr {
     let address = EndpointAddr::new(ticket.peer).with_relay_url(relay.clone());
     match ticket.host_ip() {
         Some(ip) => address.with_ip_addr(SocketAddr::new(ip, ticket.udp_port)),
@@ -328,7 +336,7 @@ fn topic(grid: &[u8; 32]) -> TopicId {
     TopicId::from_bytes(topic)
 }
 
-async fn bind(config: &JoinConfig, relay: &RelayUrl) -> Result<Endpoint, JoinError> {
+pub(crate) async fn bind(config: &JoinConfig, relay: &RelayUrl) -> Result<Endpoint, JoinError> {
     let ticket = &config.ticket;
     let discovery = ticket.discovery.as_ref();
     let relay = RelayConfig::new(

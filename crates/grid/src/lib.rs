@@ -17,6 +17,7 @@
 //!   │   direct    steading/direct/1   frames: u32 BE length, at most 64 KiB
 //!   │   tunnel    steading/tunnel/1   opening ≤ 4 KiB, answer, then raw bytes
 //!   └────────────────────────────┘
+//!   Seat          steading/seat/1     one machine a node's key, asked of the bootstrap peer before a node joins
 //! ```
 //!
 //! Invariants:
@@ -40,6 +41,7 @@ mod membership;
 mod node;
 mod peer;
 mod resolve;
+mod seat;
 mod shares;
 mod state;
 mod stream;
@@ -55,6 +57,7 @@ pub use direct::{DirectStream, MAX_FRAME_BYTES, StreamError};
 pub use join::{JoinConfig, JoinError, Limits, Listen, Timing, fresh_secret};
 pub use node::{BroadcastError, Broadcasts, Grid, Heard, NotJoined};
 pub use peer::PeerId;
+pub use seat::{Refused, Seat, SeatConfig, SeatState};
 pub use shares::{Share, Shares};
 pub use state::GridState;
 pub use ticket::{GridTicket, TicketError};
@@ -64,6 +67,8 @@ pub use tunnel::{IncomingTunnel, MAX_OPENING_BYTES, TunnelStream};
 pub const DIRECT_ALPN: &[u8] = b"steading/direct/1";
 /// The ALPN of tunnels.
 pub const TUNNEL_ALPN: &[u8] = b"steading/tunnel/1";
+/// The ALPN over which a node asks the bootstrap peer for its seat.
+pub const SEAT_ALPN: &[u8] = b"steading/seat/1";
 /// The ALPN of the broadcast's membership and messages.
 pub const BROADCAST_ALPN: &[u8] = b"steading/broadcast/1";
 /// The ALPN of one who is in nobody's view and asks to be let in: the same protocol as [`BROADCAST_ALPN`], but whoever

@@ -46,6 +46,8 @@ pub struct ServeConfig {
     pub host: Option<String>,
     /// How patient it is.
     pub timing: Timing,
+    /// How much it lets in.
+    pub limits: Limits,
 }
 
 impl ServeConfig {
@@ -61,6 +63,7 @@ impl ServeConfig {
             discovery_port: Some(0),
             host: None,
             timing: Timing::default(),
+            limits: Limits::default(),
         }
     }
 }
@@ -137,7 +140,7 @@ impl Serve {
             listen: Listen::At(vec![SocketAddr::new(config.bind, udp_port)]),
             also_at: Vec::new(),
             timing: config.timing,
-            limits: Limits::default(),
+            limits: config.limits,
         };
         // It passes messages on and acts on none: size, rate and replay are all it asks.
         let pass = |_: &[u8], _: PeerId| Verdict::Accept;

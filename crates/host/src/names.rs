@@ -37,6 +37,8 @@ pub const RUN_START: &str = "/run/steading/start";
 pub const RUN_READINGS: &str = "/run/steading/readings";
 /// The folder in which locks of LVM live.
 pub const RUN_LVM_LOCK: &str = "/run/lock/lvm";
+/// What this boot knows of the node's seat in the grid: gone with the power.
+pub const RUN_SEAT: &str = "/run/steading/seat";
 /// Exists once the modules for the hardware found at power-on have been loaded.
 pub const HARDWARE_READY: &str = "/run/steading/hardware-ready";
 /// The mount point of cgroup v2.

@@ -113,6 +113,18 @@ fn grid() -> Vec<Seed> {
     vec![
         ("grid_address", "two".into(), address),
         ("grid_ticket", "with-discovery".into(), ticket.into_bytes()),
+        ("grid_seat", "ask".into(), file("crates/grid/golden/seat-ask.bin")),
+        (
+            "grid_seat",
+            "here".into(),
+            b"\x02\x07\x07\x07\x07\x07\x07\x07\x07".to_vec(),
+        ),
+        ("grid_seat", "granted".into(), vec![3, 1]),
+        (
+            "grid_seat",
+            "refused".into(),
+            b"\x04\0\0\0\0\0\0\x03\xe8".to_vec(),
+        ),
         ("grid_frames", "some".into(), frames.to_vec()),
         ("grid_broadcast", "some".into(), broadcast.to_vec()),
     ]

@@ -268,8 +268,23 @@ impl<'c> Walk<'c> {
         }
     }
 
-    /// After the first good proof, another host key is somebody else.
+    /// After the first good proof, another host key is somebody else. A node counts its grants on its disk: a number that
+    /// was seen comes from an older disk, or from another machine with a copy of it.
     fn pin(&self, grant: &Signed<KeyGrant>) -> Outcome {
+        let (epoch, seen) = (grant.message.epoch, self.record.epoch);
+        if epoch <= seen {
+            let name = &self.record.name;
+            return Err(Failure::new(
+                Code::ProofFailed,
+                format!("{name} is not what it was: its node has gone back to an older state"),
+            )
+            .because(format!(
+                "its grant has number {epoch}, and number {seen} was seen already"
+            ))
+            .next(
+                "the unlock key was not handed over; ask the farmer whether a copy of the node's disks runs",
+            ));
+        }
         let (new, known) = (grant.message.host_key_line(), self.record.host_key.as_deref());
         match known.filter(|known| self.record.is_proven() && *known != new) {
             None => Ok(()),

@@ -6,6 +6,7 @@
 mod broadcast;
 mod direct;
 mod restart;
+mod seat;
 mod stranger;
 mod tunnel;
 

@@ -1,0 +1,91 @@
+//! The seat on the console: asked for as soon as the node's key is known, and what a farmer reads meanwhile.
+
+use std::path::PathBuf;
+
+use ::grid::{GridTicket, JoinConfig, SeatState};
+use tokio::sync::oneshot;
+
+use super::ready::Ready;
+use super::spaces::boot_id;
+use super::verdict::Part;
+use crate::console::Board;
+use crate::net::NetWatch;
+use crate::seat::{Asked, Asker, SeatError};
+
+/// What a farmer does about a copy.
+const CURE: &str = "switch one of the two off for good: unplug the copied disks, or erase them at another computer; then \
+                    switch this machine off and on";
+
+/// Asks, and waits until the node may act for itself. Nothing where it may not: the console says why.
+pub(super) async fn take(
+    board: &Board,
+    ready: &Ready,
+    network: &NetWatch,
+    ticket: &GridTicket,
+    secret: [u8; 32],
+) -> Option<Asked> {
+    board.update(|status| status.grid = format!("asking \"{}\" for this node's seat", ticket.name()));
+    match granted(board, ready, network, ticket, secret).await {
+        Ok(asked) => {
+            ready.set(|ready| ready.seat = Part::Good);
+            Some(asked)
+        }
+        Err(why) => {
+            board.update(|status| status.grid = why.clone());
+            super::part_failed(board, "seat", &why, CURE);
+            ready.set(|ready| ready.seat = Part::Bad(why));
+            None
+        }
+    }
+}
+
+async fn granted(
+    board: &Board,
+    ready: &Ready,
+    network: &NetWatch,
+    ticket: &GridTicket,
+    secret: [u8; 32],
+) -> Result<Asked, String> {
+    let words = |error: SeatError| crate::words::chain(&error);
+    let asker = Asker {
+        join: JoinConfig::new(ticket.clone(), secret),
+        instance: boot_id()?,
+        note: PathBuf::from(host::names::RUN_SEAT),
+    };
+    let mut asked = asker.ask().await.map_err(words)?;
+    let mut states = asked.seat().state();
+    let mut network = network.clone();
+    loop {
+        // Its task has ended where this fails: it was refused.
+        let state = states.borrow_and_update().clone();
+        if let SeatState::Asking(Some(why)) = state {
+            board.update(|status| status.grid = format!("\"{}\": {why}", ticket.name()));
+            ready.set(|ready| ready.seat = Part::Absent(format!("grid: {why}")));
+        }
+        tokio::select! {
+            granted = asked.granted() => return granted.map(|()| asked).map_err(words),
+            _ = states.changed() => {}
+            Ok(()) = network.changed() => {
+                network.borrow_and_update();
+                asked.seat().network_changed().await;
+            }
+        }
+    }
+}
+
+/// Keeps what was granted. Where another machine turns out to have sat before, `lost` hears it: the agent ends, and its
+/// next start finds the note. Spaces that run are left alone.
+pub(super) async fn keep(asked: Asked, mut network: NetWatch, lost: oneshot::Sender<SeatError>) {
+    loop {
+        tokio::select! {
+            error = asked.lost() => {
+                let _ = lost.send(error); // nobody hears it where the agent ends anyhow
+                return;
+            }
+            Ok(()) = network.changed() => {
+                network.borrow_and_update();
+                asked.seat().network_changed().await;
+            }
+        }
+    }
+}
