@@ -169,8 +169,16 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
     }
     shared.book().set_capacity(shared.with_volumes(capacity));
     shared.recall_earned().await?;
+    // What is sold is in the book before an agreement asks what is left to hold; both before a keeper acts on it.
+    for record in &records {
+        restore_sold(&shared, record, &outcomes);
+    }
+    for record in &records {
+        restore_agreed(&shared, record).await;
+    }
     for record in records {
-        resume(&shared, record, &outcomes).await;
+        let runs = matches!(outcomes.get(&record.id()), Some(Outcome::Running { .. }));
+        Keeper::start(shared.clone(), record, Some(runs));
     }
     let counter = Arc::new(Counter {
         shared,
@@ -195,30 +203,16 @@ fn has_volume(found: &Recovered) -> bool {
     }
 }
 
-/// A sale out of the journal: back into the book, and a keeper for it.
-async fn resume(shared: &Arc<Shared>, record: Record, recovered: &HashMap<SaleId, &Outcome>) {
-    let (sale, spec) = (record.id(), record.spec.clone());
-    let gives = spec.gives();
+/// What the journal knows as sold: back into the book.
+fn restore_sold(shared: &Shared, record: &Record, recovered: &HashMap<SaleId, &Outcome>) {
+    let (sale, spec) = (record.id(), &record.spec);
     let torn_down = record.sale.torn_down.as_ref();
     let gone = torn_down.is_some_and(|torn_down| torn_down.quarantine.is_none());
-    let found = recovered.get(&sale);
-    let stuck = matches!(found, Some(Outcome::Quarantined { .. }));
+    let stuck = matches!(recovered.get(&sale), Some(Outcome::Quarantined { .. }));
     match record.sale.state {
         SaleState::Ending if gone => {} // only the rail is still to answer
         // what could not be undone was tried again at this start: where nothing is left, it is sold again
         SaleState::Quarantined if !stuck => {}
-        SaleState::Agreed => {
-            let body = record.signed.message.body();
-            let request = request_of(&shared.journal, sale, shared.grid_id).await;
-            let user = request.map_or(body.user, |request| UserId(request.signer));
-            let asker = Asker {
-                user,
-                neighbour: EndpointId(body.node.0),
-            };
-            shared
-                .book()
-                .restore_agreed(body.request, sale, asker, (gives, spec.group), boot_ms());
-        }
         SaleState::Funded
         | SaleState::Keyed
         | SaleState::Building
@@ -226,11 +220,30 @@ async fn resume(shared: &Arc<Shared>, record: Record, recovered: &HashMap<SaleId
         | SaleState::Active
         | SaleState::Locked
         | SaleState::Ending
-        | SaleState::Quarantined => shared.book().restore(sale, gives, spec.group),
-        SaleState::Offered | SaleState::Ended | SaleState::Lapsed | SaleState::Refunded => {}
+        | SaleState::Quarantined => shared.book().restore(sale, spec.gives(), spec.group.clone()),
+        SaleState::Offered
+        | SaleState::Agreed
+        | SaleState::Ended
+        | SaleState::Lapsed
+        | SaleState::Refunded => {}
     }
-    let runs = matches!(found, Some(Outcome::Running { .. }));
-    Keeper::start(shared.clone(), record, Some(runs));
+}
+
+/// What the journal knows as agreed: back into the book, held where what is sold leaves room for it.
+async fn restore_agreed(shared: &Shared, record: &Record) {
+    if record.sale.state != SaleState::Agreed {
+        return;
+    }
+    let (sale, spec, body) = (record.id(), &record.spec, record.signed.message.body());
+    let request = request_of(&shared.journal, sale, shared.grid_id).await;
+    let asker = Asker {
+        user: request.map_or(body.user, |request| UserId(request.signer)),
+        neighbour: EndpointId(body.node.0),
+    };
+    let place = (spec.gives(), spec.group.clone());
+    shared
+        .book()
+        .restore_agreed(body.request, sale, asker, place, boot_ms());
 }
 
 /// Hears requests and answers each beside the others.

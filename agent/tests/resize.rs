@@ -219,3 +219,32 @@ async fn a_machine_that_fails_says_so_and_tries_again_when_asked() {
     let status = user.wait_for(&mut stream, bought.id, SaleState::Active).await;
     assert_eq!(status.why, None);
 }
+
+/// Whoever has a larger disk made cannot sign the smaller one meanwhile, and have the larger one for its price.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_growth_that_is_being_made_is_not_taken_back() {
+    let (_street, node, user, bought, mut stream) = active().await;
+    let quote = user.quote(&mut stream, ask(&bought, 0, 0, 4096)).await;
+    let larger = Prices::of(PRICE).changed(1, quote.price).unwrap();
+    top_up(&user, &bought, Amount(10 * PRICE.0)).await;
+    let change = user.sign(amend(&bought, 1, &quote, larger.clone()));
+    signed(&user, &mut stream, &change).await;
+    let back = user.quote(&mut stream, ask(&bought, 0, 0, 2048)).await;
+    assert_eq!(back.lacks, [], "the control: the key has not come yet");
+
+    let grant = user.grant(&mut stream, bought.id).await;
+    let waits = node.machine.resizes.write().await;
+    user.open::<Status>(&user.seal(&mut stream, &grant).await);
+    let smaller = larger.changed(1, back.price).unwrap();
+    let change = user.sign(amend(&bought, 2, &back, smaller));
+    let refused = refusal(&user, &say(&mut stream, &change.bytes).await);
+    assert_eq!(refused.code, RefusalCode::NoCapacity, "{}", refused.words);
+    let said = refused.words.contains("never shrinks, it has 4 GiB");
+    assert!(said, "{}", refused.words);
+    let waited = user.quote(&mut stream, ask(&bought, 0, 0, 2048)).await;
+    assert_eq!(waited.lacks.len(), 1, "{:?}", waited.lacks);
+    drop(waits);
+    eventually(|| node.machine.keys.load(Ordering::SeqCst) == 1).await;
+    let disk = node.machine.running.lock().unwrap()[&bought.id].disk;
+    assert_eq!(disk, Bytes(4096 * MIB));
+}

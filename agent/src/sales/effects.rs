@@ -82,8 +82,10 @@ impl Task {
             }
             Effect::ResizeSpace => {
                 let key = self.keys.take_access(false).map(|access| access.unlock_key);
-                let (spec, with_key) = (self.record.spec.clone(), key.is_some());
-                self.on_machine(async move { Done::Resized(spaces.resize(spec, key).await, with_key) });
+                let (spec, resizing) = (self.record.spec.clone(), self.record.sale.resizing);
+                let number = resizing.map_or(0, |resizing| resizing.number);
+                let grown = key.as_ref().map(|_| spec.disk);
+                self.on_machine(async move { Done::Resized(spaces.resize(spec, key).await, number, grown) });
             }
             Effect::TearDown => {
                 self.keys.forget();
@@ -187,7 +189,7 @@ impl Task {
                 let _ = self.happen(Event::Built).await;
             }
             Done::Built(Err(failed), _) => self.not_built(failed).await,
-            Done::Resized(result, with_key) => self.resized(result, with_key).await,
+            Done::Resized(result, number, grown) => self.resized(result, number, grown).await,
             Done::TornDown(torn_down) => drop(self.happen(Event::TornDown(torn_down)).await),
             Done::Undone => {}
         }

@@ -7,6 +7,7 @@ use escrow::{Amount, LockView, RailError, Terms, Voucher};
 use market::envelope::{Signed, sign};
 use market::id::{SaleId, UserId};
 use market::message::{Amend, Message, RefusalCode, Resize, SaleState, SealedKey, Status, VoucherMessage};
+use market::quantity;
 use market::sale::{Event, Now, Rejection, TornDown, Why, step};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
@@ -67,8 +68,8 @@ pub enum Done {
     Prepared(Result<(), Failed>),
     /// The space is built or open again, or why not.
     Built(Result<(), Failed>, u64),
-    /// The space has the agreed size, or why not; whether the key was there for its volume.
-    Resized(Result<(), Failed>, bool),
+    /// The space has the size of this change, or why not; and of its volume, where the key was there.
+    Resized(Result<(), Failed>, u32, Option<quantity::Bytes>),
     /// Everything is undone, or as much as could be.
     TornDown(TornDown),
     /// What was half built is undone.

@@ -7,6 +7,7 @@
 use market::envelope::{EnvelopeError, Signed, open};
 use market::id::{GridId, SaleId};
 use market::message::{self, CapacityRequest, RecalledSale};
+use market::quantity::Bytes;
 use market::sale::Sale;
 use provision::journal::{Entry, Journal, JournalError, SaleRow};
 use provision::space::SpaceSpec;
@@ -133,10 +134,19 @@ impl Record {
         let sale = row.sale;
         let json = |source| RecordError::Json { sale, source };
         let signed = open::<message::Sale>(&row.signed, Some(grid));
+        let mut state: Sale = serde_json::from_str(&row.state).map_err(json)?;
+        let spec: SpaceSpec = serde_json::from_str(&row.spec).map_err(json)?;
+        // An older program did not say for which size it had handed out the key: it may have been this one.
+        if let Some(resizing) = &mut state.resizing
+            && resizing.disk == Bytes(0)
+        {
+            resizing.disk = spec.disk;
+            resizing.handed = resizing.grows_from.map(|_| spec.disk);
+        }
         Ok(Record {
             signed: signed.map_err(|source| RecordError::Message { sale, source })?,
-            sale: serde_json::from_str(&row.state).map_err(json)?,
-            spec: serde_json::from_str(&row.spec).map_err(json)?,
+            sale: state,
+            spec,
             host_key: row.host_key,
             receipt,
         })

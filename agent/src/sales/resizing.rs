@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Invariants: the book has the larger size before the node signs it; a volume never shrinks below what the machine
-//! has; less memory than is in use is refused with the figure.
+//! has or may have; less memory than is in use is refused with the figure.
 
 use escrow::Amount;
 use market::envelope::Signed;
@@ -109,9 +109,15 @@ impl Task {
     }
 
     /// What the volume has for certain.
-    fn least_disk(&self) -> Bytes {
+    fn certain_disk(&self) -> Bytes {
         let grows_from = self.record.sale.resizing.and_then(|resizing| resizing.grows_from);
         grows_from.unwrap_or(self.record.spec.disk)
+    }
+
+    /// What the volume may have: the machine was handed the key for it.
+    fn least_disk(&self) -> Bytes {
+        let handed = self.record.sale.resizing.and_then(|resizing| resizing.handed);
+        handed.unwrap_or(self.certain_disk())
     }
 
     /// Signs a change, once the book and the journal have it.
@@ -126,9 +132,7 @@ impl Task {
         let said_again = number == self.record.sale.amendments && deal == self.record.sale.deal;
         let before = (self.record.spec.clone(), self.record.spec.gives());
         let gives = asked.gives.filter(|gives| *gives != before.1 && !said_again);
-        let resizing = gives.map(|gives| Resizing {
-            grows_from: (gives.disk > self.least_disk()).then_some(self.least_disk()),
-        });
+        let resizing = gives.map(|gives| Resizing::new(gives.disk, self.certain_disk()));
         let event = Event::Amended {
             number,
             deal,
@@ -193,16 +197,13 @@ impl Task {
     }
 
     /// The machine has the new size, or not yet.
-    pub(super) async fn resized(&mut self, result: Result<(), Failed>, with_key: bool) {
+    pub(super) async fn resized(&mut self, result: Result<(), Failed>, number: u32, grown: Option<Bytes>) {
         match result {
             Ok(()) => {
                 self.not_resized = None;
-                let _ = self.happen(Event::Resized { grown: with_key }).await;
-                if self.record.sale.resizing.is_none() {
-                    let (sale, spec) = (self.record.id(), &self.record.spec);
-                    self.shared
-                        .has_volume(sale, Some((spec.group.clone(), spec.disk)));
-                }
+                let _ = self.happen(Event::Resized { number, grown }).await;
+                let (sale, group) = (self.record.id(), self.record.spec.group.clone());
+                self.shared.has_volume(sale, Some((group, self.certain_disk())));
             }
             Err(failed) => {
                 let (name, why) = (&self.record.spec.name, failed.why);

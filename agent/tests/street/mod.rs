@@ -187,6 +187,8 @@ pub struct Machine {
     pub starved: Mutex<HashMap<SaleId, (u64, String)>>,
     /// Resizes to which the user's key came.
     pub keys: AtomicUsize,
+    /// Whoever holds it for writing keeps the machine from giving a space another size.
+    pub resizes: tokio::sync::RwLock<()>,
     /// What a space could not give back.
     pub memory_in_use: Mutex<quantity::Bytes>,
 }
@@ -217,6 +219,7 @@ impl Spaces for Machine {
         if let Some(failed) = self.next_failure.lock().unwrap().take() {
             return Err(failed);
         }
+        let _may_begin = self.resizes.read().await;
         self.keys.fetch_add(usize::from(key.is_some()), Ordering::SeqCst);
         self.running.lock().unwrap().insert(spec.sale, spec);
         Ok(())

@@ -117,6 +117,13 @@ impl User {
         self.accept(&request, &offer)
     }
 
+    /// The same for a space with so much memory.
+    pub async fn offered_of(&self, nonce: u16, memory: u64) -> Bought {
+        let request = self.request(nonce, memory).await;
+        let offer = self.open::<Offer>(&self.ask(&request).await);
+        self.accept(&request, &offer)
+    }
+
     /// The same from one node that is known, over a direct stream.
     pub async fn offered_by(&self, node: &EndpointAddress, nonce: u16) -> Bought {
         let request = self.request(nonce, 512 << 20).await;

@@ -7,11 +7,13 @@
 //!
 //! Invariants: what began keeps its price; another size is taken when the lock is seen to hold all of it; a change of
 //! size is only gone forward with: whatever stops it, the machine is given the agreed size again at the next start, at
-//! the next key, or when the change is said again. Until the volume has grown, that can be taken back by another change.
+//! the next key, or when the change is said again. Until the machine is handed the key, a growth of the volume can be
+//! taken back by another change; from then on it may have grown, and another change only grows it further.
 
 use super::machine::{Stepped, rejected};
 use super::{Deal, Effect, Rejection, Resizing, Sale};
 use crate::message::SaleState;
+use crate::quantity::Bytes;
 
 pub(super) fn amended(mut sale: Sale, number: u32, deal: Deal, resizing: Option<Resizing>) -> Stepped {
     if number == sale.amendments && deal == sale.deal {
@@ -46,6 +48,7 @@ pub(super) fn amended(mut sale: Sale, number: u32, deal: Deal, resizing: Option<
             if !next || !same || u64::from(deal.periods) < least {
                 return Err(Rejection::Amendment);
             }
+            let resizing = resizing.map(|asked| taken_on(&sale, number, asked)).transpose()?;
             // What a silent rail cannot show any more would end the space: it is seen before.
             let owed = deal.prices.owed(u64::from(deal.periods));
             if resizing.is_some() && owed.is_none_or(|owed| owed > sale.lock.funded) {
@@ -72,11 +75,43 @@ pub(super) fn amended(mut sale: Sale, number: u32, deal: Deal, resizing: Option<
     }
 }
 
-/// The machine has done it; the volume grows only with the key.
-pub(super) fn resized(mut sale: Sale, grown: bool) -> Sale {
-    if grown || !sale.wants_key() {
-        sale.resizing = None;
+/// What is to be made now, with what the machine may have made of the change before.
+fn taken_on(sale: &Sale, number: u32, asked: Resizing) -> Result<Resizing, Rejection> {
+    let known = sale.resizing;
+    let handed = known.and_then(|known| known.handed);
+    if handed.is_some_and(|handed| asked.disk < handed) {
+        return Err(rejected(
+            sale,
+            "a volume never shrinks, and this one may have grown",
+        ));
     }
+    let has = known.and_then(|known| known.grows_from).or(asked.grows_from);
+    Ok(Resizing {
+        number,
+        disk: asked.disk,
+        grows_from: has.filter(|has| asked.disk > *has),
+        handed,
+    })
+}
+
+/// The key is here and goes to the machine: from here on the volume may have the size that was agreed.
+pub(super) fn handed_over(mut sale: Sale) -> Sale {
+    if let Some(resizing) = &mut sale.resizing
+        && resizing.grows_from.is_some()
+    {
+        resizing.handed = resizing.handed.max(Some(resizing.disk));
+    }
+    sale
+}
+
+/// The machine has done it; the volume grows only with the key. What was agreed since is still to be made.
+pub(super) fn resized(mut sale: Sale, number: u32, grown: Option<Bytes>) -> Sale {
+    sale.resizing = sale.resizing.and_then(|mut resizing| {
+        let has = resizing.grows_from.map(|has| has.max(grown.unwrap_or(has)));
+        resizing.grows_from = has.filter(|has| resizing.disk > *has);
+        let is_made = resizing.grows_from.is_none() && number == resizing.number;
+        (!is_made).then_some(resizing)
+    });
     sale
 }
 

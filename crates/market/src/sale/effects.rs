@@ -4,6 +4,7 @@ use escrow::{Amount, LockView, RailTime, Refusal, Voucher};
 
 use super::{Deal, Resizing, TornDown, Why};
 use crate::message::{RefusalCode, SaleState};
+use crate::quantity::Bytes;
 
 /// The two clocks of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,10 +74,12 @@ pub enum Event {
         /// Where it is another size: what the machine has to do for it.
         resizing: Option<Resizing>,
     },
-    /// The machine has the size that was agreed. `grown`: the volume too.
+    /// The machine has the size that a change says.
     Resized {
-        /// The volume was grown, with the user's key.
-        grown: bool,
+        /// Which change.
+        number: u32,
+        /// The size that the volume was given with the user's key; none where there was no key.
+        grown: Option<Bytes>,
     },
     /// Time passed.
     Tick,

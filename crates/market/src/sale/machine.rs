@@ -2,7 +2,7 @@
 
 use escrow::{Amount, LockState, LockView, RailTime, Voucher};
 
-use super::amending::{amended, resized, resume};
+use super::amending::{amended, handed_over, resized, resume};
 use super::ending::{end, gave_back, give_back_now, settle, torn};
 use super::{Effect, Event, MOST_VOUCHERS, Now, Rejection, Sale, TornDown, Why, effects::Say};
 use crate::book::AGREED_MS;
@@ -36,7 +36,7 @@ pub fn step(sale: &Sale, event: Event, now: Now) -> Stepped {
             deal,
             resizing,
         } => amended(sale, number, deal, resizing),
-        Event::Resized { grown } => Ok((resized(sale, grown), Vec::new())),
+        Event::Resized { number, grown } => Ok((resized(sale, number, grown), Vec::new())),
         Event::Tick => tick(sale, now),
     }
 }
@@ -170,12 +170,14 @@ fn key_opened(mut sale: Sale, epoch: u64, now: Now) -> Stepped {
                 newest: sale.epoch,
             })
         }
-        SaleState::Ready | SaleState::Active if sale.wants_key() => Ok((sale, vec![Effect::ResizeSpace])),
+        SaleState::Ready | SaleState::Active if sale.wants_key() => {
+            Ok((handed_over(sale), vec![Effect::ResizeSpace]))
+        }
         SaleState::Keyed => Ok((to(sale, SaleState::Building, now), vec![Effect::BuildSpace])),
         SaleState::Locked if sale.unlocking => Err(rejected(&sale, "it is being unlocked")),
         SaleState::Locked => {
             sale.unlocking = true;
-            Ok((sale, vec![Effect::UnlockSpace]))
+            Ok((handed_over(sale), vec![Effect::UnlockSpace]))
         }
         SaleState::Offered
         | SaleState::Agreed

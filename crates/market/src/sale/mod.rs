@@ -150,8 +150,33 @@ pub struct Sale {
 /// Another size that the machine does not have yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resizing {
+    /// By which change.
+    #[serde(default)]
+    pub number: u32,
+    /// The volume's size that was agreed.
+    #[serde(default = "nothing")]
+    pub disk: Bytes,
     /// Where the volume grows: the size that it has for certain. Growing it needs the user's key.
     pub grows_from: Option<Bytes>,
+    /// The size for which the machine was handed the key: the volume may have it, so it is not taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed: Option<Bytes>,
+}
+
+fn nothing() -> Bytes {
+    Bytes(0)
+}
+
+impl Resizing {
+    /// To a volume of this size, where it has that size for certain.
+    pub fn new(disk: Bytes, has: Bytes) -> Resizing {
+        Resizing {
+            number: 0,
+            disk,
+            grows_from: (disk > has).then_some(has),
+            handed: None,
+        }
+    }
 }
 
 /// What tearing down came to.

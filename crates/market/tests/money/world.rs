@@ -324,11 +324,11 @@ impl World {
         };
         let (number, deal) = (self.sale.amendments + 1, self.sale.deal.clone());
         let total = prices.owed(u64::from(PERIODS)).unwrap();
-        let grows_from = grows.then_some(Bytes(1 << 30));
+        let disk = Bytes(if grows { 2 << 30 } else { 1 << 30 });
         let amended = Event::Amended {
             number,
             deal: Deal { prices, ..deal },
-            resizing: Some(Resizing { grows_from }),
+            resizing: Some(Resizing::new(disk, Bytes(1 << 30))),
         };
         let expiry = self.view.expiry;
         if self.view.state == LockState::None || self.act(Act::Lock { total, expiry }).is_err() {
@@ -356,7 +356,10 @@ impl World {
     /// The machine comes to the end of a resize.
     pub fn resized(&mut self, grown: bool) {
         if std::mem::take(&mut self.resizing) {
-            self.happen(Event::Resized { grown });
+            let made = self.sale.resizing;
+            let number = made.map_or(0, |made| made.number);
+            let grown = made.filter(|_| grown).map(|made| made.disk);
+            self.happen(Event::Resized { number, grown });
         }
     }
 

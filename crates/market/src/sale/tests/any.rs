@@ -48,7 +48,7 @@ fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
         any::<bool>().prop_map(|space_runs| Event::Restarted { space_runs }),
         any::<bool>().prop_map(Event::SpaceRuns),
         any::<bool>().prop_map(amending::larger),
-        any::<bool>().prop_map(|grown| Event::Resized { grown }),
+        any::<bool>().prop_map(amending::grown),
         Just(Event::Tick),
     ];
     prop::collection::vec((0u64..30_000, event), 0..80)
