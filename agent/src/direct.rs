@@ -13,7 +13,8 @@
 //! Invariants: a stream speaks for a sale only after a Delegate in which the sale's user key names the endpoint at the
 //! other end (the transport has proven it), and every message about a sale is signed by that user's key all the same.
 //! Frames and streams are bounded, streams and tunnels by peer too; what is refused is answered by a signed Refusal, and
-//! the stream goes on.
+//! the stream goes on. Where all streams are taken, one over which no sale was served yet gives way to the next: who only
+//! asks does not keep a user from handing over his voucher.
 
 mod command;
 mod recall;
@@ -70,15 +71,16 @@ pub fn start(desk: &Desk, most: Most) {
 
 async fn streams(counter: Arc<Counter>, shares: Shares) {
     while let Some((peer, stream)) = counter.shared.grid.accept().await {
-        let Some(share) = shares.take(peer) else {
+        let Some(share) = shares.enter(peer) else {
             continue;
         };
         let counter = counter.clone();
         tokio::spawn(async move {
-            let _share = share;
-            stream::Conversation::new(counter, EndpointId(*peer.as_bytes()), stream)
-                .run()
-                .await;
+            let talk = stream::Conversation::new(counter, EndpointId(*peer.as_bytes()), stream);
+            tokio::select! {
+                () = talk.run(&share) => {}
+                () = share.gives_way() => {}
+            }
         });
     }
 }

@@ -232,6 +232,40 @@ async fn streams_of_one(streams_a_peer: usize) -> (usize, bool) {
     answered
 }
 
+/// Strangers who together hold every stream, each no more than his share, and ask again whenever they are let: whether one
+/// who comes later is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_who_together_take_all_streams_keep_nobody_out() {
+    let street = Street::new().await;
+    let most = Most {
+        streams: 8,
+        streams_a_peer: 4,
+        ..Most::default()
+    };
+    let (machine, room) = (Arc::new(Machine::default()), Room::default());
+    let node = Node::start_with(&street, machine, Vec::new(), None, (room, most)).await;
+    let user = User::new(&street, USER).await;
+    street::sells(&user).await;
+    let (to, look) = (address(&user).await, user.look(1).await);
+    let mut held = Vec::new();
+    for key in [21, 22] {
+        let hostile = User::new(&street, key).await;
+        for _ in 0..4 {
+            let mut stream = hostile.dial(&to).await;
+            stream.send(&look.bytes).await.unwrap();
+            stream.receive_within(Duration::from_secs(5)).await.unwrap();
+            held.push(stream);
+        }
+    }
+    let mut late = user.dial(&to).await;
+    late.send(&look.bytes).await.unwrap();
+    let answer = late.receive_within(Duration::from_secs(5)).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    let first = held[0].receive_within(Duration::from_secs(5)).await;
+    assert!(first.is_err(), "the oldest gave way: {first:?}");
+    drop(node);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_opens_all_streams_that_he_gets_leaves_some_to_another() {
     assert_eq!(streams_of_one(12).await, (12, true));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grid::DirectStream;
+use grid::{DirectStream, Share};
 use market::envelope::{Signed, open, peek_kind, sign};
 use market::id::{Digest, EndpointId, SaleId};
 use market::message::{
@@ -53,7 +53,8 @@ impl Conversation {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    /// Until the other end is done. The stream keeps its place once a key or a voucher came over it.
+    pub(super) async fn run(mut self, share: &Share) {
         for _ in 0..MOST_FRAMES {
             let Ok(frame) = self.stream.receive().await else {
                 return;
@@ -65,9 +66,15 @@ impl Conversation {
                 ))
             };
             let answer = timeout(PATIENCE, self.answer(&frame)).await.unwrap_or_else(slow);
+            let serves = |kind| matches!(kind, Kind::SealedKey | Kind::Voucher);
             let bytes = match answer {
                 Ok(None) => continue,
-                Ok(Some(bytes)) => bytes,
+                Ok(Some(bytes)) => {
+                    if peek_kind(&frame).is_ok_and(serves) {
+                        share.keep();
+                    }
+                    bytes
+                }
                 Err(refusal) => match self.refusal(&frame, refusal) {
                     Some(bytes) => bytes,
                     None => return,

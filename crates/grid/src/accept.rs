@@ -42,6 +42,8 @@ pub(crate) struct Acceptor {
     pub(crate) timing: Timing,
     pub(crate) direct: mpsc::Sender<DirectStream>,
     pub(crate) tunnels: mpsc::Sender<IncomingTunnel>,
+    /// Openings of tunnels that are being read: a peer's share of them, for each may take a while.
+    pub(crate) openings: Shares,
     pub(crate) links: Links,
     /// Asked for where this is the bootstrap peer.
     pub(crate) seats: seat::Host,
@@ -129,13 +131,19 @@ impl Acceptor {
     }
 
     fn tunnel(self: &Arc<Self>, carried: Carried) -> bool {
-        let Ok(place) = self.tunnels.clone().try_reserve_owned() else {
+        let Some(opening) = self.openings.enter(carried.peer()) else {
             return false;
         };
-        let within = self.timing.frame;
+        let (within, tunnels) = (self.timing.frame, self.tunnels.clone());
         tokio::spawn(async move {
-            match IncomingTunnel::read(carried, within).await {
-                Ok(tunnel) => drop(place.send(tunnel)),
+            let read = tokio::select! {
+                read = IncomingTunnel::read(carried, within) => read,
+                () = opening.gives_way() => return,
+            };
+            drop(opening);
+            match read {
+                // Nobody waits for a desk that does not take them fast enough.
+                Ok(tunnel) => drop(tunnels.try_send(tunnel)),
                 Err(why) => tracing::debug!(%why, "a tunnel without a proper opening"),
             }
         });

@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     BROADCAST_ALPN, BroadcastCheck, DIRECT_ALPN, ENTER_ALPN, Grid, GridState, GridTicket, PeerId, SEAT_ALPN,
-    TUNNEL_ALPN,
+    Shares, TUNNEL_ALPN,
     accept::{Acceptor, Links},
     check::{Gate, GateLimits},
     membership::Membership,
@@ -38,6 +38,8 @@ use crate::{
 const HEARD_QUEUE: usize = 256;
 /// Streams that wait to be taken; beyond, a peer is told that we are busy.
 const STREAM_QUEUE: usize = 64;
+/// Of the openings of tunnels that are read at a time, those of one peer.
+const OPENINGS_A_PEER: usize = 16;
 
 /// Everything about one endpoint in one grid.
 #[derive(Debug, Clone)]
@@ -266,6 +268,7 @@ pub(crate) async fn join(
         timing: config.timing.clone(),
         direct: direct_in,
         tunnels: tunnels_in,
+        openings: Shares::new(STREAM_QUEUE, OPENINGS_A_PEER),
         links: Links::new(neighbours.clone()),
         seats: seat::Host::new(ticket.grid, *endpoint.id().as_bytes(), config.limits.seats),
     };

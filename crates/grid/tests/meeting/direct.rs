@@ -150,7 +150,7 @@ async fn one_peer_has_a_bounded_share() {
 }
 
 /// A stranger who speaks the transport and not our rules.
-async fn raw(
+pub(crate) async fn raw(
     to: &EndpointAddress,
     alpn: &[u8],
 ) -> (

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use grid::{DialError, Grid, MAX_OPENING_BYTES};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{SOON, joined, serve, within};
+use crate::{SOON, direct::raw, joined, serve, within};
 
 /// Accepts tunnels and echoes what comes, until the other end has ended.
 fn echo(node: &Grid) {
@@ -130,4 +130,25 @@ async fn a_refusal_carries_its_words_and_a_large_opening_is_refused_here() {
         .dial_tunnel(&node.address(), &[0; MAX_OPENING_BYTES + 1], SOON)
         .await;
     assert!(matches!(large, Err(DialError::Broken(_))), "{large:?}");
+}
+
+/// More openings than are read at a time, which strangers begin and never end: who says his goes through.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_who_open_and_say_nothing_keep_nobody_out() {
+    let serve = serve().await;
+    let (node, client) = (joined(&serve).await, joined(&serve).await);
+    echo(&node);
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        let (mut first, recv, connection, endpoint) = raw(&node.address(), grid::TUNNEL_ALPN).await;
+        first.write_all(&[0]).await.unwrap();
+        let mut streams = vec![(first, recv)];
+        while streams.len() < 8 {
+            let (mut send, recv) = within("a stream", connection.open_bi()).await.unwrap();
+            send.write_all(&[0]).await.unwrap();
+            streams.push((send, recv));
+        }
+        held.push((streams, connection, endpoint));
+    }
+    round_trip(&client, &node, 1, 4096).await;
 }
