@@ -6,11 +6,11 @@
 //!      └───────────┴── a connection ends after a while in any case: whoever needs it opens another
 //! ```
 //!
-//! Invariant: strangers hold a bounded number of connections, one address a share of them, each for a bounded time; the
+//! Invariant: strangers hold a bounded number of connections, one address (of IPv6: one /64) a share of them, each for a bounded time; the
 //! loop itself waits for nobody.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 pub struct Bounds {
     /// Connections at a time.
     pub connections: usize,
-    /// Of these, from one address. Many nodes and users may stand behind one.
+    /// Of these, from one address, or one /64 of IPv6. Many nodes and users may stand behind one.
     pub connections_an_address: usize,
     /// From the connection, or the answer before, to the end of a request's head.
     pub head: Duration,
@@ -72,6 +72,7 @@ struct Place {
 
 impl Open {
     fn take(&self, address: IpAddr) -> Option<Place> {
+        let address = counted_as(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.get(&address).copied().unwrap_or_default();
         let all: usize = taken.values().sum();
@@ -83,6 +84,14 @@ impl Open {
             open: self.clone(),
             address,
         })
+    }
+}
+
+/// One subscriber of IPv6 has a /64, and would be as many strangers as it likes.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from_bits(six.to_bits() >> 64 << 64)),
+        four @ IpAddr::V4(_) => four,
     }
 }
 
@@ -164,5 +173,32 @@ async fn serve(
 fn said(ended: Result<(), hyper::Error>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_64_of_ipv6_is_one_stranger() {
+        let open = Open {
+            bounds: Bounds {
+                connections: 8,
+                connections_an_address: 2,
+                ..Bounds::default()
+            },
+            taken: Arc::default(),
+        };
+        let from = |address: &str| open.take(address.parse().unwrap());
+        let first = from("2001:db8:0:1::1").unwrap();
+        let _second = from("2001:db8:0:1:ffff::2").unwrap();
+        assert!(from("2001:db8:0:1:aaaa:bbbb:cccc:dddd").is_none(), "the same /64");
+        let _other = from("2001:db8:0:2::1").unwrap();
+        drop(first);
+        let _again = from("2001:db8:0:1::3").unwrap();
+        let _four = (from("192.0.2.1").unwrap(), from("::ffff:192.0.2.1").unwrap());
+        assert!(from("192.0.2.1").is_none());
+        assert!(from("192.0.2.2").is_some());
     }
 }

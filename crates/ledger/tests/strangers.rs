@@ -7,9 +7,12 @@ mod setting;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use escrow::{Amount, RailTime, Wallet};
+use escrow::{Amount, Rail, RailError, RailTime, Terms, Wallet};
+use ledger::LedgerWallet;
 use ledger::server::Bounds;
-use setting::{HOUR_MS, PAYER, START_MS, Setting};
+use ledger::store::{LOCKED, OPEN, read_locked, read_open};
+use rusqlite::{Connection, params};
+use setting::{HOUR_MS, PAYEE, PAYER, START_MS, Setting, key};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -177,4 +180,102 @@ async fn an_extension_that_costs_nothing_leaves_nothing() {
         (with_money, before + 2),
         "the control: money"
     );
+}
+
+/// The bounds on locks are of one payer; they are set near by what the file says, for reaching them takes hours.
+#[tokio::test]
+async fn a_payer_past_its_locks_is_refused_and_another_is_served() {
+    let setting = Setting::new().await;
+    setting.fund(PAYER, 1_000, 1).await;
+    setting.fund(PAYEE, 1_000, 2).await;
+    let file = Connection::open(setting.dir.path().join("ledger.sqlite")).unwrap();
+    let lock = async |payer: u8, sale: u8, total: u128| {
+        let wallet = LedgerWallet::new(setting.rail(), key(payer));
+        let terms = Terms {
+            payer: setting.account(payer),
+            ..setting.terms(sale)
+        };
+        let expiry = RailTime(setting.rail().now().await.unwrap().0 + 9 * HOUR_MS);
+        wallet
+            .lock(&terms, Amount(total), expiry)
+            .await
+            .map(|view| view.funded.0)
+    };
+    let is_refused = |answer: Result<u128, RailError>, word: &str| match answer {
+        Err(RailError::Refused(refusal)) => assert!(refusal.to_string().contains(word), "{refusal}"),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(lock(PAYER, 1, 10).await.unwrap(), 10);
+    file.execute("UPDATE begun SET locks = 599", ()).unwrap();
+    assert_eq!(lock(PAYER, 2, 10).await.unwrap(), 10, "the last one of this hour");
+    is_refused(lock(PAYER, 3, 10).await, "in this hour");
+    assert_eq!(
+        lock(PAYER, 2, 20).await.unwrap(),
+        20,
+        "more into one that is there"
+    );
+    assert_eq!(lock(PAYEE, 4, 10).await.unwrap(), 10, "another payer");
+    setting.pass_ms(HOUR_MS);
+    assert_eq!(lock(PAYER, 3, 10).await.unwrap(), 10, "an hour later");
+
+    let add = |state: &str, number: u32| {
+        let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?3)
+             INSERT INTO lease SELECT unhex(printf('%064x', i)), '{}', ?1, 'x', ?2, 1, 0, 1, 1, NULL FROM n";
+        let payer = setting.account(PAYER).to_string();
+        file.execute(sql, (payer, state, number)).unwrap();
+    };
+    add("closed", 4093);
+    assert_eq!(
+        lock(PAYER, 5, 10).await.unwrap(),
+        10,
+        "what is closed does not count"
+    );
+    file.execute("UPDATE lease SET state = 'locked' WHERE state = 'closed'", ())
+        .unwrap();
+    is_refused(lock(PAYER, 6, 10).await, "4096 open locks");
+    assert_eq!(lock(PAYER, 5, 20).await.unwrap(), 20);
+    assert_eq!(lock(PAYEE, 7, 10).await.unwrap(), 10);
+}
+
+/// How SQLite answers this question.
+fn plan(connection: &Connection, question: &str) -> String {
+    let mut statement = connection
+        .prepare(&format!("EXPLAIN QUERY PLAN {question}"))
+        .unwrap();
+    let bound: [&dyn rusqlite::ToSql; 3] = [&"payer", &"", &10];
+    let wanted = statement.parameter_count();
+    let steps = statement.query_map(&bound[..wanted], |row| row.get::<_, String>(3));
+    steps.unwrap().collect::<Result<Vec<_>, _>>().unwrap().join("; ")
+}
+
+#[test]
+fn ten_thousand_closed_locks_do_not_change_the_plan() {
+    let connection = Connection::open_in_memory().unwrap();
+    connection
+        .execute_batch(include_str!("../src/store/schema.sql"))
+        .unwrap();
+    let add = |state: &str, from: i64, to: i64| {
+        let sql = "WITH RECURSIVE n (i) AS (SELECT ?2 UNION ALL SELECT i + 1 FROM n WHERE i < ?3)
+             INSERT INTO lease SELECT unhex(printf('%064x', i)), '{}', 'payer', 'payee', ?1, 5, 0, 1, 1, NULL FROM n";
+        connection.execute(sql, params![state, from, to]).unwrap();
+    };
+    add("locked", 1, 3);
+    for closed in [0, 10_000] {
+        if closed > 0 {
+            add("closed", 4, 3 + closed);
+        }
+        let walked = "SEARCH lease USING INDEX lease_open (payer=?";
+        for question in [LOCKED, OPEN] {
+            let plan = plan(&connection, question);
+            assert!(plan.starts_with(walked), "{plan}");
+            assert!(!plan.contains("TEMP B-TREE"), "nothing is sorted: {plan}");
+        }
+        assert_eq!(read_locked(&connection, "payer").unwrap(), 15);
+        assert_eq!(read_open(&connection, "payer", None, 10).unwrap().len(), 3);
+    }
+    // As it was before: the index has all of them, and each is looked at.
+    connection
+        .execute_batch("DROP INDEX lease_open; CREATE INDEX lease_by_payer ON lease (payer)")
+        .unwrap();
+    assert!(plan(&connection, LOCKED).contains("lease_by_payer"));
 }

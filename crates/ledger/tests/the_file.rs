@@ -126,12 +126,38 @@ async fn a_folder_is_served_once_and_by_its_own_key() {
         "{other_key:?}"
     );
     let setting = booked().await;
-    change(&setting, "UPDATE ledger SET version = 2").unwrap();
+    change(&setting, "UPDATE ledger SET version = 3").unwrap();
     let newer = Ledger::open(setting.dir.path(), None).map(|_| ());
     assert!(
-        matches!(&newer, Err(ServeError::Open(error)) if matches!(**error, OpenError::Version { found: 2, .. })),
+        matches!(&newer, Err(ServeError::Open(error)) if matches!(**error, OpenError::Version { found: 3, .. })),
         "{newer:?}"
     );
+}
+
+/// A file of the first version opens, keeps what it holds, and is one of the second afterwards.
+#[tokio::test]
+async fn a_file_of_the_first_version_is_taken_over() {
+    let mut setting = booked().await;
+    change(
+        &setting,
+        "DROP TABLE begun; DROP INDEX lease_open; CREATE INDEX lease_by_payer ON lease (payer);
+         UPDATE ledger SET version = 1",
+    )
+    .unwrap();
+    for _ in 0..2 {
+        setting.start().await;
+        let balance = setting.rail().balance_of(&setting.account(PAYER)).await.unwrap();
+        assert_eq!((balance.free.0, balance.locked.0), (700, 200));
+        setting.stop().await;
+    }
+    let file = Connection::open(setting.dir.path().join("ledger.sqlite")).unwrap();
+    let count = "SELECT count(*) FROM sqlite_schema WHERE name IN ('lease_open', 'begun', 'lease_by_payer')";
+    let known: (i64, i64) = file
+        .query_row(&format!("SELECT version, ({count}) FROM ledger"), [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!(known, (2, 2));
 }
 
 /// The name of the variable that turns this program into a ledger.

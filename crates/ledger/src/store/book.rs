@@ -5,12 +5,20 @@
 //! check again.
 
 use escrow::lock::{Act, Postings, Windows, apply};
-use escrow::{Amount, LeaseId, LockView, RailTime, Refusal};
-use rusqlite::{Connection, params};
+use escrow::{Amount, LeaseId, LockState, LockView, RailTime, Refusal};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::journal::{Entry, Hash};
 use super::{ISSUED, read_balance, read_lock, state_word};
 use crate::wire::Head;
+
+/// Locks that one payer may have open at a time: what `balance` and `open` walk over.
+const MOST_OPEN: i64 = 4096;
+
+/// New locks of one payer in an hour of the ledger's clock: each stays in the file for ever.
+const MOST_NEW_AN_HOUR: i64 = 600;
+
+const HOUR_MS: u64 = 3_600_000;
 
 /// What is to be booked; its signature was checked before.
 #[derive(Clone, Debug)]
@@ -98,6 +106,9 @@ pub fn book(
             let before = read_lock(connection, &action.lease)?;
             let (after, postings) =
                 apply(&before, action.windows, action.act, now).map_err(BookError::Refused)?;
+            if before.state == LockState::None && after.state != LockState::None {
+                count_new(connection, &action.payer, now)?;
+            }
             if after != before {
                 write_lock(connection, action, &after)?;
                 let pot = pot(&action.lease);
@@ -105,6 +116,39 @@ pub fn book(
                 post(connection, operation, &posting, now, head)?;
             }
             Ok(Booked::Lock(after))
+        }
+    }
+}
+
+/// One more lock of this payer's, if it may. What is rolled back with the operation did not count.
+fn count_new(connection: &Connection, payer: &str, now: RailTime) -> Result<(), BookError> {
+    let open: i64 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM lease WHERE payer = ?1 AND state <> 'closed' LIMIT ?2)",
+        )?
+        .query_row(params![payer, MOST_OPEN], |row| row.get(0))?;
+    if open >= MOST_OPEN {
+        let words = format!("the account has {MOST_OPEN} open locks: end one first");
+        return Err(BookError::Refused(Refusal::Other(words)));
+    }
+    let hour = stored_time(RailTime(now.0 / HOUR_MS))?;
+    let counted: Option<i64> = connection
+        .prepare_cached(
+            "INSERT INTO begun (payer, hour, locks) VALUES (?1, ?2, 1)
+             ON CONFLICT (payer) DO UPDATE SET hour = excluded.hour,
+                 locks = iif(hour = excluded.hour, locks + 1, 1)
+             WHERE hour <> excluded.hour OR locks < ?3
+             RETURNING locks",
+        )?
+        .query_row(params![payer, hour, MOST_NEW_AN_HOUR], |row| row.get(0))
+        .optional()?;
+    match counted {
+        Some(_) => Ok(()),
+        None => {
+            let words = format!(
+                "the account began {MOST_NEW_AN_HOUR} locks in this hour: the next one may come later"
+            );
+            Err(BookError::Refused(Refusal::Other(words)))
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::wire::Head;
 use journal::genesis;
 
 /// The version of the schema that this code reads and writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// The other side of all play money.
 pub const ISSUED: &str = "issued";
@@ -92,7 +92,7 @@ pub fn open(path: &Path, name: &str) -> Result<Opened, OpenError> {
     };
     let mut writing = connect(path).map_err(sqlite)?;
     let (version, owner) = create_or_identify(&mut writing, name).map_err(sqlite)?;
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(OpenError::Version {
             path: path.to_owned(),
             found: version,
@@ -105,6 +105,9 @@ pub fn open(path: &Path, name: &str) -> Result<Opened, OpenError> {
             found: owner,
             expected,
         });
+    }
+    if version < VERSION {
+        upgrade(&mut writing).map_err(sqlite)?;
     }
     let audited = audit::audit(&writing, name).map_err(|source| OpenError::Audit {
         path: path.to_owned(),
@@ -138,6 +141,13 @@ fn create_or_identify(connection: &mut Connection, name: &str) -> rusqlite::Resu
     })?;
     transaction.commit()?;
     Ok(known)
+}
+
+/// All of it or nothing: killed here, the next start does it.
+fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(include_str!("from_1.sql"))?;
+    transaction.commit()
 }
 
 /// The word for a state in the table; `None` where no row exists.
@@ -198,13 +208,18 @@ pub fn read_balance(connection: &Connection, account: &str) -> rusqlite::Result<
     Ok(balance.unwrap_or(0))
 }
 
+/// The sum in a payer's open locks. `state <> 'closed'` is the very condition of the index.
+pub const LOCKED: &str =
+    "SELECT coalesce(sum(funded - paid), 0) FROM lease WHERE payer = ?1 AND state <> 'closed'";
+
+/// A payer's open locks behind one id.
+pub const OPEN: &str = "SELECT terms, state, funded, paid, accept_by, expiry, close_asked
+    FROM lease WHERE payer = ?1 AND state <> 'closed' AND id > ?2 ORDER BY id LIMIT ?3";
+
 /// What an account has in locks that are not closed.
 pub fn read_locked(connection: &Connection, payer: &str) -> rusqlite::Result<i64> {
     connection
-        .prepare_cached(
-            "SELECT coalesce(sum(funded - paid), 0) FROM lease
-             WHERE payer = ?1 AND state <> 'closed'",
-        )?
+        .prepare_cached(LOCKED)?
         .query_row([payer], |row| row.get(0))
 }
 
@@ -219,10 +234,7 @@ pub fn read_open(
     let after = after.map_or(&[][..], |lease| lease.0.as_slice());
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     connection
-        .prepare_cached(
-            "SELECT terms, state, funded, paid, accept_by, expiry, close_asked
-             FROM lease WHERE payer = ?1 AND state <> 'closed' AND id > ?2 ORDER BY id LIMIT ?3",
-        )?
+        .prepare_cached(OPEN)?
         .query_map(params![payer, after, most], |row| {
             Ok((row.get(0)?, view_of(row, 1)?))
         })?

@@ -28,7 +28,15 @@ CREATE TABLE lease (
     CHECK (paid <= funded),
     CHECK (state <> 'locked' OR paid = 0)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX lease_by_payer ON lease (payer);
+-- Closed locks stay for ever; what is asked of a payer never walks over them.
+CREATE INDEX lease_open ON lease (payer) WHERE state <> 'closed';
+
+-- How many locks each payer began in the newest hour it began one in.
+CREATE TABLE begun (
+    payer TEXT PRIMARY KEY,
+    hour  INTEGER NOT NULL,
+    locks INTEGER NOT NULL CHECK (locks > 0)
+) STRICT, WITHOUT ROWID;
 
 -- The journal: append-only, each entry's hash over the one before it.
 CREATE TABLE entry (
