@@ -299,6 +299,9 @@ async fn lapse(counter: Arc<Counter>) {
                     }
                 }
                 Lapse::Agreement { sale } => {
+                    if let Some(keeper) = counter.shared.keeper(sale) {
+                        keeper.lapse();
+                    }
                     counter
                         .shared
                         .board

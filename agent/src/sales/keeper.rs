@@ -55,6 +55,8 @@ pub enum Order {
     Amend(Box<Signed<Amend>>, Rules, Reply),
     /// Something that ran beside the keeper is done.
     Done(Done),
+    /// The book waits for its money no longer.
+    Lapse,
     /// It is over, and others are over since: nothing of it is kept.
     Forget,
 }
@@ -138,6 +140,12 @@ impl Keeper {
         let orders = self.orders.clone();
         // beside the caller: keepers never wait for each other
         tokio::spawn(async move { orders.send(Order::Forget).await });
+    }
+
+    /// The book's place of this agreement is another's: it ends now, for nobody would let its money in.
+    pub fn lapse(&self) {
+        let orders = self.orders.clone();
+        tokio::spawn(async move { orders.send(Order::Lapse).await });
     }
 
     /// Gives an order and waits for its answer.
@@ -333,6 +341,10 @@ impl Task {
                 let _ = reply.send(self.amend(*amend, &rules).await);
             }
             Order::Done(done) => self.done(done).await,
+            Order::Lapse if self.record.sale.state == SaleState::Agreed => {
+                let _ = self.happen(Event::End(Why::Late)).await;
+            }
+            Order::Lapse => {}  // it ended by itself meanwhile
             Order::Forget => {} // taken before it comes here: it ends the keeper
         }
     }

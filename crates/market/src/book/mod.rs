@@ -3,7 +3,7 @@
 //! ```text
 //!            offer                agree                 lock seen                torn down
 //!  free ───────────► held 30 s ────────► agreed 120 s ─────────────► sold ────────────────► free
-//!    │    (or not)      │ lapse              │ lapse                   (a failed undo: withheld,
+//!    │    (or not)      │ lapse              │ lapse, or gave way      (a failed undo: withheld,
 //!    └──────────────► unheld ──────► agreed, unheld ── lock seen, if     stays sold)
 //!                                                      it still fits ──► sold
 //! ```
@@ -13,7 +13,8 @@
 //! sold, at most 4 for one asker and 8 for one neighbour. What exceeds that is offered unheld: the first lock seen is
 //! served. So a flood takes holds, never sales. What is remembered is bounded ([`Room`]): where it is full, the oldest
 //! offer that promised no hold gives way, of the neighbour who has most, so a flood takes its own place and no one
-//! else's. Time is an argument: milliseconds of one clock that never steps.
+//! else's. Agreements wait for their money in a room of their own: where it is full, the oldest of the user who has most gives
+//! way, and a lock for it that comes all the same is given back. Time is an argument: milliseconds of one clock that never steps.
 
 mod capacity;
 #[cfg(test)]
@@ -52,6 +53,8 @@ pub struct Room {
     pub entries: usize,
     /// Of these, by one neighbour.
     pub entries_a_neighbour: usize,
+    /// Agreements that wait for their money.
+    pub agreed: usize,
     /// Whether what is older gives way. Without it who comes later is declined, and a flood starves all others: the
     /// control of the tests.
     pub gives_way: bool,
@@ -62,6 +65,7 @@ impl Default for Room {
         Room {
             entries: MOST_ENTRIES,
             entries_a_neighbour: MOST_ENTRIES_A_NEIGHBOUR,
+            agreed: MOST_AGREED,
             gives_way: true,
         }
     }
@@ -98,7 +102,7 @@ pub enum BookError {
     /// Another sale took the offer.
     #[error("the offer was agreed by another sale")]
     AgreedAlready,
-    /// Too many agreements wait for their money.
+    /// Too many agreements of this user wait for their money.
     #[error("too many agreements wait for their money, {MOST_AGREED_A_USER} are let to one user")]
     TooManyAgreed,
     /// The agreement lapsed, or never was: a lock for it is given back.
@@ -119,7 +123,7 @@ pub enum Lapse {
         /// Whether capacity was held for it.
         held: bool,
     },
-    /// A sale that was not funded.
+    /// A sale that was not funded, in its time or before another took its place.
     Agreement {
         /// Which.
         sale: SaleId,
@@ -277,18 +281,33 @@ impl Book {
         let of_user = agreed()
             .filter(|entry| entry.asker.user == known.asker.user)
             .count();
-        let is_full = of_user >= MOST_AGREED_A_USER || agreed().count() >= MOST_AGREED;
-        let entry = self.pending.get_mut(&request).ok_or(BookError::OfferGone)?;
-        match entry.sale {
-            None if is_full => Err(BookError::TooManyAgreed),
-            Some(other) if other != sale => Err(BookError::AgreedAlready),
-            Some(_) => Ok(()),
-            None => {
-                entry.sale = Some(sale);
-                entry.until_ms = now_ms.saturating_add(AGREED_MS);
-                Ok(())
-            }
+        match known.sale {
+            Some(other) if other != sale => return Err(BookError::AgreedAlready),
+            Some(_) => return Ok(()),
+            None if of_user >= MOST_AGREED_A_USER => return Err(BookError::TooManyAgreed),
+            None if agreed().count() < self.room.agreed => {}
+            None if self.room.gives_way => self.yield_agreement(),
+            None => return Err(BookError::TooManyAgreed),
         }
+        let entry = self.pending.get_mut(&request).ok_or(BookError::OfferGone)?;
+        entry.sale = Some(sale);
+        entry.until_ms = now_ms.saturating_add(AGREED_MS);
+        Ok(())
+    }
+
+    /// Ends an agreement that waits for its money: the oldest of the user who has most of them.
+    fn yield_agreement(&mut self) {
+        let agreed = || self.pending.iter().filter(|(_, entry)| entry.sale.is_some());
+        let mut counts: HashMap<UserId, usize> = HashMap::new();
+        for (_, entry) in agreed() {
+            *counts.entry(entry.asker.user).or_default() += 1;
+        }
+        let most = agreed().max_by_key(|(_, entry)| (counts.get(&entry.asker.user), Reverse(entry.until_ms)));
+        let Some(request) = most.map(|(request, _)| *request) else {
+            return;
+        };
+        let sale = self.pending.remove(&request).and_then(|entry| entry.sale);
+        self.lapsed.extend(sale.map(|sale| Lapse::Agreement { sale }));
     }
 
     /// The sale's lock was seen: sold from here on, or why not (then the lock is given back at once).

@@ -267,24 +267,80 @@ fn where_nobody_has_more_than_another_the_oldest_gives_way_but_no_hold_and_no_ag
     assert_eq!(busy[0].code, DeclineCode::Busy, "all that is left was promised");
 }
 
+fn id(number: u32) -> SaleId {
+    SaleId(hash(number).0)
+}
+
+/// A user's offer number so-and-so, agreed at once.
+fn agrees(book: &mut Book, user: u8, number: u32, now_ms: u64) -> Result<(), BookError> {
+    book.offer(hash(number), asker(user, user), SMALL(), now_ms)
+        .unwrap();
+    book.agree(hash(number), id(number), now_ms)
+}
+
+/// 128 keys with eight agreements each, as many as there is room for; nobody sends money.
+fn flooded_by_agreements(room: Room) -> Book {
+    let mut book = Book::with_room(capacity(), room);
+    for number in 0..1024u32 {
+        let user = u8::try_from(number / 8).unwrap();
+        assert_eq!(
+            agrees(&mut book, user, number, u64::from(number)),
+            Ok(()),
+            "{number}"
+        );
+    }
+    book
+}
+
 #[test]
 fn agreements_without_money_are_bounded() {
     let mut book = Book::new(capacity());
-    let id = |number: u32| SaleId(hash(number).0);
     for number in 0..9 {
-        book.offer(hash(number), asker(1, 1), SMALL(), 0).unwrap();
-        let agreed = book.agree(hash(number), id(number), 1);
+        let agreed = agrees(&mut book, 1, number, 1);
         assert_eq!(agreed.is_ok(), number < 8, "one user, agreement {number}");
     }
     assert_eq!(book.agree(hash(3), id(3), 2), Ok(()), "the same again");
     for number in 9..1100 {
         let user = u8::try_from(number / 8 + 2).unwrap();
-        book.offer(hash(number), asker(user, user), SMALL(), 0).unwrap();
-        let agreed = book.agree(hash(number), id(number), 1);
-        assert_eq!(agreed.is_ok(), number < 1025, "all users, agreement {number}");
+        assert_eq!(agrees(&mut book, user, number, 1), Ok(()), "agreement {number}");
+        let waiting = book.pending.values().filter(|entry| entry.sale.is_some());
+        assert!(waiting.count() <= MOST_AGREED);
     }
-    book.release(id(0));
+    book.release(id(3));
     assert_eq!(book.agree(hash(8), id(8), 3), Ok(()), "the control");
+}
+
+#[test]
+fn who_agrees_and_does_not_pay_gives_way_to_who_does() {
+    let mut book = flooded_by_agreements(Room::default());
+    assert_eq!(agrees(&mut book, 200, 5000, 2000), Ok(()));
+    let oldest = Lapse::Agreement { sale: id(0) };
+    assert_eq!(book.lapse(2000), [oldest], "one of the flood gave way");
+    assert_eq!(
+        book.fund(id(0), 2000),
+        Err(BookError::Lapsed),
+        "a lock for it is given back"
+    );
+    // The flood goes on, with a fresh key for each: it takes its own places, for others of its keys have more.
+    for number in 6000..6800u32 {
+        let user = u8::try_from(number % 50 + 201).unwrap();
+        let _ = agrees(&mut book, user, number, 2001);
+    }
+    assert_eq!(book.fund(id(5000), 2002), Ok(()));
+
+    let declines = Room {
+        gives_way: false,
+        ..Room::default()
+    };
+    let mut book = flooded_by_agreements(declines);
+    let late = AGREED_MS - 1;
+    for (number, now_ms) in [(5000, 2000), (5001, late)] {
+        assert_eq!(
+            agrees(&mut book, 200, number, now_ms),
+            Err(BookError::TooManyAgreed),
+            "the control: for two minutes nobody buys"
+        );
+    }
 }
 
 #[test]
@@ -338,6 +394,9 @@ fn happens() -> impl Strategy<Value = (u64, Happens)> {
     (0u64..4000, what)
 }
 
+/// Room for so few agreements that histories fill it.
+const NARROW: usize = 5;
+
 /// Sold and held, added up by somebody who does not trust `free`.
 fn check(book: &Book) -> Result<(), TestCaseError> {
     let whole = capacity();
@@ -371,13 +430,16 @@ fn check(book: &Book) -> Result<(), TestCaseError> {
             .count();
         prop_assert!(of_user <= MOST_HOLDS_A_USER && of_neighbour <= MOST_HOLDS_A_NEIGHBOUR);
     }
+    let waiting = book.pending.values().filter(|entry| entry.sale.is_some());
+    prop_assert!(waiting.count() <= NARROW);
     Ok(())
 }
 
 proptest! {
     #[test]
     fn nothing_is_ever_sold_twice(history in prop::collection::vec(happens(), 1..120)) {
-        let (mut book, mut now_ms) = (Book::new(capacity()), 0);
+        let room = Room { agreed: NARROW, ..Room::default() };
+        let (mut book, mut now_ms) = (Book::with_room(capacity(), room), 0);
         for (wait_ms, event) in history {
             now_ms += wait_ms;
             match event {
