@@ -202,6 +202,51 @@ async fn where_nothing_gives_way_an_honest_user_is_declined() {
     drop(node);
 }
 
+/// Where there is room for one agreement, who does not pay leaves it to who does; money that he sends late returns.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agreement_without_money_gives_way_and_its_late_lock_is_given_back() {
+    for gives_way in [true, false] {
+        let street = Street::new().await;
+        let room = Room {
+            agreed: 1,
+            gives_way,
+            ..Room::default()
+        };
+        let machine = Arc::new(Machine::default());
+        let _node = Node::start_with(&street, machine, Vec::new(), None, (room, Most::default())).await;
+        street.fund(USER).await;
+        street.fund(USER + 1).await;
+        let (slow, quick) = (User::new(&street, USER).await, User::new(&street, USER + 1).await);
+        street::sells(&quick).await;
+        let late = slow.buy(1).await;
+        let bought = quick.offered(2).await;
+        let answer = say(&mut quick.dial(&bought.node).await, &bought.agree.bytes).await;
+        if !gives_way {
+            let refused = open::<Refusal>(&answer, Some(street.grid())).unwrap().message;
+            assert_eq!(
+                refused.code,
+                RefusalCode::OfferGone,
+                "the control: {refused:?} for two minutes"
+            );
+            continue;
+        }
+        quick.open::<Sale>(&answer);
+        quick.lock(&bought).await;
+        quick.grant(&mut quick.speak(&bought).await, bought.id).await;
+
+        slow.lock(&late).await;
+        let mut stream = slow.speak(&late).await;
+        let funded = slow.sign(Funded { sale: late.id });
+        let answer = say(&mut stream, &funded.bytes).await;
+        assert!(
+            open::<Refusal>(&answer, Some(street.grid())).is_ok(),
+            "no grant for it"
+        );
+        slow.wait_for(&mut stream, late.id, SaleState::Refunded).await;
+        assert_eq!(street.balance(USER).await, street::MONEY);
+    }
+}
+
 /// One peer opens as many streams as he gets; then another asks.
 async fn streams_of_one(streams_a_peer: usize) -> (usize, bool) {
     let street = Street::new().await;

@@ -93,6 +93,8 @@ pub async fn give(
     };
     let groups_before = import.progress.groups;
     steps.begin("importing", "");
+    // The group whose staged parts were gone.
+    let mut lost = 0;
     while let Some(group) = import.groups.get(import.progress.groups).cloned() {
         let number = import.progress.groups + 1;
         let parts = import.manifest.parts_of(number).to_vec();
@@ -111,8 +113,15 @@ pub async fn give(
             human(sent),
             human(import.manifest.plain_bytes())
         ));
-        import.give_group(number, &group, &parts).await?;
-        import.progress.groups = number;
+        if import.give_group(number, &group, &parts).await? {
+            import.progress.groups = number;
+        } else if std::mem::replace(&mut lost, number) == number {
+            return Err(
+                Failure::new(Code::NodeRefuses, format!("{} keeps no part of it", space.name))
+                    .because("what was staged in /var/tmp/steading-import was gone, twice")
+                    .next("see what empties that folder (`steading ssh`); the same command goes on where this one stopped"),
+            );
+        }
         import.progress.staged = 0;
         import.keep()?;
     }
@@ -135,7 +144,8 @@ impl Import<'_> {
         Ok(write_whole(&self.kept, &json)?)
     }
 
-    async fn give_group(&mut self, number: usize, group: &[Entry], parts: &[Part]) -> Outcome {
+    /// False: what was staged is gone, and must be staged again.
+    async fn give_group(&mut self, number: usize, group: &[Entry], parts: &[Part]) -> Outcome<bool> {
         let names = listing::names(group);
         // Folders that come again are compared then.
         let lengths: Vec<String> = if number > self.manifest.again {
@@ -164,6 +174,9 @@ impl Import<'_> {
         let printed = talk.read_all(MOST_PRINTED).await?;
         let ended = talk.end().await?;
         let said = said(&printed);
+        if said.is_gone {
+            return Ok(false);
+        }
         if said.tar != Some(0) {
             // What was staged may be what is wrong: from its beginning, next time.
             self.progress.staged = 0;
@@ -180,7 +193,7 @@ impl Import<'_> {
             let differing = self.compare(group, parts).await?;
             self.progress.differing.extend(differing);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Held against its digests first; then sent. False: the space takes no more.
@@ -274,9 +287,11 @@ impl Import<'_> {
     }
 }
 
-/// What UNPACK prints: `tar 0`, then `sum <64 hex digits>  -` a part.
+/// What UNPACK prints: `gone`, or `tar 0`, then `sum <64 hex digits>  -` a part.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Said {
+    /// An import that was killed had unpacked it, or the space lost it.
+    is_gone: bool,
     tar: Option<i32>,
     sums: Vec<String>,
 }
@@ -285,6 +300,7 @@ fn said(printed: &[u8]) -> Said {
     let mut said = Said::default();
     for line in String::from_utf8_lossy(printed).lines() {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["gone"] => said.is_gone = true,
             ["tar", code] => said.tar = code.parse().ok(),
             ["sum", digest, ..] => said.sums.push(digest.to_owned()),
             _ => {}

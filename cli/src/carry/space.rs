@@ -45,12 +45,12 @@ pub const STAGE: &str = r#"umask 077; d=/var/tmp/steading-import; mkdir -p $d &&
 
 /// Unpacks a stream (`-`: after the names), and digests what the space makes of the names now, cut as the words say.
 pub const UNPACK: &str = concat!(
-    r#"f=$1; n=$2; shift 2; l=$(mktemp) && head -c $n >$l || exit 9; [ $f = - ] || f=/var/tmp/steading-import/$f; "#,
+    r#"f=$1; n=$2; shift 2; l=$(mktemp) && head -c $n >$l || exit 9; [ $f = - ] || f=/var/tmp/steading-import/$f; [ $f = - ] || [ -e $f ] || { rm -f $l; echo gone; exit; }; "#,
     r#"LC_ALL=C tar --extract --file=$f --directory=/ --preserve-permissions --xattrs "--xattrs-include=*" --acls --numeric-owner; "#,
     r#"echo "tar $?"; [ $# = 0 ] || "#,
     create!(),
     r#" --files-from=$l | for n; do echo "sum $(head -c $n | sha256sum)"; done; "#,
-    r#"rm -f $l; [ $f = - ] || rm -f $f"#
+    r#"rm -f $l; [ $f = - ] || { rm -f $f; rmdir /var/tmp/steading-import; } 2>/dev/null"#
 );
 
 /// Where the space differs from a stream.

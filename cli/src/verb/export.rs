@@ -39,10 +39,10 @@ Examples:
   steading export calm-otter ~/site --path /srv   one folder
   steading export --check ~/calm-otter            is it whole? asks nobody
   steading import ~/calm-otter brave-heron        into another space
-Stopped, or cut off? The same command goes on where it was. What the base brought
-along is left out, and so are caches, /tmp, and the space's own names and keys.
+Stopped, or cut off? The same command goes on where it was. Left out are the
+base's own files, caches, /tmp, and the space's own names and keys.
 Each part is an age file of a piece of one tar stream. Without steading:
-  steading export --key calm-otter > key          keep this key as you keep the data
+  steading export --key calm-otter > key          keep it as you keep the data
   for part in part-*.age; do age -d -i key $part; done | tar -xi")]
 pub struct Arguments {
     /// The space.
