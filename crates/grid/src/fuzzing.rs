@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::check::{Gate, GateLimits};
-use crate::seat::{Ask, Word};
+use crate::seat::wire::{Ask, Word};
 use crate::{PeerId, frame, membership};
 
 /// Broadcasts, each with its length before it as one byte, through the frame and the gate: how many passed.

@@ -19,10 +19,7 @@
 
 mod host;
 mod rule;
-mod wire;
-
-#[cfg(fuzzing)]
-pub(crate) use wire::{Ask, Word};
+pub(crate) mod wire;
 
 use std::{sync::Arc, time::Duration};
 
@@ -220,7 +217,6 @@ impl Asker {
             match self.once().await {
                 Outcome::Refused(refused) => {
                     self.tell.send_replace(SeatState::Refused(refused));
-                    self.endpoint.close().await;
                     return;
                 }
                 Outcome::Ended { kept } => {
