@@ -48,7 +48,8 @@ pub fn inside(world: &mut World, command: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn expect(world: &mut World, command: &str, wanted: &str) -> Result<()> {
+/// Fails unless a command inside prints this.
+pub fn expect(world: &mut World, command: &str, wanted: &str) -> Result<()> {
     let said = inside(world, command)?;
     ensure!(
         said.trim() == wanted,

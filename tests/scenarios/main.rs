@@ -8,6 +8,7 @@
 //! Trials share one stage and run in the order of the list: a boot costs most of a minute under emulation.
 //! Needs what `./x test` built, named in `STEADING_ARTEFACTS` (a folder) and `STEADING_CLIENT` (the program).
 
+mod containers;
 mod identity;
 mod keys;
 mod machine;
@@ -45,8 +46,9 @@ fn main() -> ExitCode {
             keys::every_type_lets_in,
         ),
     ];
-    let then: [machine::Scenario; 8] = [
+    let then: [machine::Scenario; 9] = [
         ("machine_grows_while_a_login_runs", resize::grows),
+        ("machine_runs_containers", containers::run),
         ("ten_ssh_at_once_go_through_the_relay", ten_at_once),
         ("a_power_cut_while_active_loses_nothing", cut_while_active),
         ("a_copy_of_the_node_is_refused_and_the_node_goes_on", copy_refused),

@@ -201,9 +201,13 @@ fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
         .initramfs
         .parent()
         .context("the initramfs lies in no folder")?;
+    let store = crate::artefacts::store(tree, &mut crate::options::Options::default())?;
+    let containers = tree.artefact("image/containers");
+    crate::artefacts::unpacked(&store, &[packages::Set::Containers], &containers)?;
     let mut cargo = build::cargo(tree);
     cargo
         .env("STEADING_ARTEFACTS", folder)
+        .env("STEADING_CONTAINERS", containers)
         .env("STEADING_CLIENT", &built.artefacts.client);
     finish(cargo.args(&words), &words)
 }

@@ -225,6 +225,14 @@ pub fn make_private_below(path: &Path) -> Result<(), MountError> {
         .map_err(|e| failed("make private", path)(e.into()))
 }
 
+/// Lets mounts made from here on show in the namespaces that copy this one later, as every Debian has it. For a tree
+/// that no namespace of the node's shares.
+pub fn make_shared_below(path: &Path) -> Result<(), MountError> {
+    let flags = MsFlags::MS_REC | MsFlags::MS_SHARED;
+    nix::mount::mount(None::<&str>, path, None::<&str>, flags, None::<&str>)
+        .map_err(|e| failed("make shared", path)(e.into()))
+}
+
 /// Moves the process off the initramfs, onto a mount of the same files: `pivot_root`, which every
 /// container runtime needs, is impossible where the root is the rootfs itself. Comes before every
 /// other mount, or those would stay behind.

@@ -20,6 +20,8 @@ pub enum Set {
     Boot,
     /// Programs that run here while the image is made, so that any builder makes the same one.
     Tools,
+    /// podman and what it needs beyond the base, for scenarios that put it into a space.
+    Containers,
 }
 
 /// How a set's names become packages.
@@ -33,7 +35,7 @@ pub enum Reach {
 
 impl Set {
     /// All of them.
-    pub const ALL: [Set; 7] = [
+    pub const ALL: [Set; 8] = [
         Set::Sysroot,
         Set::Kernel,
         Set::Firmware,
@@ -41,15 +43,20 @@ impl Set {
         Set::Base,
         Set::Boot,
         Set::Tools,
+        Set::Containers,
     ];
 
     /// How the names become packages.
     pub fn reach(self) -> Reach {
         match self {
             Set::Base => Reach::Closure,
-            Set::Sysroot | Set::Kernel | Set::Firmware | Set::Programs | Set::Boot | Set::Tools => {
-                Reach::Exact
-            }
+            Set::Sysroot
+            | Set::Kernel
+            | Set::Firmware
+            | Set::Programs
+            | Set::Boot
+            | Set::Tools
+            | Set::Containers => Reach::Exact,
         }
     }
 
@@ -161,6 +168,25 @@ impl Set {
                 "xz-utils",
             ],
             Set::Tools => &["erofs-utils", "libdeflate0", "liblz4-1", "liblzma5", "syslinux"],
+            Set::Containers => &[
+                "conmon",
+                "crun",
+                "golang-github-containers-common",
+                "golang-github-containers-image",
+                "libassuan9",
+                "libatomic1",
+                "libglib2.0-0t64",
+                "libgpg-error0",
+                "libgpgme11t64",
+                "libjansson4",
+                "libnftables1",
+                "libnftnl11",
+                "libyajl2",
+                "netavark",
+                "nftables",
+                "passt",
+                "podman",
+            ],
             Set::Boot => &[
                 "shim-signed",
                 "shim-helpers-amd64-signed",

@@ -44,6 +44,8 @@ if [ -x /usr/sbin/init ] && [ -x /usr/lib/systemd/systemd ]; then
     /usr/sbin/sshd
     exec /usr/sbin/init
 fi
+# Limits of your own, a container's for example, need a root of the cgroups that has no processes itself.
+mkdir /sys/fs/cgroup/init.scope && echo $$ >/sys/fs/cgroup/init.scope/cgroup.procs
 exec /usr/bin/catatonit -- /usr/lib/steading/services
 "#;
 
@@ -64,6 +66,15 @@ while :; do
 done
 "#;
 
+/// Where podman keeps images: on the volume itself, for the overlay that is a space's root cannot hold another's layers.
+const STORAGE: &str = r#"# Ours: /var/lib/containers lies on the volume itself, the homes lie on an overlay, which cannot hold another one.
+[storage]
+driver = "overlay"
+runroot = "/run/containers/storage"
+graphroot = "/var/lib/containers/storage"
+rootless_storage_path = "/var/lib/containers/users/$UID"
+"#;
+
 /// The files.
 pub fn all(version: &str, mirror: &Mirror) -> Vec<File> {
     let suite = packages::apt::SUITE;
@@ -82,6 +93,7 @@ pub fn all(version: &str, mirror: &Mirror) -> Vec<File> {
         text("/etc/ssh/sshd_config.d/00-steading.conf", SSHD.to_owned()),
         program("/usr/lib/steading/start", START),
         program("/usr/lib/steading/services", SERVICES),
+        text("/etc/containers/storage.conf", STORAGE.to_owned()),
         text("/etc/steading-base", format!("{version}\n")),
         text("/etc/default/locale", "LANG=C.UTF-8\n".to_owned()),
         text(

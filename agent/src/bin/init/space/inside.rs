@@ -8,7 +8,7 @@
 //!    base/    the idmapped base                    following no symlink:
 //!    volume/  the idmapped volume                    proc  sys(ro)  (+ lxcfs over a few files)
 //!    root/    overlay of both ── pivot_root ──►      sys/fs/cgroup  run  dev (+ pts shm mqueue, devices)
-//!                                                    var/lib/containers
+//!                                                    var/lib/containers (+ users)
 //! ```
 //!
 //! - The overlay is mounted here, not by the node's root: what it does on the user's behalf it does
@@ -50,6 +50,7 @@ pub const STEPS: &[&str] = &[
     "make the devices",
     "make /run",
     "attach the folder of containers",
+    "share mounts among its own namespaces",
     "name the host",
     "set the network's settings",
     "open the log",
@@ -75,6 +76,8 @@ pub fn enter(start: &SpaceStart, prepared: Prepared) -> Failure {
         devices(&root, &layers)?;
         run_folder(&root, start).at("make /run")?;
         containers(&root, &layers.containers).at("attach the folder of containers")?;
+        // As systemd does: what is mounted later shows in containers that run. Nobody of the node's is among the peers.
+        mount::make_shared_below(Path::new("/")).at("share mounts among its own namespaces")?;
         nix::unistd::sethostname(&start.hostname).at("name the host")?;
         // ping has neither a capability nor the set-user-id bit in Debian 13.
         fs::write("/proc/sys/net/ipv4/ping_group_range", "0 65535").at("set the network's settings")?;
@@ -338,7 +341,23 @@ fn containers(root: &OwnedFd, tree: &Tree) -> io::Result<()> {
         };
     }
     tree.attach(folder.as_fd())
-        .map_err(|error| io::Error::other(crate::console::chain(&error)))
+        .map_err(|error| io::Error::other(crate::console::chain(&error)))?;
+    // Containers of users other than root: the base's storage.conf leads them here. A full disk keeps nobody out.
+    let _ = folder_of_users(root);
+    Ok(())
+}
+
+/// A folder in which everybody may make his own, unless something stands there.
+fn folder_of_users(root: &OwnedFd) -> io::Result<()> {
+    let folder = open_below(root.as_fd(), Path::new("var/lib/containers"))?;
+    nix::sys::stat::mkdirat(&folder, "users", Mode::from_bits_truncate(0o700))?;
+    let users = openat(
+        &folder,
+        "users",
+        OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    Ok(nix::sys::stat::fchmod(&users, Mode::from_bits_truncate(0o1777))?)
 }
 
 /// Gives PID 1 nothing to read, and a file of the user's own to write to. No link on the way to it is followed, those
