@@ -34,6 +34,11 @@ pub fn lvm_report(bytes: &[u8]) {
     let _ = storage::lvm::fuzz_report(text(bytes));
 }
 
+/// The head of a snapshot's store, and an area.
+pub fn snapshot_store(bytes: &[u8]) {
+    let _ = storage::snapshot::fuzz_store(bytes);
+}
+
 /// A header: what would be opened is encrypted as we format it.
 pub fn luks_header(bytes: &[u8]) {
     if storage::luks::fuzz_header(bytes) {

@@ -21,6 +21,7 @@ const ALWAYS: &[&str] = &[
     // volumes and file systems
     "dm-mod",
     "dm-crypt",
+    "dm-snapshot",
     "ext4",
     "erofs",
     "overlay",

@@ -3,7 +3,7 @@
 use market::envelope::{Signed, sign};
 use market::message::{self, Agree, RefusalCode};
 use market::prices::Prices;
-use market::quantity::UnixMillis;
+use market::quantity::{Bytes, UnixMillis};
 use market::sale::{Deal, Sale};
 use provision::journal::JournalError;
 use provision::space::SpaceSpec;
@@ -111,6 +111,7 @@ impl Counter {
             base: body.base,
             group,
             public_port: self.public_port(id).await?,
+            snapshot: Bytes::ZERO,
         };
         Ok(Record {
             sale: Sale::agreed(deal, now),

@@ -187,6 +187,15 @@ pub fn wait_for_fuse(path: &Path, limit: Duration) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Returns when what was written below a mount point is on its disk.
+///
+/// # Errors
+/// The kernel's: not there, or the disk failed.
+pub fn sync(target: &Path) -> io::Result<()> {
+    let folder = std::fs::File::open(target)?;
+    Ok(nix::unistd::syncfs(folder)?)
+}
+
 /// The mount points that the caller sees, in the order in which they were mounted.
 pub fn mount_points() -> io::Result<Vec<PathBuf>> {
     Ok(parse_mount_points(&fs::read_to_string("/proc/self/mountinfo")?))

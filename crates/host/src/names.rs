@@ -7,7 +7,7 @@
 //! | what | shape | limit |
 //! |---|---|---|
 //! | volume group | `steading-<8 hex node>-<8 hex partition>` | 127 |
-//! | logical volume | `state`, `base-<64 hex>`, `space-<16 hex>` | 127 |
+//! | logical volume | `state`, `base-<64 hex>`, `space-<16 hex>`, `snap-<16 hex>` of a space | 127 |
 //! | LUKS mapping | `steading-<16 hex>` | 127 |
 //! | cgroup | `/sys/fs/cgroup/steading/<16 hex>` | 255 a part |
 //! | network namespace | `u-<12 hex>` of a user, `s-<12 hex>` of a space | 255 |
@@ -104,6 +104,16 @@ pub fn space_volume(sale: &Id) -> String {
     format!("space-{}", hex(sale, 16))
 }
 
+/// The snapshot of a space's volume.
+pub fn snapshot_volume(sale: &Id) -> String {
+    format!("snap-{}", hex(sale, 16))
+}
+
+/// The device with what a snapshot keeps, as LVM names it.
+pub fn snapshot_store_device(group: &str, snapshot: &str) -> PathBuf {
+    mapping_device(&format!("{}-cow", lvm_mapping(group, snapshot)))
+}
+
 /// The LUKS mapping of a space, as `/dev/mapper` shows it.
 pub fn mapping(sale: &Id) -> String {
     format!("steading-{}", hex(sale, 16))
@@ -181,7 +191,12 @@ mod tests {
             assert!(name.len() <= INTERFACE_LIMIT, "{name}");
         }
         let group = volume_group(&LONG, &[0xee; 16]);
-        for volume in [STATE_VOLUME.to_owned(), base_volume(&LONG), space_volume(&LONG)] {
+        for volume in [
+            STATE_VOLUME.to_owned(),
+            base_volume(&LONG),
+            space_volume(&LONG),
+            snapshot_volume(&LONG),
+        ] {
             assert!(volume.len() <= LVM_LIMIT && group.len() <= LVM_LIMIT);
             let mapping = lvm_mapping(&group, &volume);
             assert!(mapping.len() <= MAPPING_LIMIT, "{mapping} has {}", mapping.len());

@@ -15,6 +15,13 @@
 //! ```
 //!
 //! - [`Provisioner::build`] answers when sshd inside has said `SSH-2.0` through the very way that a login takes.
+//! - A snapshot of the volume comes and goes while the space runs: a table of one step beside this one.
+//!
+//! ```text
+//!   [`Provisioner::resize`], the size says a snapshot ─► snapshot: taken         says none ─► removed
+//!   [`Provisioner::restore`]:  restoring ─► undone down to `mount` ─► put back ─► Locked; the snapshot stays
+//!                                 └──────── power lost, or it failed: `unlock` refuses until `restore` came through
+//! ```
 //! - Where a space sits (numbers, id range) is taken from the journal before anything is made, and is given back with
 //!   the record, when nothing of the space is left. An undo that failed keeps both: capacity is withheld, not lost.
 //! - [`Provisioner::recover`] compares the journal with the kernel: what runs is adopted, what was half built is
@@ -32,6 +39,7 @@ mod process;
 mod provisioner;
 mod record;
 mod recover;
+mod snapshots;
 mod walls;
 
 use market::id::{Digest, GroupId, SaleId, UserId};
@@ -42,7 +50,7 @@ use serde::{Deserialize, Serialize};
 use crate::network::address::{SpaceIndex, UserIndex};
 
 pub use context::{Access, SpaceContext};
-pub use error::{BuildError, EndError, Lost, NotKept, ProvisionerError, ResizeError};
+pub use error::{BuildError, EndError, Lost, NotKept, ProvisionerError, ResizeError, RestoreError};
 pub use process::ProcessError;
 pub use provisioner::{Ended, Provisioner, Ready, Starved};
 pub use record::{AdmitError, Phase, SpaceRecord};
@@ -75,6 +83,9 @@ pub struct SpaceSpec {
     /// The port of the node's uplinks that leads to its SSH server, where the farmer declared some.
     #[serde(default)]
     pub public_port: Option<u16>,
+    /// What a snapshot of its volume takes of the group; 0: it has none.
+    #[serde(default)]
+    pub snapshot: Bytes,
 }
 
 impl SpaceSpec {

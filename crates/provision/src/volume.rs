@@ -22,6 +22,11 @@
 //! logical volume, then the mapping, then the file system, each where it is smaller. Whatever stops it between, all
 //! three hold the same data, and the next `mount` with the key goes on. It never shrinks.
 //!
+//! A snapshot of the volume is a step of a table of its own, since it comes and goes while the space runs: an LV
+//! `snap-<16 hex>` whose store is as large as the volume, so that it never runs full. It is made of the ciphertext and
+//! needs no key: what was written and synced before is in it, and the file system is as after a power cut. While there
+//! is one the volume does not grow. [`put_back`] makes the closed volume what the snapshot is; the snapshot stays.
+//!
 //! Undoing `mount` locks the volume: the user's data stays and the key is gone from the kernel.
 //! Undoing `volume` destroys it: key slots and header are overwritten and looked at again, then the
 //! extents are discarded and given back. So a failed unlock is undone down to `mount` and no
@@ -42,6 +47,7 @@ use market::id::SaleId;
 use storage::Storage;
 use storage::luks::{HEADER_BYTES, LuksError, UnlockKey};
 use storage::lvm::{EXTENT_BYTES, LvmError};
+use storage::snapshot::{SnapshotError, store_bytes};
 
 use crate::step::{Cause, Step};
 
@@ -53,6 +59,8 @@ pub trait VolumeContext: Sync {
     fn group(&self) -> &str;
     /// What was sold, in bytes: the size of the opened volume, at least.
     fn bytes(&self) -> u64;
+    /// What a snapshot of it may take of the group, in bytes; 0: there is none.
+    fn snapshot_bytes(&self) -> u64;
     /// The user's key, while it is at hand. Undoing needs none.
     fn unlock_key(&self) -> Option<&UnlockKey>;
 }
@@ -82,6 +90,18 @@ pub enum VolumeError {
     /// A volume of this sale is there, some key opens it, and that key is not at hand.
     #[error("the volume is there already, and the key that opens it is not at hand")]
     Keyed,
+    /// It cannot go, or grow, while there is a snapshot of it.
+    #[error("there is a snapshot of the volume")]
+    Snapshot,
+    /// There is no snapshot of it.
+    #[error("there is no snapshot of the volume")]
+    NoSnapshot,
+    /// Putting back what the snapshot holds.
+    #[error("the snapshot")]
+    PutBack(#[from] SnapshotError),
+    /// What is in memory of it could not be written out.
+    #[error("the volume's files could not be synced")]
+    Sync(#[source] std::io::Error),
     /// The opened volume has something else on it than the file system that was made.
     #[error("the volume holds {what}, not the file system that was made")]
     NotOurs {
@@ -123,6 +143,11 @@ pub enum VolumeError {
 pub fn extents_for(disk: u64) -> Option<u64> {
     disk.checked_add(HEADER_BYTES)?
         .checked_next_multiple_of(EXTENT_BYTES)
+}
+
+/// The bytes of a group that a snapshot of a space of `disk` bytes takes, so that it holds whatever changes.
+pub fn snapshot_for(disk: u64) -> Option<u64> {
+    store_bytes(extents_for(disk)?)?.checked_next_multiple_of(EXTENT_BYTES)
 }
 
 /// The journal of a space's ext4: a thirty-second of it, 4 to 16 MiB.
@@ -224,6 +249,55 @@ impl<C: VolumeContext + ?Sized> Step<C> for MountStep {
     }
 }
 
+/// Step `snapshot`, of a table of its own: a snapshot of the volume.
+pub struct SnapshotStep;
+
+#[async_trait]
+impl<C: VolumeContext + ?Sized> Step<C> for SnapshotStep {
+    fn name(&self) -> &'static str {
+        SNAPSHOT
+    }
+
+    fn needs_key(&self) -> bool {
+        false
+    }
+
+    async fn ensure(&self, sale: &SaleId, context: &C) -> Result<(), Cause> {
+        let bytes = context.snapshot_bytes();
+        blocking(sale, context, move |place, _| place.ensure_snapshot(bytes)).await
+    }
+
+    async fn ensure_absent(&self, sale: &SaleId, context: &C) -> Result<(), Cause> {
+        blocking(sale, context, |place, _| place.ensure_no_snapshot()).await
+    }
+}
+
+/// The name of [`SnapshotStep`].
+pub const SNAPSHOT: &str = "snapshot";
+
+/// Whether the snapshot holds. Changes nothing.
+///
+/// # Errors
+/// When there is none, or it is broken.
+pub async fn check_snapshot(storage: &Storage, sale: &SaleId, group: &str) -> Result<(), VolumeError> {
+    let place = make::Place::new(storage.clone(), *sale, group);
+    tokio::task::spawn_blocking(move || place.check_snapshot())
+        .await
+        .map_err(|_| VolumeError::Cut)?
+}
+
+/// Makes the closed volume what its snapshot is; the bytes that differed, in whole chunks. The snapshot stays.
+///
+/// # Errors
+/// When there is no snapshot, the volume is open, or a device fails: then the volume may hold some of both, and it is
+/// to be repeated before anybody opens it.
+pub async fn put_back(storage: &Storage, sale: &SaleId, group: &str) -> Result<u64, VolumeError> {
+    let place = make::Place::new(storage.clone(), *sale, group);
+    tokio::task::spawn_blocking(move || place.put_back())
+        .await
+        .map_err(|_| VolumeError::Cut)?
+}
+
 /// Runs `work` on a blocking thread. It runs to its end even where nobody waits any more.
 async fn blocking<C: VolumeContext + ?Sized>(
     sale: &SaleId,
@@ -264,6 +338,12 @@ mod tests {
             let taken = extents_for(disk).unwrap();
             assert_eq!(taken % EXTENT_BYTES, 0);
             assert!(taken - HEADER_BYTES >= disk && taken - HEADER_BYTES < disk + EXTENT_BYTES);
+            let snapshot = snapshot_for(disk).unwrap();
+            assert!(
+                snapshot % EXTENT_BYTES == 0
+                    && snapshot > taken
+                    && snapshot <= taken + taken / 1024 + EXTENT_BYTES
+            );
         }
         assert_eq!(extents_for(u64::MAX), None);
     }

@@ -8,6 +8,7 @@
 //!                               ──► luks        libcryptsetup┘ which has global state
 //!
 //!   probe ──► libblkid, one probe a call, any thread
+//!   snapshot ──► plain reads and writes of devices, any thread
 //! ```
 //!
 //! Invariants: no call into liblvm2cmd or libcryptsetup is made from any other thread than the
@@ -21,5 +22,6 @@ pub mod luks;
 pub mod lvm;
 mod owner;
 pub mod probe;
+pub mod snapshot;
 
 pub use owner::{OwnerError, Storage};

@@ -9,7 +9,7 @@
 //! liblvm2cmd takes command lines and answers through its log function; everything that comes
 //! back is text. Invariants: a word that is put into a command line is checked first
 //! ([`LvmError::Word`]), so that no name can become an option or a second argument; only linear
-//! volumes are made; volumes are activated by us alone, since nothing else on the node does; a change
+//! volumes are made, and snapshots of them; volumes are activated by us alone, since nothing else on the node does; a change
 //! is durable when its call returns. LVM writes its metadata past the page cache and leaves it in the
 //! disk's own: a power cut would bring back a volume that was removed, or take one that was made, and
 //! the journal on another disk would say otherwise. So each change is followed by a flush.
@@ -223,6 +223,28 @@ impl Lvm {
         line.extend(words::fixed(&["-n"]));
         line.push(Word::name("logical volume", name)?);
         line.push(Word::name("volume group", group)?);
+        self.change(group, line)
+    }
+
+    /// Makes and activates a snapshot of a volume, in use or not: it holds what the volume held at that moment, as after
+    /// a power cut. `bytes` is the room for what changes from then on; nothing more than needed is taken.
+    ///
+    /// # Errors
+    /// When LVM fails, there is too little room, or the snapshot exists.
+    pub fn lv_snapshot(
+        &self,
+        group: &str,
+        origin: &str,
+        name: &str,
+        bytes: u64,
+        tags: &[&str],
+    ) -> Result<(), LvmError> {
+        let mut line = words::fixed(&["lvcreate", "--yes", "--snapshot", "--chunksize", "64k", "-L"]);
+        line.push(Word::bytes(bytes)?);
+        words::add_tags(&mut line, tags)?;
+        line.extend(words::fixed(&["-n"]));
+        line.push(Word::name("logical volume", name)?);
+        line.push(Word::volume(group, origin)?);
         self.change(group, line)
     }
 

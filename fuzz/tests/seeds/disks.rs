@@ -52,6 +52,15 @@ fn gpt() -> Vec<u8> {
     disk
 }
 
+/// A valid header with chunks of 64 KiB, then two pairs and the end of the list.
+fn snapshot_store() -> Vec<u8> {
+    let header = [0x7041_6e53_u32, 1, 1, 128];
+    let pairs = [7_u64, 2, 3, 3, 0, 0];
+    let mut bytes: Vec<u8> = header.iter().flat_map(|word| word.to_le_bytes()).collect();
+    bytes.extend(pairs.iter().flat_map(|word| word.to_le_bytes()));
+    bytes
+}
+
 fn swap() -> Vec<u8> {
     let mut page = vec![0; 4096];
     page[1024..1028].copy_from_slice(&1_u32.to_le_bytes());
@@ -157,6 +166,7 @@ pub fn all() -> Vec<Seed> {
             file("crates/inventory/tests/trees/hostile.tree"),
         ),
         text("lvm_report", "groups", report),
+        ("snapshot_store", "two".into(), snapshot_store()),
         (
             "luks_header",
             "ours".into(),

@@ -14,6 +14,8 @@ mod many;
 mod resize;
 #[cfg(feature = "fault-points")]
 pub mod slate;
+#[cfg(feature = "fault-points")]
+mod snapshot;
 mod times;
 
 use std::time::Duration;
@@ -59,6 +61,18 @@ pub fn trials() -> Vec<Trial> {
         }),
         trial("provisioner::a_running_space_changes_its_size", || {
             Bench::with(resize::changes)
+        }),
+        #[cfg(feature = "fault-points")]
+        trial("provisioner::a_snapshot_is_taken_and_put_back", || {
+            Bench::with(snapshot::taken_and_put_back)
+        }),
+        #[cfg(feature = "fault-points")]
+        trial("faults::a_snapshot_is_stopped_at_each_step", || {
+            Bench::with(snapshot::stopped)
+        }),
+        #[cfg(feature = "fault-points")]
+        trial("faults::a_snapshot_is_killed_at_any_moment", || {
+            Bench::with(snapshot::killed_at_any_moment)
         }),
         #[cfg(feature = "fault-points")]
         trial("faults::the_agent_is_gone_at_each_step_of_a_resize", || {

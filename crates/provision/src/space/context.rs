@@ -109,6 +109,10 @@ impl VolumeContext for SpaceContext {
         self.spec.disk.0
     }
 
+    fn snapshot_bytes(&self) -> u64 {
+        self.spec.snapshot.0
+    }
+
     fn unlock_key(&self) -> Option<&UnlockKey> {
         self.unlock_key.as_ref()
     }

@@ -5,6 +5,7 @@ use market::id::SaleId;
 use super::record::AdmitError;
 use crate::journal::JournalError;
 use crate::step::{RunError, TableError, TearDownError};
+use crate::volume::VolumeError;
 
 /// Why there is no provisioner.
 #[derive(Debug, thiserror::Error)]
@@ -105,12 +106,74 @@ pub enum ResizeError {
         #[source]
         source: RunError,
     },
+    /// The snapshot could not be removed; some of it may be left.
+    #[error("the snapshot of space {sale} could not be removed")]
+    Snapshot {
+        /// The sale.
+        sale: SaleId,
+        /// Why.
+        #[source]
+        source: TearDownError,
+    },
     /// The journal failed.
     #[error(transparent)]
     Journal(#[from] NotKept),
     /// A defect.
     #[error(transparent)]
     Lost(#[from] Lost),
+}
+
+/// Why a space was not made what its snapshot is.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// There is nothing to put back: nothing was changed.
+    #[error("space {sale} has no snapshot that could be restored: {why}")]
+    Nothing {
+        /// The sale.
+        sale: SaleId,
+        /// What there is instead.
+        why: &'static str,
+    },
+    /// The snapshot does not hold: nothing was changed.
+    #[error("the snapshot of space {sale} does not hold")]
+    Broken {
+        /// The sale.
+        sale: SaleId,
+        /// Why.
+        #[source]
+        source: VolumeError,
+    },
+    /// What runs of the space could not be taken down; its volume is untouched.
+    #[error("space {sale} could not be closed")]
+    Close {
+        /// The sale.
+        sale: SaleId,
+        /// Which steps, and why.
+        #[source]
+        source: TearDownError,
+    },
+    /// It was not put back to its end: it stays locked until a repetition came through.
+    #[error("the volume of space {sale} was not put back")]
+    PutBack {
+        /// The sale.
+        sale: SaleId,
+        /// Why.
+        #[source]
+        source: VolumeError,
+    },
+    /// The journal failed.
+    #[error(transparent)]
+    Journal(#[from] NotKept),
+    /// A defect.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}
+
+impl RestoreError {
+    /// Whether the space is as it was before.
+    pub fn is_untouched(&self) -> bool {
+        matches!(self, Self::Nothing { .. } | Self::Broken { .. })
+    }
 }
 
 /// Why a space has not ended.

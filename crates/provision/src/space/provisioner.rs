@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::context::{Access, Node, SpaceContext};
-use super::error::{BuildError, EndError, Lost, NotKept, ProvisionerError, ResizeError};
+use super::error::{BuildError, EndError, Lost, NotKept, ProvisionerError, ResizeError, RestoreError};
 use super::keeper;
 use super::record::{self, Phase, SpaceRecord};
 use super::walls::{Walls, WallsError};
@@ -22,7 +22,7 @@ use crate::firewall::{Caps, Openings, Uplink};
 use crate::journal::{Journal, JournalError};
 use crate::limits::{self, Observed, ReadLimitsError};
 use crate::network::{self, ConnectError};
-use crate::step::{RunError, Step, StepTime, Table, in_words};
+use crate::step::{RunError, Step, StepTime, Table, TearDownError, in_words};
 use crate::{files, pressure, volume};
 
 /// The first step that runs again when a volume is unlocked.
@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) journal: Journal,
     pub(super) storage: Storage,
     pub(super) table: Table<SpaceContext>,
+    /// What comes and goes while the space runs.
+    pub(super) snapshots: Table<SpaceContext>,
     pub(super) walls: Arc<Walls>,
     networks: Arc<Mutex<()>>,
     seccomp: Option<PathBuf>,
@@ -93,6 +95,7 @@ impl Provisioner {
             journal,
             storage,
             table: Table::new(steps())?,
+            snapshots: Table::new(vec![Box::new(volume::SnapshotStep)])?,
             walls,
             networks: Arc::default(),
             seccomp,
@@ -146,6 +149,14 @@ impl Provisioner {
     pub async fn resize(&self, spec: SpaceSpec, key: Option<UnlockKey>) -> Result<(), ResizeError> {
         let sale = spec.sale;
         let work = |shared: Arc<Shared>| async move { shared.resize(spec, key).await };
+        self.alone(sale, work).await
+    }
+
+    /// Makes the volume of a space what its snapshot is: what runs of it ends, and it is locked afterwards. What was begun
+    /// is gone on with by the next call; until that came through, [`Provisioner::unlock`] refuses. The snapshot stays.
+    /// Returns the bytes that were put back.
+    pub async fn restore(&self, sale: SaleId) -> Result<u64, RestoreError> {
+        let work = move |shared: Arc<Shared>| async move { shared.restore(sale).await };
         self.alone(sale, work).await
     }
 
@@ -211,6 +222,11 @@ impl Provisioner {
     /// The names of a space's steps, in the order of the table.
     pub fn steps(&self) -> Vec<&'static str> {
         self.shared.table.names()
+    }
+
+    /// The names of the steps of a snapshot.
+    pub fn snapshot_steps(&self) -> Vec<&'static str> {
+        self.shared.snapshots.names()
     }
 
     /// Every space that has a record here.
@@ -281,6 +297,9 @@ impl Shared {
         match record.phase {
             Phase::Building => return Err(not_locked("it has never been ready")),
             Phase::Ending => return Err(not_locked("it is ending")),
+            Phase::Built if record.restoring => {
+                return Err(not_locked("its snapshot is not put back to the end"));
+            }
             Phase::Built => {}
         }
         let context = self.context(&record, Some(access));
@@ -309,7 +328,8 @@ impl Shared {
         });
         let context = self.context(&record, access);
         let made = self.table.again(&sale, &context, steps).await;
-        made.map_err(|source| ResizeError::Run { sale, source })
+        made.map_err(|source| ResizeError::Run { sale, source })?;
+        self.snapshot_as_sold(&record).await
     }
 
     /// Every step is applied: from here on the space has a keeper.
@@ -349,8 +369,10 @@ impl Shared {
         let ending = record::set_phase(&self.journal, sale, Phase::Ending).await;
         ending.map_err(NotKept::about(sale))?;
         let context = self.context(&record, None);
+        // The volume refuses to go before its snapshot; all else of the space goes, whatever becomes of that.
+        let snapshot = self.snapshots.tear_down(&self.journal, &sale, &context).await;
         let undone = self.table.tear_down(&self.journal, &sale, &context).await;
-        undone.map_err(|source| EndError::TearDown { sale, source })?;
+        both(snapshot, undone).map_err(|source| EndError::TearDown { sale, source })?;
         self.dismiss(sale).await.map_err(NotKept::about(sale))?;
         Ok(Ended {
             sale,
@@ -365,6 +387,17 @@ impl Shared {
         let mut starved = self.starved.lock().unwrap_or_else(PoisonError::into_inner);
         starved.remove(&sale);
         Ok(())
+    }
+}
+
+/// What both could not undo.
+fn both(one: Result<(), TearDownError>, other: Result<(), TearDownError>) -> Result<(), TearDownError> {
+    match (one, other) {
+        (Err(TearDownError::Quarantined(mut one)), Err(TearDownError::Quarantined(other))) => {
+            one.extend(other);
+            Err(TearDownError::Quarantined(one))
+        }
+        (one, other) => one.and(other),
     }
 }
 

@@ -37,6 +37,9 @@ pub struct SpaceRecord {
     pub place: Place,
     /// How far it came.
     pub phase: Phase,
+    /// Its volume is being made what its snapshot is: nobody opens it before that came through.
+    #[serde(default)]
+    pub restoring: bool,
 }
 
 /// Why a space gets no place.
@@ -89,6 +92,7 @@ pub async fn admit(journal: &Journal, spec: &SpaceSpec) -> Result<SpaceRecord, A
             place: take(entry, &spec)?,
             spec,
             phase: Phase::Building,
+            restoring: false,
         };
         put(entry, &record)?;
         Ok(Ok(record))
@@ -181,6 +185,16 @@ pub async fn set_phase(journal: &Journal, sale: SaleId, phase: Phase) -> Result<
     written.await
 }
 
+/// Writes whether the volume is being put back.
+pub async fn set_restoring(journal: &Journal, sale: SaleId, restoring: bool) -> Result<(), JournalError> {
+    let written = journal.write(move |entry| {
+        let record = get(entry, &sale)?;
+        let record = record.ok_or_else(|| JournalError::Row(format!("space {sale} has no record")))?;
+        put(entry, &SpaceRecord { restoring, ..record })
+    });
+    written.await
+}
+
 /// Writes another size of a space that is built: its record, or none where there is no such space.
 pub async fn set_size(journal: &Journal, spec: &SpaceSpec) -> Result<Option<SpaceRecord>, JournalError> {
     let spec = spec.clone();
@@ -188,12 +202,13 @@ pub async fn set_size(journal: &Journal, spec: &SpaceSpec) -> Result<Option<Spac
         let Some(record) = get(entry, &spec.sale)?.filter(|record| record.phase == Phase::Built) else {
             return Ok(None);
         };
-        let (cpu, memory, disk) = (spec.cpu, spec.memory, spec.disk);
+        let (cpu, memory, disk, snapshot) = (spec.cpu, spec.memory, spec.disk, spec.snapshot);
         let record = SpaceRecord {
             spec: SpaceSpec {
                 cpu,
                 memory,
                 disk,
+                snapshot,
                 ..record.spec
             },
             ..record
@@ -254,6 +269,7 @@ mod tests {
             base: Digest([9; 32]),
             group: GroupId("steading-00000000-00000000".to_owned()),
             public_port: None,
+            snapshot: Bytes::ZERO,
         }
     }
 

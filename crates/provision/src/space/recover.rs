@@ -8,6 +8,8 @@
 //!   (none)     ended: no record, so nobody was sold it
 //! ```
 //!
+//! A snapshot that was half taken or half removed is removed; one that was being put back leaves the space locked.
+//!
 //! After a reboot the kernel has nothing, and the undo of what is not there is quick and changes nothing but the
 //! records: then they say what is on the machine again.
 
@@ -170,10 +172,18 @@ fn folder(path: &Path) -> Vec<std::path::PathBuf> {
 impl Shared {
     async fn recover_one(&self, record: &SpaceRecord) -> Outcome {
         let sale = record.spec.sale;
+        if record.phase == Phase::Built
+            && let Err(error) = self.undo_half_snapshot(record).await
+        {
+            // The space is none the worse: it goes on, and an end tries again.
+            tracing::error!(%sale, cause = %chain(&error), "what is left of a snapshot does not go");
+        }
         match record.phase {
             Phase::Building => self.end_of(sale, Outcome::Undone).await,
             Phase::Ending => self.end_of(sale, Outcome::Ended).await,
-            Phase::Built if self.runs(&sale).await => Outcome::Running { pid: pid(&sale) },
+            Phase::Built if !record.restoring && self.runs(&sale).await => {
+                Outcome::Running { pid: pid(&sale) }
+            }
             Phase::Built => {
                 let context = self.context(record, None);
                 match self

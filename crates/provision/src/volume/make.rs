@@ -1,5 +1,7 @@
 //! The blocking work of the steps: LVM, LUKS, ext4, mount.
 
+mod snapshot;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -66,7 +68,10 @@ impl Place {
 
     /// The volume of this sale; one of that name and another sale is an error.
     fn find(&self) -> Result<Option<LogicalVolume>, VolumeError> {
-        let name = self.name();
+        self.find_named(self.name())
+    }
+
+    fn find_named(&self, name: String) -> Result<Option<LogicalVolume>, VolumeError> {
         let found = self
             .storage
             .lvm()
@@ -233,6 +238,10 @@ impl Place {
     /// Destroys key slots and header, then the volume; its extents are discarded by LVM.
     pub(super) fn ensure_destroyed(&self) -> Result<(), VolumeError> {
         self.ensure_locked()?;
+        // Overwriting the header below a snapshot would keep the old one, its key slot too, in the snapshot.
+        if self.find_snapshot()?.is_some() {
+            return Err(VolumeError::Snapshot);
+        }
         match self.find_active() {
             Ok(Some(_)) => {}
             // A volume of another sale is not ours to remove; ours was then never made.
@@ -250,6 +259,9 @@ impl Place {
         if Device::open(&mapping)?.size()? < disk {
             if self.find_active()?.is_none() {
                 return Err(self.absent());
+            }
+            if self.find_snapshot()?.is_some() {
+                return Err(VolumeError::Snapshot);
             }
             let bytes = extents_for(disk).unwrap_or(u64::MAX);
             named("extend-volume", || {

@@ -11,7 +11,7 @@ use super::words::{Word, fixed};
 pub(super) const PV_FIELDS: &str = "pv_name,pv_uuid,vg_name,pv_size,pv_free,pv_missing";
 pub(super) const VG_FIELDS: &str = "vg_name,vg_uuid,vg_size,vg_free,vg_tags,vg_missing_pv_count";
 pub(super) const LV_FIELDS: &str =
-    "lv_name,lv_uuid,vg_name,lv_size,lv_tags,lv_active,lv_permissions,lv_dm_path";
+    "lv_name,lv_uuid,vg_name,lv_size,lv_tags,lv_active,lv_permissions,lv_dm_path,origin";
 
 /// The command line of a report.
 pub(super) fn command(name: &'static str, fields: &'static str) -> Vec<Word> {
@@ -80,6 +80,8 @@ pub struct LogicalVolume {
     pub writeable: bool,
     /// Its node below /dev/mapper, there while it is active.
     pub path: PathBuf,
+    /// Of which volume it is a snapshot; none where it is a volume of its own.
+    pub origin: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -112,6 +114,8 @@ struct Lv {
     lv_active: String,
     lv_permissions: String,
     lv_dm_path: String,
+    #[serde(default)]
+    origin: String,
 }
 
 #[derive(Deserialize)]
@@ -158,6 +162,7 @@ pub(super) fn logical_volumes(lines: &[String]) -> Result<Vec<LogicalVolume>, Lv
             active: lv.lv_active == "active",
             writeable: lv.lv_permissions == "writeable",
             path: lv.lv_dm_path.into(),
+            origin: Some(lv.origin).filter(|name| !name.is_empty()),
         })
     };
     rows::<Lv>("lvs", "lv", lines)?.into_iter().map(volume).collect()

@@ -19,6 +19,10 @@ impl VolumeContext for Context1 {
     fn bytes(&self) -> u64 {
         200 * MIB
     }
+    fn snapshot_bytes(&self) -> u64 {
+        0
+    }
+
     fn unlock_key(&self) -> Option<&UnlockKey> {
         self.key.as_ref()
     }

@@ -44,6 +44,7 @@ pub fn spec(sale: SaleId, user: u8) -> SpaceSpec {
         base: DIGEST,
         group: GroupId(GROUP.to_owned()),
         public_port: None,
+        snapshot: Bytes::ZERO,
     }
 }
 

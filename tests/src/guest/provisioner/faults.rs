@@ -25,6 +25,10 @@ use crate::claims;
 
 /// The first word of a child that is to die.
 const CHILD: &str = "die";
+/// In the place of a point: dies by its parent's hand.
+const AFTER: &str = "after";
+/// What such a child says when it begins.
+const READY: &str = "ready to die";
 /// What `unlock` makes again.
 const UNLOCK_FROM: &str = "mount";
 
@@ -48,7 +52,7 @@ pub fn child() -> Option<ExitCode> {
         return None;
     }
     let result = die(verb, at);
-    println!("the child lives: {result:?}");
+    eprintln!("the child lives: {result:?}");
     Some(ExitCode::SUCCESS)
 }
 
@@ -64,7 +68,11 @@ fn die(verb: &str, at: &str) -> Result<()> {
         .build()?;
     runtime.block_on(async {
         provisioner.recover().await?;
-        arm(&[at.parse()?]);
+        match at.strip_prefix(AFTER) {
+            None => arm(&[at.parse()?]),
+            // The parent counts from here.
+            Some(_) => println!("{READY}"),
+        }
         match verb {
             "build" => {
                 provisioner.build(spec(FIRST, 1), access()).await.map_err(told)?;
@@ -74,6 +82,9 @@ fn die(verb: &str, at: &str) -> Result<()> {
                 again.host_key_seed = None;
                 provisioner.unlock(FIRST, again).await.map_err(told)?;
             }
+            "snapshot" => provisioner.resize(super::snapshot::with_snapshot(), None).await?,
+            "remove" => provisioner.resize(spec(FIRST, 1), None).await?,
+            "restore" => drop(provisioner.restore(FIRST).await?),
             "grow" => growing::grow(&Storage::start()?, growing::GROWN).await?,
             "resize" => {
                 let key = access().unlock_key;
@@ -97,6 +108,25 @@ pub fn kill_child(verb: &str, at: &Point) -> Result<()> {
         "{verb}, {at}: the child was not killed: {status}"
     );
     Ok(())
+}
+
+/// Runs a child and kills it so long after it began with the verb; whether it was still at work.
+pub fn kill_after(verb: &str, delay_ms: u64) -> Result<bool> {
+    use std::io::{BufRead, BufReader};
+    let mut child = Command::new("/proc/self/exe")
+        .args([CHILD, verb, AFTER])
+        .stdout(std::process::Stdio::piped())
+        .spawn()?;
+    let said = BufReader::new(child.stdout.take().context("no output")?);
+    let began = said
+        .lines()
+        .map_while(Result::ok)
+        .any(|line| line.contains(READY));
+    ensure!(began, "{verb}: the child did not begin");
+    // The time is what is tried: any moment of its work.
+    std::thread::sleep(std::time::Duration::from_millis(delay_ms));
+    let _ = child.kill();
+    Ok(child.wait()?.code().is_none())
 }
 
 /// Runs the child, which must die, and starts again as the next agent does.

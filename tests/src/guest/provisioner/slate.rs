@@ -11,6 +11,7 @@ use host::names;
 use provision::journal::Journal;
 use provision::space::SpaceRecord;
 use provision::step::{StepLog, StepState};
+use provision::volume::SNAPSHOT;
 use storage::Storage;
 use storage::lvm::LogicalVolume;
 
@@ -56,6 +57,9 @@ pub async fn agrees(
             Some(_) => storage.luks().slots(&names::lvm_device(group, &name))?,
             None => Vec::new(),
         };
+        let name = names::snapshot_volume(id);
+        let at = seen.volumes.iter().position(|volume| volume.name == name);
+        let snapshot = at.map(|at| seen.volumes.remove(at));
         let mapping = seen.mappings.remove(&names::mapping(id));
         let mount = names::volume_mount(id);
         let mounted = seen.mounts.contains(&format!(" {} ", mount.display()));
@@ -66,6 +70,11 @@ pub async fn agrees(
         let key = mount.join("upper/etc/ssh/ssh_host_ed25519_key").exists();
         for (step, there, gone) in [
             ("volume", tagged, volume.is_none()),
+            (
+                SNAPSHOT,
+                snapshot.as_ref().is_some_and(|it| it.origin.is_some()),
+                snapshot.is_none(),
+            ),
             ("key", slots == [0], slots.is_empty()),
             ("mount", mapping && mounted, !mapping && !mounted),
             ("files", key, !mounted || !key),
@@ -94,7 +103,8 @@ pub async fn agrees(
             links.insert(names::user_interface(user.as_bytes()));
         }
     }
-    seen.volumes.retain(|volume| volume.name.starts_with("space-"));
+    let of_spaces = |name: &str| name.starts_with("space-") || name.starts_with("snap-");
+    seen.volumes.retain(|volume| of_spaces(&volume.name));
     ensure!(seen.volumes.is_empty(), "volumes of nobody: {:?}", seen.volumes);
     ensure!(
         seen.mappings.is_empty(),
