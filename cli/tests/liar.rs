@@ -11,6 +11,8 @@ mod stand_in;
 use std::sync::atomic::Ordering;
 
 use ed25519_dalek::SigningKey;
+use person::write_ssh;
+use serde_json::Value;
 use setting::{MONEY, Market, facts};
 use stand_in::PRICE;
 use stand_in::ssh::Inside;
@@ -113,4 +115,94 @@ async fn ready_without_an_ssh_server_is_not_ready() {
     };
     *market.node().knobs.inside.lock().unwrap() = Some(Some(inside));
     is_bought(&market);
+}
+
+/// What a node says of the money in its receipt stops nothing: the rail decides, and says so once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_that_is_false_is_told_and_the_sale_is_over() {
+    let market = Market::open().await;
+    let name = market.json(&["buy", "--duration", "2h"])["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    market.node().knobs.hides_payment.store(true, Ordering::SeqCst);
+    let (code, said) = market.code(&["cancel", &name]);
+    assert_eq!(code, 10, "{said}");
+    assert!(
+        said.contains("says 0.00 was paid, the ledger says 0.40"),
+        "{said}"
+    );
+    assert!(said.contains("0.40 came back"), "{said}");
+    assert_eq!(market.balances(), (MONEY - PRICE, PRICE, 0));
+    let spaces = market.json(&["spaces"]);
+    assert_eq!(spaces["spaces"], serde_json::json!([]), "it is over");
+    assert_eq!(market.code(&["ssh", &name]).0, 7);
+}
+
+/// A backup of before a change: the node gives back what both signed, at the restore, or when it refuses what was signed
+/// on the older record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_backup_pays_on_at_the_price_that_both_signed_since() {
+    let market = Market::open().await;
+    let name = market.json(&["buy", "--duration", "3h"])["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let backup = market.dir.path().join("backup.json");
+    let backup = backup.to_str().unwrap();
+    market.json(&["wallet", "backup", backup]);
+    let grown = facts().replace("memory.max 536870912", "memory.max 1073741824");
+    write_ssh(market.dir.path(), &grown);
+    market.json(&["resize", &name, "--memory", "1GiB", "--yes"]);
+    let knobs = &market.node().knobs;
+    let anew = || std::mem::take(&mut *knobs.sums.lock().unwrap());
+    let at_the_new_price = [3 * PRICE, 5 * PRICE];
+    assert_eq!(anew()[3..], at_the_new_price);
+    let memory =
+        |home: &std::path::Path| market.json_of(home, &["spaces"])["spaces"][0]["memory_bytes"].clone();
+    let login = |home: &std::path::Path| market.run_as(home, &["ssh", &name, "--", "exit7"]).status.code();
+
+    // It remembers nothing when it is asked: the older record is compared again before anything is paid on it.
+    let second = market.dir.path().join("second");
+    let restored = market.json_of(&second, &["wallet", "restore", backup]);
+    assert_eq!(
+        (&restored["changed"], memory(&second)),
+        (&Value::from(Vec::<Value>::new()), (512 << 20).into())
+    );
+    knobs.remembers.store(true, Ordering::SeqCst);
+    assert_eq!((login(&second), anew()), (Some(7), at_the_new_price.to_vec()));
+    assert_eq!(memory(&second), 1 << 30);
+
+    let third = market.dir.path().join("third");
+    let restored = market.json_of(&third, &["wallet", "restore", backup]);
+    assert_eq!(
+        (&restored["changed"], memory(&third)),
+        (&Value::from(vec![name.as_str()]), (1 << 30).into())
+    );
+    assert_eq!((login(&third), anew()), (Some(7), at_the_new_price.to_vec()));
+    let again = market.json_of(&third, &["wallet", "recall"]);
+    assert_eq!(again["changed"], Value::from(Vec::<Value>::new()));
+
+    // A record that nobody marked, with the next period due: the space is another than was sold, or the voucher refused.
+    for is_seen in [true, false] {
+        let home = market.dir.path().join(format!("unmarked-{is_seen}"));
+        knobs.remembers.store(false, Ordering::SeqCst);
+        write_ssh(market.dir.path(), &if is_seen { grown.clone() } else { facts() });
+        market.json_of(&home, &["wallet", "restore", backup]);
+        let record = market.record_of(&home, |record| {
+            record["from_backup"] = false.into();
+            record["vouchers_signed"] = 1.into();
+            record["vouchers_sent"] = 1.into();
+        });
+        assert_eq!(record["amendments"], 0);
+        knobs.remembers.store(true, Ordering::SeqCst);
+        assert_eq!(login(&home), Some(7));
+        // What does not look like the new size from inside is not paid at its price.
+        let paid = if is_seen {
+            at_the_new_price.to_vec()
+        } else {
+            Vec::new()
+        };
+        assert_eq!((anew(), memory(&home)), (paid, (1 << 30).into()));
+    }
 }

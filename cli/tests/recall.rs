@@ -106,6 +106,57 @@ async fn the_seed_alone_brings_working_spaces_back() {
     assert_eq!(after.balance(), (MONEY.0 - PRICE.0, 0));
 }
 
+/// The node's desk and journal are the real ones: a backup of before an extension, restored while the node answers and
+/// while it is off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_before_an_extension_is_paid_to_its_end() {
+    let street = Street::new().await;
+    let node = Node::start(&street, Arc::new(Machine::default()), Vec::new()).await;
+    let before = somebody(&street, "before");
+    let address = before.json(&["wallet", "new"])["address"].clone();
+    street
+        .fund_account(&address.as_str().unwrap().parse().unwrap())
+        .await;
+    let bought = before.json(&["buy"]);
+    let (name, id) = (
+        bought["name"].as_str().unwrap(),
+        bought["sale"]["id"].as_str().unwrap(),
+    );
+    let backup = street.folder.path().join("backup.json");
+    let backup = backup.to_str().unwrap();
+    before.json(&["wallet", "backup", backup]);
+    before.json(&["extend", name, "--duration", "2h"]);
+    let record = |person: &Person| -> serde_json::Value {
+        let path = person.home.join("data/sales").join(id).join("record.json");
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+
+    let second = somebody(&street, "second");
+    let restored = second.json(&["wallet", "restore", backup]);
+    assert_eq!(restored["changed"], serde_json::json!([name]));
+    let known = record(&second);
+    assert_eq!(
+        (&known["periods"], &known["vouchers_sent"]),
+        (&3.into(), &1.into())
+    );
+    assert_eq!(second.code(&["ssh", name, "--", "exit7"]).0, 7);
+    assert_eq!(record(&second)["vouchers_sent"], 3);
+
+    let specs: Vec<_> = node.machine.running.lock().unwrap().values().cloned().collect();
+    node.power_cut();
+    let third = somebody(&street, "third");
+    let restored = third.json(&["wallet", "restore", backup]);
+    assert_eq!(restored["changed"], serde_json::json!([]));
+    let _node = Node::start(&street, Arc::new(Machine::default()), specs).await;
+    assert_eq!(third.state(), "locked");
+    third.json(&["unlock", name]);
+    let known = record(&third);
+    assert_eq!(
+        (&known["periods"], &known["vouchers_sent"]),
+        (&3.into(), &3.into())
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_off_is_asked_again_later_and_a_strangers_seed_gets_nothing() {
     let street = Street::new().await;

@@ -35,19 +35,19 @@ const LOOK_WITHIN: Duration = Duration::from_secs(8);
 /// How long one answer of a node may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// How long a recall holds.
-const RECALL_MS: u64 = 600_000;
+pub(super) const RECALL_MS: u64 = 600_000;
 /// Answers of one node that are read: three sales each.
 const MOST_PAGES: usize = 400;
 /// Periods signed ahead from now on, where nobody said otherwise.
 const AHEAD: u32 = 3;
 
 /// One sale as both signed it, opened and compared with the lock.
-struct Opened {
+pub(super) struct Opened {
     request: Signed<CapacityRequest>,
     offer: Signed<Offer>,
-    sale: Signed<Sale>,
+    pub(super) sale: Signed<Sale>,
     grant: Option<Signed<KeyGrant>>,
-    amended: Option<Signed<Amended>>,
+    pub(super) amended: Option<Signed<Amended>>,
 }
 
 impl Client {
@@ -93,6 +93,38 @@ impl Client {
         Ok(names)
     }
 
+    /// Asks the nodes of the sales that are known here whether both signed more than their records say. Returns the
+    /// names of those whose record was older. A node that is silent is asked once.
+    pub async fn catch_up(&mut self, steps: &mut Steps) -> Outcome<Vec<String>> {
+        let (mut names, mut silent) = (Vec::new(), BTreeSet::new());
+        for (files, record) in self.store.sales()? {
+            if !(Step::Funded..=Step::Active).contains(&record.step) {
+                continue;
+            }
+            let Some(held) = files.try_lock()? else {
+                continue; // a command is at it
+            };
+            let record = files.record()?.unwrap_or(record);
+            let name = record.name.clone();
+            let mut walk = Walk::resume(self, files, record).await?;
+            let node = walk.body.node;
+            if silent.contains(&node) {
+                continue;
+            }
+            steps.begin("recall", format!("asking {}", node.short()));
+            match tokio::time::timeout(ANSWER_WITHIN, walk.catch_up()).await {
+                Ok(Ok(true)) => names.push(name),
+                Ok(Ok(false)) => {}
+                Ok(Err(_)) | Err(_) => {
+                    silent.insert(node);
+                }
+            }
+            drop(held);
+        }
+        steps.quiet();
+        Ok(names)
+    }
+
     async fn recall_from(
         &mut self,
         address: EndpointAddress,
@@ -120,7 +152,7 @@ impl Client {
                 expires: UnixMillis::from(now).plus_ms(RECALL_MS),
                 after,
             };
-            let page = match page(&mut talk, recall).await {
+            let page = match page(&mut talk, recall, ANSWER_WITHIN).await {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::warn!(%error, "a node gives no sales back");
@@ -190,6 +222,7 @@ impl Client {
             ahead: AHEAD,
             vouchers_signed: 0,
             vouchers_sent: 0,
+            from_backup: false,
             active_since_ms: None,
             periods: change.map_or(body.periods, |change| change.periods),
             amendments: change.map_or(0, |change| change.number),
@@ -212,8 +245,8 @@ impl Client {
     }
 }
 
-async fn page(talk: &mut Talk, recall: Recall) -> Result<Recalled, TalkError> {
-    let (question, answer) = talk.ask::<_, Recalled>(recall, ANSWER_WITHIN).await?;
+pub(super) async fn page(talk: &mut Talk, recall: Recall, within: Duration) -> Result<Recalled, TalkError> {
+    let (question, answer) = talk.ask::<_, Recalled>(recall, within).await?;
     if answer.message.recall == question.hash() {
         Ok(answer.message)
     } else {
@@ -255,7 +288,7 @@ fn id_of(recalled: &RecalledSale, grid: GridId) -> Option<SaleId> {
 }
 
 /// Every signature, and that all of it is about one sale with this node.
-fn open(recalled: &RecalledSale, grid: GridId, node: NodeId) -> Result<Opened, String> {
+pub(super) fn open(recalled: &RecalledSale, grid: GridId, node: NodeId) -> Result<Opened, String> {
     let words = |error: envelope::EnvelopeError| error.to_string();
     let request = envelope::open::<CapacityRequest>(&recalled.request, Some(grid)).map_err(words)?;
     let offer = envelope::open::<Offer>(&recalled.offer, Some(grid)).map_err(words)?;

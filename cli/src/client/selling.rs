@@ -8,6 +8,7 @@
 //! Invariant: money is locked only for a sale that both signed, and a voucher is signed only after
 //! the proof held over SSH with the host key that the node signed.
 
+mod catching;
 pub mod ending;
 pub mod extending;
 pub mod paying;

@@ -109,6 +109,11 @@ impl Talk {
         &self.address
     }
 
+    /// This process's endpoint.
+    pub fn endpoint(&self) -> EndpointId {
+        EndpointId(self.grid.id().0)
+    }
+
     /// The node has told a newer address.
     pub fn moved(&mut self, bytes: &[u8]) {
         if let Ok(address) = EndpointAddress::from_bytes(bytes)

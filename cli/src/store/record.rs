@@ -89,6 +89,9 @@ pub struct Record {
     /// Of those, how many the node has acknowledged, from the first on.
     #[serde(default)]
     pub vouchers_sent: u32,
+    /// It came back from a backup: the node may have what both signed since.
+    #[serde(default)]
+    pub from_backup: bool,
     /// When the first voucher was accepted, by the rail's clock.
     pub active_since_ms: Option<u64>,
     /// All periods, extensions included.
@@ -174,6 +177,7 @@ pub mod tests {
             ahead: 3,
             vouchers_signed: 3,
             vouchers_sent: 3,
+            from_backup: false,
             active_since_ms: Some(1),
             periods: 3,
             amendments: 0,

@@ -90,7 +90,7 @@ pub async fn finish_first(client: &mut Client, files: SaleFiles, record: Record)
 pub async fn pay_what_is_due(client: &mut Client, files: SaleFiles, record: Record) {
     let due = async {
         let sale = files.need::<Sale>("sale")?;
-        if !is_due(&record, sale.message.body().period) {
+        if !record.from_backup && !is_due(&record, sale.message.body().period) {
             return Ok(());
         }
         let Some(held) = files.try_lock()? else {

@@ -169,6 +169,17 @@ impl Market {
         )
     }
 
+    /// Changes the record of the only sale of a home; as it was before.
+    pub fn record_of(&self, home: &Path, change: impl FnOnce(&mut Value)) -> Value {
+        let sale = std::fs::read_dir(home.join("data/sales")).unwrap().next();
+        let path = sale.unwrap().unwrap().path().join("record.json");
+        let before: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let mut record = before.clone();
+        change(&mut record);
+        std::fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+        before
+    }
+
     pub fn state(&self) -> String {
         let spaces = self.json(&["spaces"]);
         spaces["spaces"][0]["state"].as_str().unwrap().to_owned()

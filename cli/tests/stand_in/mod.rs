@@ -2,6 +2,7 @@
 //! node lies, changes its mind, or falls silent. Grid, ledger and signatures are real.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod remembering;
 pub mod ssh;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -56,6 +57,12 @@ pub struct Knobs {
     pub holds: AtomicU32,
     pub looks: AtomicU32,
     pub changes: Mutex<Vec<Vec<u8>>>,
+    /// It gives back what both signed.
+    pub remembers: AtomicBool,
+    /// Its receipt says that nothing was paid.
+    pub hides_payment: AtomicBool,
+    /// What the vouchers said that it took.
+    pub sums: Mutex<Vec<u128>>,
     offers: AtomicU32,
 }
 
@@ -72,6 +79,7 @@ struct Inner {
     rail: LedgerRail,
     payee: Account,
     knobs: Arc<Knobs>,
+    request: Mutex<Vec<u8>>,
     offer: Mutex<Option<Signed<Offer>>>,
     sale: Mutex<Option<Signed<Sale>>>,
     resized: Mutex<Option<Gives>>,
@@ -103,6 +111,9 @@ impl Node {
             holds: AtomicU32::new(0),
             looks: AtomicU32::new(0),
             changes: Mutex::default(),
+            remembers: AtomicBool::new(false),
+            hides_payment: AtomicBool::new(false),
+            sums: Mutex::default(),
             offers: AtomicU32::new(0),
         });
         let inner = Arc::new(Inner {
@@ -113,6 +124,7 @@ impl Node {
             rail: LedgerRail::new(ledger.parse::<RailAddress>().unwrap()).unwrap(),
             payee: payee.parse().unwrap(),
             knobs: knobs.clone(),
+            request: Mutex::default(),
             offer: Mutex::new(None),
             sale: Mutex::new(None),
             resized: Mutex::new(None),
@@ -183,6 +195,7 @@ impl Inner {
         };
         let offer = sign(&self.key, self.grid_id, offer).unwrap();
         *self.offer.lock().unwrap() = Some(offer.clone());
+        *self.request.lock().unwrap() = bytes.to_vec();
         let to = EndpointAddress::from_bytes(&asked.answer_to).unwrap();
         let mut stream = self.grid.dial(&to, Duration::from_secs(10)).await.unwrap();
         stream.send(&offer.bytes).await.unwrap();
@@ -248,6 +261,7 @@ impl Inner {
             Kind::Amend => self.amend(frame),
             Kind::Resize => Some(self.quote(frame)),
             Kind::Cancel => Some(self.end().await),
+            Kind::Recall if self.knobs.remembers.load(Ordering::SeqCst) => Some(self.recall(frame)),
             Kind::Recall => Some(self.refuse(frame, RefusalCode::NotExpected, "it remembers nothing")),
             other => panic!("a {} came", other.name()),
         }
@@ -366,6 +380,10 @@ impl Inner {
         for bytes in &message.vouchers {
             let voucher = Voucher::from_bytes(bytes).unwrap();
             self.rail.check(&terms, &voucher).unwrap();
+            if !self.prices().is_whole(voucher.cumulative, 10_000) {
+                return self.refuse(frame, RefusalCode::Voucher, "part of a period");
+            }
+            self.knobs.sums.lock().unwrap().push(voucher.cumulative.0);
             // Those signed ahead are void until their time; the first one pays.
             let _ = self.rail.redeem(&terms, &voucher).await;
             self.knobs.vouchers.fetch_add(1, Ordering::SeqCst);
@@ -431,6 +449,7 @@ impl Inner {
             .await
             .unwrap();
         *self.knobs.state.lock().unwrap() = SaleState::Ended;
+        let hides = self.knobs.hides_payment.load(Ordering::SeqCst);
         assert_eq!(NodeId(self.key.verifying_key().to_bytes()), sale.body().node);
         self.sign(Receipt {
             sale: sale.id(),
@@ -441,7 +460,7 @@ impl Inner {
             key_slot_destroyed: true,
             volume_destroyed: true,
             periods_served: 1,
-            paid: view.paid,
+            paid: if hides { Amount(0) } else { view.paid },
             returned: view.funded.saturating_sub(view.paid),
         })
     }

@@ -13,7 +13,7 @@ use super::Walk;
 use crate::client::{Client, now_ms};
 use crate::exit::{Code, Failure, Outcome};
 use crate::show::steps::Steps;
-use crate::show::text::money;
+use crate::show::text::{moment, money};
 use crate::ssh;
 use crate::store::record::Step;
 
@@ -71,13 +71,17 @@ impl Walk<'_> {
         }
         // What became of the money is said once, by who asked for the end.
         steps.quiet();
-        self.check_receipt(&ended, steps)?;
+        if ended.receipt.is_some() {
+            self.record.times.entry("receipt".to_owned()).or_insert(now_ms());
+        }
+        // The rail decides that it is over; what a node's receipt says is told after that is kept.
         if is_over {
             self.reach(Step::Ended, "ended")?;
         } else {
             self.keep()?;
         }
         ssh::write_files(&self.client.store, &self.client.seed)?;
+        self.check_receipt(&ended, steps)?;
         Ok(ended)
     }
 
@@ -160,12 +164,10 @@ impl Walk<'_> {
     }
 
     /// A receipt that says something else than the ledger is shown as what it is.
-    fn check_receipt(&mut self, ended: &Ended, steps: &mut Steps) -> Outcome {
+    fn check_receipt(&self, ended: &Ended, steps: &mut Steps) -> Outcome {
         let Some(receipt) = &ended.receipt else {
             return Ok(());
         };
-        self.record.times.entry("receipt".to_owned()).or_insert(now_ms());
-        self.keep()?;
         if receipt.message.paid == ended.view.paid {
             return Ok(());
         }
@@ -177,10 +179,19 @@ impl Walk<'_> {
                 money(ended.view.paid)
             ),
         );
-        Err(
-            Failure::new(Code::NodeRefuses, "the node's receipt and the ledger differ")
-                .next("the ledger is right; keep the receipt as evidence"),
-        )
+        let failure = Failure::new(Code::NodeRefuses, "the node's receipt and the ledger differ")
+            .because("the ledger is right; the receipt is kept as evidence");
+        let name = &self.record.name;
+        Err(match ended.refund_from_ms.filter(|_| !ended.is_over()) {
+            Some(from) => failure.next(format!(
+                "`steading cancel {name}` from {} on takes the money back",
+                moment(from)
+            )),
+            None => failure.next(format!(
+                "nothing is left to do: {} came back, {name} is over",
+                money(ended.returned())
+            )),
+        })
     }
 }
 

@@ -21,6 +21,7 @@ impl Walk<'_> {
     /// Adds periods: both sign the change, then the lock is topped up.
     pub async fn extend(&mut self, periods: u32, steps: &mut Steps) -> Outcome {
         steps.begin("extended", "asking the ledger");
+        self.catch_up_after_restore().await?;
         // A change whose money was never locked is no base for another one.
         let funded = self.periods_funded().await?;
         let all = funded
@@ -59,6 +60,7 @@ impl Walk<'_> {
     /// A change that was signed here and never answered has the next number: the node gets the same one again, for it
     /// may have signed it.
     pub(super) async fn change_signed_before(&mut self) -> Outcome {
+        self.catch_up_after_restore().await?;
         let Some(amend) = self.files.message::<Amend>(AMENDING)? else {
             return Ok(());
         };
@@ -66,7 +68,9 @@ impl Walk<'_> {
             return Ok(());
         }
         match self.sign_change(&amend).await {
-            Ok(()) | Err(TalkError::Refused(..)) => Ok(()),
+            Ok(()) => Ok(()),
+            // Another one may have that number by now.
+            Err(TalkError::Refused(..)) => self.catch_up().await.map(|_| ()),
             Err(error) => {
                 Err(error
                     .failure("whether an earlier change was signed is not known; nothing new was signed"))
@@ -84,7 +88,14 @@ impl Walk<'_> {
             let words = "it signed another change than this one".to_owned();
             return Err(TalkError::Nonsense(node, words));
         }
-        let (change, number) = (&amend.message, amend.message.number);
+        self.take_change(&amended)
+            .map_err(|failure| TalkError::Nonsense(node, failure.to_string()))
+    }
+
+    /// What both signed counts from now on, here too.
+    pub(super) fn take_change(&mut self, amended: &Signed<Amended>) -> Outcome {
+        let change = &amended.message.amend.message;
+        let number = change.number;
         let kept = self.files.keep(&format!("amended-{number}"), &amended.bytes);
         // What was signed at another price is signed anew.
         let same = |period: &u32| self.prices.at(*period) == change.prices.at(*period);
@@ -96,8 +107,8 @@ impl Walk<'_> {
         self.record.periods = change.periods;
         self.prices = change.prices.clone();
         self.gives = change.gives.unwrap_or(self.gives);
-        kept.and_then(|()| self.keep())
-            .map_err(|failure| TalkError::Nonsense(node, failure.to_string()))
+        kept?;
+        self.keep()
     }
 
     /// Periods that the lock pays for in all.

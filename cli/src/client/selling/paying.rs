@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use escrow::{Rail, RailError, RailTime, Sure, Voucher, Wallet};
-use market::message::{SaleState, Status, VoucherMessage};
+use market::message::{RefusalCode, SaleState, Status, VoucherMessage};
 use market::quantity::Seconds;
 use tokio::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::files::write_whole;
 use crate::proof::{self, ProofError, Sold};
 use crate::show::steps::Steps;
 use crate::show::text::{moment, money};
-use crate::store::record::{Record, Step};
+use crate::store::record::{Inside, Record, Step};
 
 /// Between two tries of a login that the space is not ready for.
 const REPEAT: Duration = Duration::from_millis(700);
@@ -30,11 +30,11 @@ impl Walk<'_> {
     pub async fn prove(&mut self, deadline: Instant, steps: &mut Steps) -> Outcome {
         steps.begin("proven", "logging in");
         let login_by = Instant::now() + self.login_within;
-        let sold = Sold {
-            gives: self.gives,
-            base: self.body.base,
-        };
         let failed = loop {
+            let sold = Sold {
+                gives: self.gives,
+                base: self.body.base,
+            };
             match proof::prove(self.client, &self.record.name, &sold).await {
                 Ok(inside) => {
                     self.record.inside = Some(inside);
@@ -57,7 +57,12 @@ impl Walk<'_> {
                     }
                     tokio::time::sleep(REPEAT).await;
                 }
-                Err(ProofError::Failed(check)) => break check,
+                // It may be what was sold since: both signed a change that this machine has lost.
+                Err(ProofError::Failed(check)) => {
+                    if !self.catch_up().await.unwrap_or(false) {
+                        break check;
+                    }
+                }
                 Err(ProofError::Broken(failure)) => return Err(failure),
             }
         };
@@ -95,6 +100,11 @@ impl Walk<'_> {
                 failure = failure.next(format!(
                     "`steading cancel {name}` from {from} on takes the money back"
                 ));
+            }
+            Err(error) if self.record.is_over() => {
+                failure = failure
+                    .because(error.what)
+                    .next("nothing is left to do; keep the receipt");
             }
             Err(error) => {
                 failure = failure
@@ -147,22 +157,30 @@ impl Walk<'_> {
     /// Signs what is due, keeps it, and hands it to the node. Returns how many were new. For a space that is paid
     /// already nothing more is signed before a login has shown that it is there.
     pub async fn top_up(&mut self) -> Outcome<u32> {
+        self.catch_up_after_restore().await?;
         let now = self
             .wallet
             .now()
             .await
             .map_err(|error| Failure::of_rail("the ledger does not say what time it is", &error))?;
-        let paid = self.periods_paid().await?;
-        let due = vouchers_due(&self.record, self.body.period, now, paid);
+        let view = self.view().await?;
+        let paid = self.prices.paid(view.paid, self.record.periods);
+        let locked = view.accept_by.0.saturating_sub(self.terms().accept_window_ms);
+        let since = active_since(&self.record, self.body.period, locked).unwrap_or(now.0);
+        let due = vouchers_due(&self.record, since, self.body.period, now, paid);
         let (known, sent) = (self.record.vouchers_signed, self.record.vouchers_sent);
         let all = due.max(known);
         if all <= sent && self.record.active_since_ms.is_some() {
             return Ok(0);
         }
         if due > known && self.record.step >= Step::Active {
+            let change = self.record.amendments;
             self.still_serves().await?;
+            if self.record.amendments != change {
+                self.seen_now = true; // in its new size, and from here on at its new price
+                return Box::pin(self.top_up()).await;
+            }
         }
-        let since = active_since(&self.record, self.body.period).unwrap_or(now.0);
         // What was signed and not acknowledged goes out again: the reply, or the client, may have been lost.
         let mut vouchers = Vec::new();
         for number in sent.max(paid).saturating_add(1)..=all {
@@ -179,6 +197,14 @@ impl Walk<'_> {
                 vouchers: part.iter().map(Voucher::to_bytes).collect(),
             };
             let answer = self.talk.ask::<_, Status>(message, ANSWER_WITHIN).await;
+            // Signed at the price of before a change that this machine has lost.
+            let is_stale = answer.as_ref().is_err_and(|error| {
+                let code = error.refusal().map(|refusal| refusal.code);
+                matches!(code, Some(RefusalCode::Voucher | RefusalCode::State))
+            });
+            if is_stale && self.catch_up().await.unwrap_or(false) {
+                return Box::pin(self.top_up()).await;
+            }
             let (_, status) = answer.map_err(|error| {
                 error
                     .failure("vouchers were signed, and the node has not taken them")
@@ -217,11 +243,11 @@ impl Walk<'_> {
             let why = format!("the node says that it is {}", status.state);
             return Err(unpaid(Code::NodeRefuses, why));
         }
-        let sold = Sold {
-            gives: self.gives,
-            base: self.body.base,
-        };
-        match proof::prove(self.client, &name, &sold).await {
+        let mut looked = self.look(&name).await;
+        if matches!(looked, Err(ProofError::Failed(_))) && self.catch_up().await.unwrap_or(false) {
+            looked = self.look(&name).await;
+        }
+        match looked {
             Ok(inside) => {
                 self.record.inside = Some(inside);
                 self.proof_is_due = false;
@@ -231,6 +257,14 @@ impl Walk<'_> {
             Err(ProofError::Failed(check)) => Err(unpaid(Code::ProofFailed, check)),
             Err(ProofError::Broken(failure)) => Err(failure),
         }
+    }
+
+    async fn look(&mut self, name: &str) -> Result<Inside, ProofError> {
+        let sold = Sold {
+            gives: self.gives,
+            base: self.body.base,
+        };
+        proof::prove(self.client, name, &sold).await
     }
 
     /// Voucher n is the price of n periods, void until its period may begin.
@@ -270,8 +304,7 @@ impl Walk<'_> {
 /// How many vouchers should be signed by now: those of periods that are over, and `ahead` from the
 /// one that runs; never more than `ahead` beyond what was redeemed, for a node that was dark redeems
 /// nothing, and what is signed in advance is what the user risks.
-fn vouchers_due(record: &Record, period: Seconds, now: RailTime, paid: u32) -> u32 {
-    let since = active_since(record, period).unwrap_or(now.0);
+fn vouchers_due(record: &Record, since: u64, period: Seconds, now: RailTime, paid: u32) -> u32 {
     let over = now.0.saturating_sub(since) / period.as_ms().max(1);
     let ahead = record.ahead.clamp(1, MOST_AHEAD);
     let due = over.saturating_add(u64::from(ahead));
@@ -282,20 +315,24 @@ fn vouchers_due(record: &Record, period: Seconds, now: RailTime, paid: u32) -> u
 }
 
 /// When the first period began, by the rail's clock. A record that came back from the node does not know: then it is
-/// as long before the end of what is paid as what is paid lasts.
-fn active_since(record: &Record, period: Seconds) -> Option<u64> {
+/// as long before the end of what is paid as what is paid lasts, by the node's word; but never before the lock, by the
+/// rail's, or a node could have every voucher be good at once.
+fn active_since(record: &Record, period: Seconds, locked_ms: u64) -> Option<u64> {
     let heard = || {
         let heard = record.heard.as_ref().filter(|_| record.step >= Step::Active)?;
         let paid_ms = period.as_ms().saturating_mul(u64::from(heard.periods_paid));
         Some(heard.paid_until_ms?.saturating_sub(paid_ms))
     };
-    record.active_since_ms.or_else(heard)
+    let since = record.active_since_ms.or_else(heard)?;
+    Some(since.max(locked_ms))
 }
 
 /// Whether, by this machine's clock, a proven space's vouchers are due.
 pub fn is_due(record: &Record, period: Seconds) -> bool {
     let now = RailTime(now_ms());
-    record.step == Step::Active && vouchers_due(record, period, now, u32::MAX) > record.vouchers_signed
+    let since = active_since(record, period, 0).unwrap_or(now.0);
+    let due = vouchers_due(record, since, period, now, u32::MAX);
+    record.step == Step::Active && due > record.vouchers_signed
 }
 
 fn period_words(seconds: u64) -> String {
@@ -310,6 +347,11 @@ fn period_words(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn vouchers_due(record: &Record, period: Seconds, now: RailTime, paid: u32) -> u32 {
+        let since = active_since(record, period, 0).unwrap_or(now.0);
+        super::vouchers_due(record, since, period, now, paid)
+    }
 
     #[test]
     fn vouchers_run_ahead_by_what_was_said_and_end_with_the_sale() {
@@ -362,8 +404,25 @@ mod tests {
             paid: escrow::Amount(0),
             periods_paid: 5,
         });
-        assert_eq!(active_since(&record, Seconds(3600)), Some(1_000_000));
+        let hour = Seconds(3600);
+        assert_eq!(active_since(&record, hour, 900_000), Some(1_000_000));
+        // A node that says 1970: no voucher of a later period is good before that period can have begun.
+        let locked = 1_500_000_000_000;
+        record.heard.as_mut().unwrap().paid_until_ms = Some(0);
+        assert_eq!(active_since(&record, hour, locked), Some(locked));
+        assert_eq!(
+            active_since(&record, hour, 0),
+            Some(0),
+            "what the lie would be worth"
+        );
+        record.active_since_ms = Some(0);
+        assert_eq!(
+            active_since(&record, hour, locked),
+            Some(locked),
+            "nor one that was kept"
+        );
+        record.active_since_ms = None;
         record.step = Step::Ready;
-        assert_eq!(active_since(&record, Seconds(3600)), None);
+        assert_eq!(active_since(&record, hour, locked), None);
     }
 }

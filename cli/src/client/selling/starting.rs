@@ -71,6 +71,7 @@ impl<'c> Walk<'c> {
             ahead: choice.ahead,
             vouchers_signed: 0,
             vouchers_sent: 0,
+            from_backup: false,
             active_since_ms: None,
             periods: body.periods,
             amendments: 0,

@@ -91,6 +91,7 @@ pub(super) fn is_kept(name: &str) -> bool {
         "offer",
         "agree",
         "sale",
+        "amending",
         "grant",
         "receipt",
         "record.json",

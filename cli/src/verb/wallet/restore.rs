@@ -61,6 +61,7 @@ pub(super) async fn run(settings: Settings, from: &Path, screen: Screen) -> Outc
         "address": address,
         "sales": number,
         "recalled": recalled.names,
+        "changed": recalled.changed,
         "unknown_locks": recalled.unknown,
     });
     screen.result_and_told(&json, &text)
@@ -74,13 +75,17 @@ pub(super) async fn recall(settings: Settings, screen: Screen) -> Outcome {
     if let Some(failure) = recalled.failure {
         return Err(failure);
     }
-    let text = match (&recalled.names[..], &recalled.unknown) {
-        ([], Some(unknown)) if unknown.is_empty() => {
+    let text = match (&recalled.names[..], &recalled.changed[..], &recalled.unknown) {
+        ([], [], Some(unknown)) if unknown.is_empty() => {
             "every sale that has money in escrow is known here".to_owned()
         }
         _ => recalled.text(),
     };
-    let json = json!({"recalled": recalled.names, "unknown_locks": recalled.unknown});
+    let json = json!({
+        "recalled": recalled.names,
+        "changed": recalled.changed,
+        "unknown_locks": recalled.unknown,
+    });
     screen.result_and_told(&json, &text)
 }
 
@@ -89,6 +94,8 @@ pub(super) async fn recall(settings: Settings, screen: Screen) -> Outcome {
 struct AllRecalled {
     /// Names of the spaces that came back.
     names: Vec<String>,
+    /// Names of those whose record was older than what both signed.
+    changed: Vec<String>,
     /// Ids of sales with money in escrow that no node gave back; nothing where the ledger is silent.
     unknown: Option<Vec<String>>,
     /// Why not all was asked.
@@ -101,6 +108,11 @@ impl AllRecalled {
         for name in &self.names {
             text.push_str(&format!(
                 "{name} is back: `steading spaces` shows how it stands\n"
+            ));
+        }
+        for name in &self.changed {
+            text.push_str(&format!(
+                "{name} was changed since; its node gave back what both signed\n"
             ));
         }
         if let Some(failure) = &self.failure {
@@ -135,15 +147,21 @@ async fn recall_all(client: &mut Client) -> AllRecalled {
     } else {
         client.recall(&mut locks, &mut steps).await
     };
+    let caught = client.catch_up(&mut steps).await;
     drop(steps);
     let written = ssh::write_files(&client.store, &client.seed);
     let (names, failure) = match asked {
         Ok(names) => (names, written.err()),
         Err(failure) => (Vec::new(), Some(failure)),
     };
+    let (changed, failure) = match caught {
+        Ok(changed) => (changed, failure),
+        Err(more) => (Vec::new(), failure.or(Some(more))),
+    };
     let unknown = locks.iter().map(|lock| SaleId(lock.terms.sale).to_string());
     AllRecalled {
         names,
+        changed,
         unknown: Some(unknown.collect()),
         failure,
     }
@@ -186,6 +204,10 @@ fn restore_sales(store: &Store, backup: &Backup) -> Outcome<usize> {
                 .decode(base64.as_bytes())
                 .with_context(|| format!("{name} of sale {id} in the backup is damaged"))?;
             write_whole(&files.path(name), &bytes)?;
+        }
+        if let Some(mut record) = files.record()? {
+            record.from_backup = true;
+            files.keep_record(&record)?;
         }
     }
     Ok(backup.sales.len())
