@@ -117,7 +117,6 @@ impl Keeper {
             not_resized: None,
             last_on_machine: None,
             kept_ms: boot_ms(),
-            starved: 0,
             began_ms: boot_ms(),
             _alive: alive,
         };
@@ -193,8 +192,6 @@ pub(super) struct Task {
     pub(super) last_on_machine: Option<oneshot::Receiver<()>>,
     /// When the record was last written.
     kept_ms: u64,
-    /// Programs that were ended for want of memory, as far as the console has said.
-    starved: u64,
     /// When the lock was seen: what "ready in" counts from.
     pub(super) began_ms: u64,
     _alive: Arc<()>,
@@ -237,18 +234,6 @@ impl Task {
             let _ = self.happen(Event::SpaceRuns(runs)).await;
             self.show();
         }
-        let starved = self
-            .shared
-            .spaces
-            .starved(self.record.id())
-            .map_or(0, |(times, _)| times);
-        if starved > self.starved {
-            let name = &self.record.spec.name;
-            self.shared.board.event(format!(
-                "{name}: its largest program was ended, for the space waited for memory alone ({starved} so far)"
-            ));
-        }
-        self.starved = starved;
     }
 
     /// Whether all that is known of it is gone: not while it is not over, nor while the journal takes nothing.
@@ -444,19 +429,6 @@ impl Task {
             .filter(|_| self.record.sale.state == SaleState::Locked);
         if self.record.sale.down {
             return "the space is down and is started again; no time is counted".to_owned();
-        }
-        if let (SaleState::Ready | SaleState::Active, Some((times, last))) = (
-            self.record.sale.state,
-            self.shared.spaces.starved(self.record.id()),
-        ) {
-            let programs = if times == 1 {
-                "program was"
-            } else {
-                "programs were"
-            };
-            return format!(
-                "{times} {programs} ended, {last} the last: all in the space waited for memory alone; more memory, or programs that want less"
-            );
         }
         match (failed, &self.not_resized) {
             (Some(why), _) => format!("not unlocked: {why}"),

@@ -45,8 +45,6 @@ pub trait Spaces: Send + Sync {
     async fn end(&self, sale: SaleId) -> TornDown;
     /// Whether the space's process lives.
     fn runs(&self, sale: SaleId) -> bool;
-    /// What was ended inside because the space waited for memory only: how often, and the last one's name.
-    fn starved(&self, sale: SaleId) -> Option<(u64, String)>;
     /// Connects to a port inside.
     async fn connect(&self, sale: SaleId, port: u16) -> Result<Box<dyn Bytes>, Failed>;
 }
@@ -92,11 +90,6 @@ impl Spaces for Provisioner {
 
     fn runs(&self, sale: SaleId) -> bool {
         self.space_pid(&sale).is_some()
-    }
-
-    fn starved(&self, sale: SaleId) -> Option<(u64, String)> {
-        let starved = Provisioner::starved(self, &sale)?;
-        Some((starved.times, starved.last.name))
     }
 
     async fn connect(&self, sale: SaleId, port: u16) -> Result<Box<dyn Bytes>, Failed> {

@@ -183,8 +183,6 @@ pub struct Machine {
     pub next_failure: Mutex<Option<Failed>>,
     /// Builds never come to an end.
     pub is_stuck: AtomicBool,
-    /// What was ended because a space waited for memory only.
-    pub starved: Mutex<HashMap<SaleId, (u64, String)>>,
     /// Resizes to which the user's key came.
     pub keys: AtomicUsize,
     /// Whoever holds it for writing keeps the machine from giving a space another size.
@@ -236,10 +234,6 @@ impl Spaces for Machine {
 
     fn runs(&self, sale: SaleId) -> bool {
         self.running.lock().unwrap().contains_key(&sale)
-    }
-
-    fn starved(&self, sale: SaleId) -> Option<(u64, String)> {
-        self.starved.lock().unwrap().get(&sale).cloned()
     }
 
     /// Says again whatever is said.

@@ -2,7 +2,7 @@
 //! (Limits are `provision`'s, through cgroups-rs.)
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -129,43 +129,6 @@ fn remove_tree(cgroup: &Path) -> Result<(), CgroupError> {
     match fs::remove_dir(cgroup) {
         Err(e) if absent(&e) => Ok(()),
         result => result.map_err(at(cgroup)),
-    }
-}
-
-/// A notice from the kernel that a cgroup waits for memory instead of working (PSI): the kernel
-/// measures, nobody polls.
-#[derive(Debug)]
-pub struct Pressure {
-    file: File,
-    path: PathBuf,
-}
-
-impl Pressure {
-    /// Asks for a notice whenever all that would run in `cgroup` waited for memory for `stalled` of
-    /// a `window` (500 ms to 10 s), at most one a window.
-    pub fn watch(cgroup: &Path, stalled: Duration, window: Duration) -> Result<Self, CgroupError> {
-        let path = cgroup.join("memory.pressure");
-        let asked = format!("full {} {}", stalled.as_micros(), window.as_micros());
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(at(&path))?;
-        // With the zero at the end: the kernel cuts off the last byte.
-        file.write_all(format!("{asked}\0").as_bytes())
-            .map_err(at(&path))?;
-        Ok(Self { file, path })
-    }
-
-    /// Waits for a notice, for at most `limit`; says whether one came. An error where the cgroup is gone.
-    pub fn wait(&self, limit: Duration) -> Result<bool, CgroupError> {
-        let told = crate::process::wait_events(self.file.as_fd(), PollFlags::POLLPRI, limit)
-            .map_err(at(&self.path))?;
-        match self.path.try_exists() {
-            Ok(true) => Ok(told),
-            Ok(false) => Err(at(&self.path)(io::Error::from(io::ErrorKind::NotFound))),
-            Err(error) => Err(at(&self.path)(error)),
-        }
     }
 }
 

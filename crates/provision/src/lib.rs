@@ -8,7 +8,7 @@
 //!   step ─── a table: each do beside its undo ───── journal ── what was meant, what was done
 //!     volume    LV, LUKS2, ext4, mount
 //!     files     host key, authorized keys, names: written through the unmapped volume
-//!     limits    cgroup v2                            pressure ── ends who keeps a space from working
+//!     limits    cgroup v2
 //!     network   namespaces, veth, addresses        firewall ── one nftables set, computed whole
 //!     space     the process itself; Provisioner
 //! ```
@@ -28,6 +28,5 @@ pub mod volume;
 pub mod firewall;
 pub mod limits;
 pub mod network;
-pub mod pressure;
 pub mod rate;
 pub mod space;

@@ -19,9 +19,8 @@ use market::id::SaleId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::provisioner::{Shared, Starved, pid};
+use super::provisioner::{Shared, pid};
 use super::record::{self, Phase};
-use crate::pressure;
 use crate::step::{StepLog, StepState, chain};
 
 /// The first step that runs again when only the processes have ended.
@@ -62,8 +61,6 @@ async fn watch(shared: &Weak<Shared>, sale: SaleId) {
     let mut short_starts = 0;
     let mut since = Instant::now();
     loop {
-        // A start makes the cgroup anew, so each has a watch of its own.
-        watch_memory(shared, sale);
         emptied(names::cgroup(sale.as_bytes())).await;
         if since.elapsed() > LASTED {
             short_starts = 0;
@@ -102,29 +99,6 @@ async fn watch(shared: &Weak<Shared>, sale: SaleId) {
             tracing::error!(%sale, "the space ends as soon as it is started");
             return;
         }
-    }
-}
-
-/// Watches the space's memory on a thread of its own, until its cgroup is gone.
-fn watch_memory(shared: &Weak<Shared>, sale: SaleId) {
-    let shared = shared.clone();
-    let started = std::thread::Builder::new().name("pressure".to_owned()).spawn(move || {
-        let wanted = || shared.strong_count() > 0;
-        let ended = |one: pressure::Ended| {
-            tracing::warn!(%sale, program = one.name, memory = %one.memory.human(), "the space waited for memory only: ended");
-            let Some(shared) = shared.upgrade() else { return };
-            let mut starved = shared.starved.lock().unwrap_or_else(PoisonError::into_inner);
-            let times = starved.get(&sale).map_or(0, |starved| starved.times);
-            starved.insert(sale, Starved { times: times.saturating_add(1), last: one });
-        };
-        let watched = pressure::watch(&names::cgroup(sale.as_bytes()), wanted, ended);
-        // The end of the cgroup is the end of the watch.
-        if let Err(error) = watched && names::cgroup(sale.as_bytes()).exists() {
-            tracing::error!(%sale, cause = %chain(&error), "nobody watches the space's memory");
-        }
-    });
-    if let Err(error) = started {
-        tracing::error!(%error, "no thread to watch a space's memory with");
     }
 }
 

@@ -23,7 +23,7 @@ use crate::journal::{Journal, JournalError};
 use crate::limits::{self, Observed, ReadLimitsError};
 use crate::network::{self, ConnectError};
 use crate::step::{RunError, Step, StepTime, Table, TearDownError, in_words};
-use crate::{files, pressure, volume};
+use crate::{files, volume};
 
 /// The first step that runs again when a volume is unlocked.
 pub(super) const UNLOCK_FROM: &str = "mount";
@@ -47,8 +47,6 @@ pub(super) struct Shared {
     prepared: StdMutex<HashMap<SaleId, Vec<StepTime>>>,
     /// The spaces that have a keeper.
     pub(super) kept: StdMutex<HashSet<SaleId>>,
-    /// Of each space, what was ended because it waited for memory only, since the agent started.
-    pub(super) starved: StdMutex<HashMap<SaleId, Starved>>,
     /// One at a time for each sale: an end waits until a build has come to one.
     busy: StdMutex<HashMap<SaleId, Arc<Mutex<()>>>>,
 }
@@ -62,15 +60,6 @@ pub struct Ready {
     pub pid: Option<i32>,
     /// What its steps took.
     pub times: Vec<StepTime>,
-}
-
-/// What was ended in a space because all of it waited for memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Starved {
-    /// How many processes.
-    pub times: u64,
-    /// The last one.
-    pub last: pressure::Ended,
 }
 
 /// A space of which nothing is left.
@@ -101,7 +90,6 @@ impl Provisioner {
             seccomp,
             prepared: StdMutex::default(),
             kept: StdMutex::default(),
-            starved: StdMutex::default(),
             busy: StdMutex::default(),
         };
         Ok(Self {
@@ -201,12 +189,6 @@ impl Provisioner {
     /// What the space uses now. Reads files of the kernel: short, but not for a worker with many to look at.
     pub fn observe(&self, sale: &SaleId) -> Result<Observed, ReadLimitsError> {
         limits::observe(&names::cgroup(sale.as_bytes()))
-    }
-
-    /// What was ended in the space because all of it waited for memory ([`crate::pressure`]).
-    pub fn starved(&self, sale: &SaleId) -> Option<Starved> {
-        let starved = self.shared.starved.lock();
-        starved.unwrap_or_else(PoisonError::into_inner).get(sale).cloned()
     }
 
     /// The number of the space's PID 1 on the node, while it runs.
@@ -384,8 +366,6 @@ impl Shared {
     async fn dismiss(&self, sale: SaleId) -> Result<(), JournalError> {
         record::dismiss(&self.journal, sale).await?;
         self.walls.forget(sale).await;
-        let mut starved = self.starved.lock().unwrap_or_else(PoisonError::into_inner);
-        starved.remove(&sale);
         Ok(())
     }
 }
