@@ -8,11 +8,21 @@
 use anyhow::Context;
 use storage::Storage;
 
-/// Closes what this node holds open.
+/// Closes what this node holds open, and says what that was.
 ///
 /// # Errors
 /// What could not be closed, all of it, in one message.
 pub fn close() -> anyhow::Result<()> {
     let storage = Storage::start().context("LVM")?;
-    provision::close::close_all(&storage).context("closing the volumes")
+    let closed = provision::close::close_all(&storage).context("closing the volumes")?;
+    println!(
+        "agent: closed: {}, {}",
+        counted(closed.volumes, "volume of a space", "volumes of spaces"),
+        counted(closed.disks, "disk", "disks")
+    );
+    Ok(())
+}
+
+fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }

@@ -13,6 +13,7 @@ mod identity;
 mod keys;
 mod machine;
 mod resize;
+mod struck;
 mod world;
 
 use std::path::Path;
@@ -58,6 +59,12 @@ fn main() -> ExitCode {
         ("a_node_is_the_same_whatever_happens_to_its_disks", |world| {
             world.power_off();
             identity::is_kept(world.stage()?)
+        }),
+        ("a_node_whose_agent_is_struck_goes_on", |world| {
+            world.power_off();
+            world.stage()?;
+            let (user, farmer) = (world.user()?.clone(), world.farmer()?.clone());
+            struck::goes_on(world.stage()?, &user, &farmer)
         }),
     ];
     let trials = first

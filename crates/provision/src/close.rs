@@ -22,12 +22,22 @@ use crate::step::chain;
 #[error("not closed: {}", .0.join("; "))]
 pub struct CloseError(pub Vec<String>);
 
+/// What was open and is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Closed {
+    /// Volumes of spaces.
+    pub volumes: usize,
+    /// Disks: each is a group by itself.
+    pub disks: usize,
+}
+
 /// Closes volumes, bases, states and groups. Blocking.
 ///
 /// # Errors
 /// [`CloseError`] with all that stayed open; the rest is closed.
-pub fn close_all(storage: &Storage) -> Result<(), CloseError> {
+pub fn close_all(storage: &Storage) -> Result<Closed, CloseError> {
     let mut left = Vec::new();
+    let mut done = Closed::default();
     let mut keep = |what: String, result: Result<(), String>| {
         if let Err(why) = result {
             left.push(format!("{what}: {why}"));
@@ -55,17 +65,20 @@ pub fn close_all(storage: &Storage) -> Result<(), CloseError> {
             .filter_map(sale_of)
         {
             let mapping = names::mapping(sale.as_bytes());
+            let open = names::mapping_device(&mapping).exists();
             let closed = storage.luks().close(&mapping).map_err(|e| chain(&e));
+            done.volumes += usize::from(open && closed.is_ok());
             keep(mapping, closed);
         }
         let off = storage
             .lvm()
             .vg_activate(&group.name, false)
             .map_err(|e| chain(&e));
+        done.disks += usize::from(off.is_ok());
         keep(group.name, off);
     }
     if left.is_empty() {
-        Ok(())
+        Ok(done)
     } else {
         Err(CloseError(left))
     }

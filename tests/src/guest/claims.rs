@@ -58,7 +58,7 @@ pub fn close(state: Option<State>) -> Result<()> {
         match provision::close::close_all(&Storage::start()?) {
             Err(error) if Instant::now() > deadline => return Err(error.into()),
             Err(_) => std::thread::yield_now(),
-            Ok(()) => return Ok(()),
+            Ok(_) => return Ok(()),
         }
     }
 }

@@ -66,7 +66,7 @@ fn power_on(lines: &[String]) -> Result<Started> {
 /// Halt: everything is closed.
 fn power_off(state: State) -> Result<()> {
     state.close()?;
-    Ok(provision::close::close_all(&Storage::start()?)?)
+    Ok(provision::close::close_all(&Storage::start()?).map(drop)?)
 }
 
 fn find<'a>(started: &'a Started, disk: &str) -> Result<&'a DiskState> {

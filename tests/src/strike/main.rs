@@ -27,6 +27,7 @@ use nix::unistd::Pid;
 const SELF: &str = "/usr/sbin/strike";
 const PROC: &str = "/strike/proc";
 const LINE: &str = "/strike/line";
+const HELD: &str = "/strike/held";
 /// How long the kernel may take to find that a program has no memory.
 const FOUND_WITHIN: Duration = Duration::from_secs(30);
 
@@ -89,8 +90,10 @@ fn listen() -> Result<()> {
             [] => continue,
             ["kill", signal] => kill_agent(signal),
             ["memory"] => starve_agent(),
+            ["agent"] => agent().map(|pid| format!("the agent is {pid}")),
             ["spoil", how] => spoil(&mut kept, how),
             ["mend"] => mend(&mut kept),
+            ["hold"] => hold(),
             ["fault"] => fault(),
             ["panic"] => panic(),
             other => bail!("{other:?} is no order"),
@@ -235,6 +238,16 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     Ok(())
+}
+
+/// The state of the first disk is mounted a second time, where nobody looks for it.
+fn hold() -> Result<String> {
+    let (file, _) = journal()?;
+    let state = file.parent().context("no state")?;
+    fs::create_dir_all(HELD)?;
+    nix::mount::mount(Some(state), HELD, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .context("mounting the state once more")?;
+    Ok("the state is in use".into())
 }
 
 /// An instruction that is none, where PID 1 goes on when it wakes; then it is woken.

@@ -109,7 +109,9 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     }
     let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
-        return Err(JournalError::Corrupt(verdict));
+        // The first line names the database, of which there is one.
+        let why = verdict.lines().last().unwrap_or_default();
+        return Err(JournalError::Corrupt(why.to_owned()));
     }
     if version < SCHEMA_VERSION {
         older::bring_up(&mut connection, path, version)?;
