@@ -16,12 +16,13 @@
 //!   session that would have found out why. Whoever wants the whole space to go down with it may write 1 inside.
 //! - Swap is off: a node has none, and a space's memory must never reach a disk unencrypted.
 
+mod disk;
 mod place;
 mod read;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use host::cgroup::{self, CgroupError};
 use host::names::{CGROUP_MOUNT, CGROUP_SPACES};
 use market::quantity::{Bytes, MilliCpus};
 
+pub use disk::{BASE_BYTES_PER_SECOND, DISK_BYTES_PER_SECOND, Device, DiskLimit};
 pub use place::place;
 pub use read::{Observed, ReadLimitsError, in_use, observe};
 
@@ -43,13 +45,6 @@ const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];
 
 /// Length of one accounting period of `cpu.max`, in microseconds: the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
-
-/// What one space may do to the disk that it shares: enough to feel like a disk, too little to starve the neighbours
-/// on a spinning one. No figure of the sale: it protects neighbours and is not sold, but it is enforced all the same.
-pub const DISK_BYTES_PER_SECOND: u64 = 200 * 1024 * 1024;
-
-/// Operations a second, for reads and for writes.
-pub const DISK_OPERATIONS_PER_SECOND: u64 = 5_000;
 
 /// Cgroups that a space may make inside its own, and how deep: each costs the node memory and time at the end.
 pub const MOST_CGROUPS: u32 = 256;
@@ -74,61 +69,9 @@ pub struct Limits {
     pub memory: Bytes,
     /// Processes and threads together.
     pub pids: u32,
-    /// The device on which its volume lies: the space's own mapping, so that no neighbour's share is counted.
-    pub disk: Option<DiskLimit>,
-}
-
-/// What a space may do to its disk, for reads and for writes each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskLimit {
-    /// The device.
-    pub device: Device,
-    /// Bytes a second.
-    pub bytes_per_second: u64,
-    /// Operations a second.
-    pub operations_per_second: u64,
-}
-
-impl DiskLimit {
-    /// What every space gets.
-    pub fn usual(device: Device) -> Self {
-        Self {
-            device,
-            bytes_per_second: DISK_BYTES_PER_SECOND,
-            operations_per_second: DISK_OPERATIONS_PER_SECOND,
-        }
-    }
-
-    /// As `io.max` says it.
-    fn line(&self) -> String {
-        let Device { major, minor } = self.device;
-        let (bytes, operations) = (self.bytes_per_second, self.operations_per_second);
-        format!("{major}:{minor} rbps={bytes} wbps={bytes} riops={operations} wiops={operations}")
-    }
-}
-
-/// A block device's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Device {
-    /// Which driver.
-    pub major: u64,
-    /// Which of its devices.
-    pub minor: u64,
-}
-
-impl Device {
-    /// The number of the device at `path`.
-    pub fn of(path: &Path) -> Result<Self, LimitsError> {
-        let metadata = fs::metadata(path).map_err(|source| LimitsError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let number = metadata.rdev();
-        Ok(Self {
-            major: nix::sys::stat::major(number),
-            minor: nix::sys::stat::minor(number),
-        })
-    }
+    /// The devices that it reads and writes: its volume's, that is the space's own mapping, so that no neighbour's
+    /// share is counted; and the base's, which all read and whose unpacking is nobody's CPU time.
+    pub disks: Vec<DiskLimit>,
 }
 
 /// Why a cgroup with its limits could not be made.
@@ -330,19 +273,18 @@ fn apply(path: &Path, cgroup: &Cgroup, limits: &Limits) -> Result<(), LimitsErro
         let path = path.join(file);
         fs::write(&path, most.to_string()).map_err(|source| LimitsError::Write { path, source })?;
     }
-    let Some(disk) = limits.disk else {
-        return Ok(());
-    };
-    let Device { major, minor } = disk.device;
-    let io: &BlkIoController = controller(path, cgroup, "io")?;
-    let (bytes, operations) = (disk.bytes_per_second, disk.operations_per_second);
-    for result in [
-        io.throttle_read_bps_for_device(major, minor, bytes),
-        io.throttle_write_bps_for_device(major, minor, bytes),
-        io.throttle_read_iops_for_device(major, minor, operations),
-        io.throttle_write_iops_for_device(major, minor, operations),
-    ] {
-        set("io.max", disk.line(), result)?;
+    for disk in &limits.disks {
+        let Device { major, minor } = disk.device;
+        let io: &BlkIoController = controller(path, cgroup, "io")?;
+        let (bytes, operations) = (disk.bytes_per_second, disk.operations_per_second);
+        for result in [
+            io.throttle_read_bps_for_device(major, minor, bytes),
+            io.throttle_write_bps_for_device(major, minor, bytes),
+            io.throttle_read_iops_for_device(major, minor, operations),
+            io.throttle_write_iops_for_device(major, minor, operations),
+        ] {
+            set("io.max", disk.line(), result)?;
+        }
     }
     Ok(())
 }
@@ -352,7 +294,7 @@ fn verify(path: &Path, limits: &Limits) -> Result<(), LimitsError> {
     for (file, expected) in expected(limits) {
         let text = read_file(&path.join(file))?;
         let found = match file {
-            "io.max" => read::line_of_device(&text, limits.disk.map(|disk| disk.device)),
+            "io.max" => read::line_of_device(&text, &expected),
             _ => text.trim().to_owned(),
         };
         if found != expected {
@@ -376,9 +318,7 @@ fn expected(limits: &Limits) -> Vec<(&'static str, String)> {
         ("pids.max", limits.pids.to_string()),
     ];
     files.extend(TREE.map(|(file, most)| (file, most.to_string())));
-    if let Some(disk) = limits.disk {
-        files.push(("io.max", disk.line()));
-    }
+    files.extend(limits.disks.iter().map(|disk| ("io.max", disk.line())));
     files
 }
 
@@ -430,10 +370,10 @@ mod tests {
             cpu: MilliCpus(500),
             memory: Bytes(512 * 1024 * 1024 + 1),
             pids: 512,
-            disk: Some(DiskLimit::usual(Device {
+            disks: vec![DiskLimit::usual(Device {
                 major: 254,
                 minor: 16,
-            })),
+            })],
         }
     }
 

@@ -111,7 +111,7 @@ fn small() -> Limits {
         cpu: MilliCpus(250),
         memory: Bytes(128 * MIB),
         pids: 64,
-        disk: None,
+        disks: Vec::new(),
     }
 }
 
@@ -144,7 +144,7 @@ fn read_back() -> Result<()> {
     let path = cgroup(0xc0);
     let disk = Device::of(std::path::Path::new("/dev/vdb"))?;
     let limits = Limits {
-        disk: Some(DiskLimit::usual(disk)),
+        disks: vec![DiskLimit::usual(disk)],
         ..small()
     };
     limits::ensure(&path, &limits, FIRST_ID)?;
@@ -238,10 +238,10 @@ fn disk() -> Result<()> {
     let path = cgroup(0xc5);
     let device = Device::of(std::path::Path::new(BLANK))?;
     let with = |bytes_per_second| Limits {
-        disk: Some(DiskLimit {
+        disks: vec![DiskLimit {
             bytes_per_second,
             ..DiskLimit::usual(device)
-        }),
+        }],
         cpu: MilliCpus(2000),
         ..small()
     };

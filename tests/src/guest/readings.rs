@@ -37,7 +37,7 @@ fn bench(number: u32) -> Result<Bench> {
         cpu: MilliCpus(250),
         memory: Bytes(MEMORY),
         pids: 256,
-        disk: None,
+        disks: Vec::new(),
     };
     limits::ensure(&bench.cgroup(), &limits, bench.first_id())?;
     // As while a space starts.

@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 
 use market::quantity::Bytes;
 
-use super::Device;
-
 /// What a space used when it was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -82,14 +80,11 @@ pub fn in_use(path: &Path) -> Result<Bytes, ReadLimitsError> {
     Ok(Bytes(all.saturating_sub(spare)))
 }
 
-/// The line that `io.max` has for this device; empty when it has none.
-pub(super) fn line_of_device(text: &str, device: Option<Device>) -> String {
-    let Some(Device { major, minor }) = device else {
-        return String::new();
-    };
-    let number = format!("{major}:{minor}");
+/// The line that `io.max` has for the device of such a line; empty when it has none.
+pub(super) fn line_of_device(text: &str, like: &str) -> String {
+    let number = like.split_whitespace().next();
     text.lines()
-        .find(|line| line.split_whitespace().next() == Some(number.as_str()))
+        .find(|line| line.split_whitespace().next() == number)
         .map(|line| line.trim().to_owned())
         .unwrap_or_default()
 }
@@ -149,14 +144,8 @@ mod tests {
     #[test]
     fn a_device_is_not_taken_for_another_that_starts_alike() {
         let text = "254:160 rbps=1 wbps=max riops=max wiops=max\n254:16 rbps=2 wbps=2 riops=3 wiops=3\n";
-        let line = line_of_device(
-            text,
-            Some(Device {
-                major: 254,
-                minor: 16,
-            }),
-        );
+        let line = line_of_device(text, "254:16 rbps=9");
         assert_eq!(line, "254:16 rbps=2 wbps=2 riops=3 wiops=3");
-        assert_eq!(line_of_device("", Some(Device { major: 1, minor: 2 })), "");
+        assert_eq!(line_of_device("", "1:2 rbps=1"), "");
     }
 }

@@ -36,7 +36,10 @@ impl Step<SpaceContext> for LimitsStep {
             cpu: spec.cpu,
             memory: spec.memory,
             pids: spec.pids,
-            disk: Some(DiskLimit::usual(Device::of(&mapping)?)),
+            disks: vec![
+                DiskLimit::usual(Device::of(&mapping)?),
+                DiskLimit::of_base(Device::of(&context.base)?),
+            ],
         };
         tokio::task::spawn_blocking(move || limits::ensure(&cgroup, &limits, place.first_id)).await??;
         Ok(())
