@@ -346,6 +346,25 @@ fn left_running(world: &mut World) -> Result<()> {
     Ok(())
 }
 
+/// Enables a service of a package, and a line of /etc/rc.local; neither has run since.
+pub fn enable(world: &mut World) -> Result<()> {
+    inside(world, PACKAGE)?;
+    let local = "printf '#!/bin/sh\\ndate >/root/local-ran\\n' >/etc/rc.local && chmod 755 /etc/rc.local && \
+                 rm -f /root/local-ran /var/lib/useful.started && sync";
+    inside(world, local)?;
+    Ok(())
+}
+
+/// What was enabled runs again after `unlock`; called when a power cut is over.
+pub fn enabled_again(world: &mut World) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(30);
+    let look = "test -s /root/local-ran && test -s /var/lib/useful.started && pgrep -f '^sleep 86399$' >/dev/null && echo yes || echo no";
+    while inside(world, look)?.trim() != "yes" {
+        ensure!(Instant::now() < end, "what was enabled did not start within 30 s");
+    }
+    Ok(())
+}
+
 fn sshd_killed(world: &mut World) -> Result<()> {
     let first = inside(world, "cat /run/sshd.pid")?;
     inside(world, "kill -KILL $(cat /run/sshd.pid)")?;

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             keys::every_type_lets_in,
         ),
     ];
-    let then: [machine::Scenario; 9] = [
+    let then: [machine::Scenario; 11] = [
         ("machine_grows_while_a_login_runs", resize::grows),
         ("machine_runs_containers", containers::run),
         ("ten_ssh_at_once_go_through_the_relay", ten_at_once),
@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         ("cancelling_gives_a_receipt_and_the_rest_back", cancelled),
         ("a_power_cut_while_building_leaves_nothing", cut_while_building),
         ("too_much_is_refused_with_reasons", refused),
+        ("the_least_that_is_sold_lets_a_login_in", least),
         ("a_node_is_the_same_whatever_happens_to_its_disks", |world| {
             world.power_off();
             identity::is_kept(world.stage()?)
@@ -193,6 +194,7 @@ fn ten_at_once(world: &mut World) -> Result<()> {
 }
 
 fn cut_while_active(world: &mut World) -> Result<()> {
+    machine::enable(world)?;
     let name = world.space()?;
     let hash = "head -c 3000000 /dev/urandom > /root/data && sync && sha256sum /root/data";
     let before = world
@@ -219,7 +221,7 @@ fn cut_while_active(world: &mut World) -> Result<()> {
         .expect_success("reading it")?
         .out;
     ensure!(before == after, "before the cut {before:?}, after it {after:?}");
-    Ok(())
+    machine::enabled_again(world)
 }
 
 /// The disks are those of a moment ago; the space on the copy is locked, the node's runs and is logged in to.
@@ -357,5 +359,38 @@ fn refused(world: &mut World) -> Result<()> {
         answer.code,
         answer.err
     );
+    Ok(())
+}
+
+/// Less is refused before money; the least itself lets a login in.
+fn least(world: &mut World) -> Result<()> {
+    world.ensure_bought()?;
+    let user = world.user()?.clone();
+    for (needs, least) in [
+        (["--memory", "63MiB"], "at least 64 MiB"),
+        (["--disk", "127MiB"], "at least 128 MiB"),
+        (["--cpu", "0.009"], "at least 0.01 CPU"),
+    ] {
+        let answer = user.run(&[&["request", "--duration", "1h"], &needs[..]].concat())?;
+        let said = format!("{}{}", answer.out, answer.err);
+        ensure!(
+            answer.code != 0 && said.contains(least),
+            "{needs:?}: exit {}, {said}",
+            answer.code
+        );
+    }
+    let needs = ["--memory", "64MiB", "--disk", "128MiB", "--cpu", "0.25"];
+    let bought = user
+        .run(&[&["buy", "--json", "--duration", "1h"], &needs[..]].concat())?
+        .expect_success("buying the least")?;
+    let name = bought.text("/name")?.to_string();
+    let said = user
+        .run(&["ssh", &name, "--", "id -u; free -m; df -m /"])?
+        .expect_success("logging in")?
+        .out;
+    ensure!(said.starts_with("0\n"), "the least space answers {said:?}");
+    println!("the least space: {said}");
+    user.run(&["cancel", &name, "--json"])?
+        .expect_success("cancelling the least")?;
     Ok(())
 }
