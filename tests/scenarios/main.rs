@@ -1,13 +1,15 @@
 //! Whole sales on the real image, from outside: one market, one node, one user, and what happens to them.
 //!
 //! ```text
-//! selling ─► bought ─► used by ten ssh at once ─► power cut while Active ─► unlock: files and host key as before
-//!    ─► a copy of the node beside it ─► cancelled, receipt ─► power cut while Building ─► nothing is left, the money is back or the sale goes on
+//! selling ─► bought ─► exported, cancelled, bought, imported ─► used by ten ssh at once ─► power cut while Active
+//!    ─► unlock: files and host key as before ─► a copy of the node beside it ─► cancelled, receipt
+//!    ─► power cut while Building ─► nothing is left, the money is back or the sale goes on
 //! ```
 //!
 //! Trials share one stage and run in the order of the list: a boot costs most of a minute under emulation.
 //! Needs what `./x test` built, named in `STEADING_ARTEFACTS` (a folder) and `STEADING_CLIENT` (the program).
 
+mod carry;
 mod containers;
 mod identity;
 mod keys;
@@ -47,7 +49,8 @@ fn main() -> ExitCode {
             keys::every_type_lets_in,
         ),
     ];
-    let then: [machine::Scenario; 11] = [
+    let then: [machine::Scenario; 12] = [
+        ("what_a_space_holds_comes_back_in_another", carry::comes_back),
         ("machine_grows_while_a_login_runs", resize::grows),
         ("machine_runs_containers", containers::run),
         ("ten_ssh_at_once_go_through_the_relay", ten_at_once),
