@@ -15,6 +15,7 @@ mod clock;
 mod effects;
 mod keeper;
 mod keys;
+mod outcomes;
 mod record;
 mod resizing;
 mod retired;

@@ -50,21 +50,40 @@ impl Counter {
         );
         let signed = signed.map_err(|error| no(RefusalCode::Mismatch, chain(&error)))?;
         let bytes = signed.bytes.clone();
-        let record = self
-            .record(signed, &made, group)
-            .await
-            .map_err(|error| self.forget(sale, &chain(&error)))?;
-        let written = record
-            .write_new(&self.shared.journal, made.request.bytes, made.offer.bytes)
-            .await;
-        written.map_err(|error| self.forget(sale, &chain(&error)))?;
+        let kept = self.keep_new(signed, made, group).await;
+        let record = match kept {
+            Ok(record) => record,
+            Err(why) => return Err(self.forget(sale, &why).await),
+        };
         self.made().remove(&record.signed.message.body().request);
         Keeper::start(self.shared.clone(), record, None);
         Ok(bytes)
     }
 
-    fn forget(&self, sale: market::id::SaleId, why: &str) -> No {
-        self.shared.book().release(sale);
+    /// The record of a new sale, once the journal has it; else why not.
+    async fn keep_new(
+        &self,
+        signed: Signed<message::Sale>,
+        made: Made,
+        group: market::id::GroupId,
+    ) -> Result<Record, String> {
+        let record = self.record(signed, &made, group).await;
+        let record = record.map_err(|error| chain(&error))?;
+        let (request, offer) = (made.request.bytes, made.offer.bytes);
+        let written = record.write_new(&self.shared.journal, request, offer).await;
+        written.map_err(|error| chain(&error)).map(|()| record)
+    }
+
+    /// The offer stands as before: it may be agreed again, or lapses, and what is remembered of it with it.
+    async fn forget(&self, sale: market::id::SaleId, why: &str) -> No {
+        self.shared.book().disagree(sale, boot_ms());
+        let port = self
+            .shared
+            .journal
+            .write(move |entry| entry.taken(PORTS).give_back(sale.as_bytes()));
+        if let Err(error) = port.await {
+            tracing::error!(%error, "a port was not given back");
+        }
         self.shared
             .board
             .event(format!("{}: the journal does not take it: {why}", sale.name()));

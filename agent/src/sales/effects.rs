@@ -87,6 +87,7 @@ impl Task {
                 let grown = key.as_ref().map(|_| spec.disk);
                 self.on_machine(async move { Done::Resized(spaces.resize(spec, key).await, number, grown) });
             }
+            Effect::LockSpace => self.on_machine(async move { Done::Locked(spaces.lock(sale).await) }),
             Effect::TearDown => {
                 self.keys.forget();
                 self.on_machine(async move { Done::TornDown(spaces.end(sale).await) });
@@ -125,12 +126,13 @@ impl Task {
         None
     }
 
-    /// Runs something beside the keeper; its outcome comes back as an order.
-    fn beside(&self, work: impl Future<Output = Done> + Send + 'static) {
+    /// Runs something beside the keeper; its outcome comes back as an order, and then `ended` is dropped.
+    fn beside<T: Send + 'static>(&self, work: impl Future<Output = Done> + Send + 'static, ended: T) {
         let orders = self.orders.clone();
         tokio::spawn(async move {
             let done = work.await;
             let _ = orders.send(Order::Done(done)).await;
+            drop(ended);
         });
     }
 
@@ -139,14 +141,13 @@ impl Task {
     fn on_machine(&mut self, work: impl Future<Output = Done> + Send + 'static) {
         let (ended, next) = oneshot::channel::<()>();
         let before = self.last_on_machine.replace(next);
-        self.beside(async move {
+        let in_turn = async move {
             if let Some(before) = before {
                 let _ = before.await; // it ends by being dropped
             }
-            let done = work.await;
-            drop(ended);
-            done
-        });
+            work.await
+        };
+        self.beside(in_turn, ended);
     }
 
     /// One call to the rail at a time: the next tick asks again for what is not begun now.
@@ -159,10 +160,11 @@ impl Task {
             return;
         }
         self.rail_busy = true;
-        self.beside(async move {
+        let asked = async move {
             let silent = |_| Err(RailError::Unknown("no answer in time".to_owned()));
             done(timeout(RAIL_PATIENCE, call).await.unwrap_or_else(silent))
-        });
+        };
+        self.beside(asked, ());
     }
 
     /// The rail has answered, or has not: then it is left alone for a while.
@@ -191,7 +193,12 @@ impl Task {
             Done::Built(Err(failed), _) => self.not_built(failed).await,
             Done::Resized(result, number, grown) => self.resized(result, number, grown).await,
             Done::TornDown(torn_down) => drop(self.happen(Event::TornDown(torn_down)).await),
-            Done::Undone => {}
+            Done::Undone | Done::Locked(Ok(())) => {}
+            Done::Locked(Err(failed)) => {
+                let (name, why) = (&self.record.spec.name, failed.why);
+                let event = format!("{name}: not all of it could be taken down: {why}");
+                self.shared.board.event(event);
+            }
         }
         self.show();
     }

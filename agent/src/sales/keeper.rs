@@ -76,6 +76,8 @@ pub enum Done {
     TornDown(TornDown),
     /// What was half built is undone.
     Undone,
+    /// The space is taken down to its volume, or as much as could be.
+    Locked(Result<(), Failed>),
     /// The rail redeemed, or not.
     Redeemed(Amount, Result<LockView, RailError>),
     /// The rail gave back, or not.
@@ -115,6 +117,7 @@ impl Keeper {
             waiting: Waiting::default(),
             not_unlocked: None,
             not_resized: None,
+            owed: Vec::new(),
             last_on_machine: None,
             kept_ms: boot_ms(),
             began_ms: boot_ms(),
@@ -188,6 +191,8 @@ pub(super) struct Task {
     pub(super) not_unlocked: Option<String>,
     /// Why the last resize failed.
     pub(super) not_resized: Option<String>,
+    /// What the machine did and the journal has not taken yet.
+    pub(super) owed: Vec<Event>,
     /// Closed when the last work on the machine has ended.
     pub(super) last_on_machine: Option<oneshot::Receiver<()>>,
     /// When the record was last written.
@@ -217,7 +222,8 @@ impl Task {
                     Some(order) => self.take(order).await,
                     None => return,
                 },
-                _ = ticks.tick(), if !self.record.sale.state.is_final() => {
+                _ = ticks.tick(), if !self.record.sale.is_settled() => {
+                    self.catch_up().await;
                     self.look_at_space().await;
                     let _ = self.happen(Event::Tick).await;
                 }
@@ -255,7 +261,7 @@ impl Task {
         let mut next = vec![event];
         let mut outcome = Ok(());
         while let Some(event) = next.pop() {
-            let stepped = step(&self.record.sale, event, self.now());
+            let stepped = step(&self.record.sale, event.clone(), self.now());
             let (sale, effects) = match stepped {
                 Ok(stepped) => stepped,
                 Err(rejection) => {
@@ -268,6 +274,7 @@ impl Task {
                 && let Err(error) = self.keep().await
             {
                 self.record.sale = before;
+                self.owe(&event);
                 return Err(self.not_kept(&error));
             }
             for effect in effects {
@@ -285,11 +292,15 @@ impl Task {
         let now = &self.record.sale;
         let quiet = market::sale::Sale {
             served_ms: now.served_ms,
+            waited_ms: now.waited_ms,
             last_boot_ms: now.last_boot_ms,
             looked_boot_ms: now.looked_boot_ms,
             ..before.clone()
         };
-        quiet != *now || (*now != *before && boot_ms().saturating_sub(self.kept_ms) >= KEEP_SERVED_MS)
+        quiet != *now
+            || (*now != *before
+                && !now.state.is_final()
+                && boot_ms().saturating_sub(self.kept_ms) >= KEEP_SERVED_MS)
     }
 
     pub(super) async fn keep(&mut self) -> Result<(), RecordError> {
@@ -419,22 +430,6 @@ impl Task {
         signed
             .map(|signed| signed.bytes)
             .map_err(|error| no(RefusalCode::Busy, error.to_string()))
-    }
-
-    /// What there is to say about how it stands.
-    fn words(&self) -> String {
-        let failed = self
-            .not_unlocked
-            .as_ref()
-            .filter(|_| self.record.sale.state == SaleState::Locked);
-        if self.record.sale.down {
-            return "the space is down and is started again; no time is counted".to_owned();
-        }
-        match (failed, &self.not_resized) {
-            (Some(why), _) => format!("not unlocked: {why}"),
-            (None, Some(why)) if self.record.sale.resizing.is_some() => format!("not resized: {why}"),
-            (None, _) => self.record.sale.words(),
-        }
     }
 
     /// How it stands, signed.

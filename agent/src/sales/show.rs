@@ -41,7 +41,14 @@ impl Task {
             }
             Say::Active => format!("{name} active"),
             Say::Locked => format!("{name} locked: waits for its user's key"),
-            Say::Down => format!("{name} is down: it is started again; no time is counted"),
+            Say::Down => {
+                format!("{name} is down: it is started again, for 10 minutes at most; no time is counted")
+            }
+            Say::GaveUp => {
+                format!(
+                    "{name} does not start again: locked, its user's key starts it anew; no time is counted"
+                )
+            }
             Say::Up => format!("{name} runs again"),
             Say::Ended => format!("{name} ended: {}", self.record.sale.words()),
         };
@@ -77,6 +84,36 @@ impl Task {
                     .sort_by(|one, other| (&one.name, one.sale).cmp(&(&other.name, other.sale)));
             }
         });
+    }
+
+    /// What there is to say about how it stands.
+    pub(super) fn words(&self) -> String {
+        let failed = self
+            .not_unlocked
+            .as_ref()
+            .filter(|_| self.record.sale.state == SaleState::Locked);
+        if let (true, Some(words)) = (failed.is_none(), self.down_words()) {
+            return words.to_owned();
+        }
+        match (failed, &self.not_resized) {
+            (Some(why), _) => format!("not unlocked: {why}"),
+            (None, Some(why)) if self.record.sale.resizing.is_some() => format!("not resized: {why}"),
+            (None, _) => self.record.sale.words(),
+        }
+    }
+
+    /// What there is to say of a space that is down, or did not come back from it.
+    fn down_words(&self) -> Option<&'static str> {
+        match self.record.sale.state {
+            _ if !self.record.sale.down => None,
+            SaleState::Ready | SaleState::Active => Some(
+                "the space is down and is started again, for 10 minutes at most: then its unlock key is asked for; no time is counted",
+            ),
+            SaleState::Locked => Some(
+                "the space did not start again and is locked: its unlock key starts it anew; no time is counted",
+            ),
+            _ => None,
+        }
     }
 
     fn state_words(&self) -> String {

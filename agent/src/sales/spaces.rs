@@ -39,6 +39,8 @@ pub trait Spaces: Send + Sync {
     async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed>;
     /// Gives a running space this size; its volume, where the key is there. Repeating it is fine.
     async fn resize(&self, spec: SpaceSpec, key: Option<UnlockKey>) -> Result<(), Failed>;
+    /// Takes a space down to its volume, which is closed; its key opens it again. Repeating it is fine.
+    async fn lock(&self, sale: SaleId) -> Result<(), Failed>;
     /// Memory that it could not give back now.
     fn memory_in_use(&self, sale: SaleId) -> Result<quantity::Bytes, Failed>;
     /// Undoes everything, whatever state it is in. Repeating it is fine.
@@ -75,6 +77,11 @@ impl Spaces for Provisioner {
     async fn resize(&self, spec: SpaceSpec, key: Option<UnlockKey>) -> Result<(), Failed> {
         let resized = Provisioner::resize(self, spec, key).await;
         resized.map_err(|error| plain(&error))
+    }
+
+    async fn lock(&self, sale: SaleId) -> Result<(), Failed> {
+        let locked = Provisioner::lock(self, sale).await;
+        locked.map_err(|error| plain(&error))
     }
 
     fn memory_in_use(&self, sale: SaleId) -> Result<quantity::Bytes, Failed> {

@@ -38,7 +38,7 @@ use tokio::io::split;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-pub use user::User;
+pub use user::{User, eventually, say};
 
 pub const MONEY: Amount = Amount(100_000_000);
 pub const UNIT_PRICE: Amount = Amount(800_000);
@@ -223,6 +223,11 @@ impl Spaces for Machine {
         Ok(())
     }
 
+    async fn lock(&self, sale: SaleId) -> Result<(), Failed> {
+        self.running.lock().unwrap().remove(&sale);
+        Ok(())
+    }
+
     fn memory_in_use(&self, _: SaleId) -> Result<quantity::Bytes, Failed> {
         Ok(*self.memory_in_use.lock().unwrap())
     }
@@ -282,6 +287,7 @@ pub struct Node {
     pub board: Board,
     pub machine: Arc<Machine>,
     pub desk: Desk,
+    pub journal: Journal,
     /// Where it asked for one.
     pub seat: Option<Asked>,
 }
@@ -408,16 +414,18 @@ impl Node {
                 room,
                 selling,
             };
+            let journal = parts.given.journal.clone();
             let desk = desk::start(parts).await.unwrap();
             direct::start(&desk, most);
-            Ok::<_, SeatError>((desk, asked))
+            Ok::<_, SeatError>((desk, asked, journal))
         });
         match started.await.unwrap() {
-            Ok((desk, seat)) => Ok(Node {
+            Ok((desk, seat, journal)) => Ok(Node {
                 runtime: Some(runtime),
                 board,
                 machine,
                 desk,
+                journal,
                 seat,
             }),
             Err(refused) => {
@@ -469,22 +477,4 @@ async fn open_journal(path: &Path) -> Journal {
 fn twice<const N: usize>(number: u16) -> [u8; N] {
     let bytes = number.to_be_bytes();
     std::array::from_fn(|index| bytes[index % 2])
-}
-
-/// Waits for what comes by itself, looking whenever other tasks had their turn.
-pub async fn eventually(is_so: impl Fn() -> bool) {
-    let looks = async {
-        while !is_so() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(SOON, looks)
-        .await
-        .expect("it comes by itself");
-}
-
-/// One frame there, one back.
-pub async fn say(stream: &mut DirectStream, frame: &[u8]) -> Vec<u8> {
-    stream.send(frame).await.unwrap();
-    stream.receive_within(SOON).await.unwrap().to_vec()
 }

@@ -272,3 +272,21 @@ impl User {
         self.rail.view(&bought.terms, Sure::Seen).await.unwrap().state
     }
 }
+
+/// Waits for what comes by itself, looking whenever other tasks had their turn.
+pub async fn eventually(is_so: impl Fn() -> bool) {
+    let looks = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, looks)
+        .await
+        .expect("it comes by itself");
+}
+
+/// One frame there, one back.
+pub async fn say(stream: &mut DirectStream, frame: &[u8]) -> Vec<u8> {
+    stream.send(frame).await.unwrap();
+    stream.receive_within(SOON).await.unwrap().to_vec()
+}

@@ -310,6 +310,14 @@ impl Book {
         self.lapsed.extend(sale.map(|sale| Lapse::Agreement { sale }));
     }
 
+    /// An agreement that could not be kept: its offer stands again, no longer than any offer.
+    pub fn disagree(&mut self, sale: SaleId, now_ms: u64) {
+        for entry in self.pending.values_mut().filter(|entry| entry.sale == Some(sale)) {
+            entry.sale = None;
+            entry.until_ms = entry.until_ms.min(now_ms.saturating_add(HOLD_MS));
+        }
+    }
+
     /// The sale's lock was seen: sold from here on, or why not (then the lock is given back at once).
     pub fn fund(&mut self, sale: SaleId, now_ms: u64) -> Result<(), BookError> {
         self.expire(now_ms);

@@ -459,3 +459,20 @@ proptest! {
         prop_assert_eq!(book.free(), capacity(), "in the end everything is free");
     }
 }
+
+#[test]
+fn an_agreement_that_was_not_kept_leaves_its_offer_as_it_was() {
+    let mut book = Book::new(capacity());
+    book.offer(request(1), asker(1, 1), gives(500, GIB, GIB), 0)
+        .unwrap();
+    book.agree(request(1), sale(1), 10).unwrap();
+    book.disagree(sale(1), 20);
+    book.agree(request(1), sale(2), 30).unwrap();
+    book.disagree(sale(2), 40);
+    assert_eq!(
+        book.lapse(40 + HOLD_MS).len(),
+        1,
+        "it lapses as an offer, and says so"
+    );
+    assert_eq!(book.group_of(sale(2)), None);
+}

@@ -17,7 +17,7 @@ const BODY_VERSION: u64 = 1;
 const MOST_PERIODS: u32 = 100_000;
 
 /// A day: where finality is slow a lock waits long for its first voucher.
-const MOST_ACCEPT_S: u64 = 86_400;
+pub(crate) const MOST_ACCEPT_S: u64 = 86_400;
 /// A week: so long a silent node can keep what was not paid from the user.
 const MOST_NOTICE_S: u64 = 7 * 86_400;
 

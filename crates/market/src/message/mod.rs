@@ -15,6 +15,7 @@ mod request;
 mod resize;
 mod status;
 
+pub(crate) use agreement::MOST_ACCEPT_S;
 pub use agreement::{Agree, Mismatch, Sale, SaleBody};
 pub use amend::{Amend, Amended};
 pub use command::{Act, Answer, Command, read_space_line, space_line};

@@ -101,6 +101,8 @@ pub enum Effect {
     BuildSpace,
     /// Open the space again with the key that just came.
     UnlockSpace,
+    /// Take the space down to its volume: it does not come back by itself.
+    LockSpace,
     /// Give the running space the size that was agreed; its volume, where the key is here.
     ResizeSpace,
     /// Undo all that is there.
@@ -135,6 +137,8 @@ pub enum Say {
     Locked,
     /// Its process ended by itself.
     Down,
+    /// And did not come back by being started again: locked.
+    GaveUp,
     /// And runs again.
     Up,
     /// Over, whichever way.

@@ -11,6 +11,7 @@ pub(super) fn end(mut sale: Sale, why: Why, now: Now) -> Stepped {
         SaleState::Agreed => {
             sale.why = Some(why);
             sale.ended_at = Some(now.rail);
+            sale.looked_boot_ms = now.boot_ms;
             Ok((
                 to(sale, SaleState::Lapsed, now),
                 vec![Effect::Release, Effect::CheckLock],

@@ -4,6 +4,7 @@ use escrow::{Amount, LockState, LockView, RailTime, Voucher};
 
 use super::amending::{amended, handed_over, resized, resume};
 use super::ending::{end, gave_back, give_back_now, settle, torn};
+use super::waiting::{counted, gives_up, look_back, paid_again, space_runs, stays_down, waited_out};
 use super::{Effect, Event, MOST_VOUCHERS, Now, Rejection, Sale, TornDown, Why, effects::Say};
 use crate::book::AGREED_MS;
 use crate::message::SaleState;
@@ -16,7 +17,7 @@ const LOOK_EVERY_MS: (u64, u64) = (5_000, 60_000);
 
 /// Applies one event. On a rejection the sale stays as it was.
 pub fn step(sale: &Sale, event: Event, now: Now) -> Stepped {
-    let sale = served(sale.clone(), &event, now);
+    let sale = counted(sale.clone(), &event, now);
     match event {
         Event::FundedHint => funded_hint(sale),
         Event::LockSeen { view, admitted } => lock_seen(sale, view, admitted, now),
@@ -39,17 +40,6 @@ pub fn step(sale: &Sale, event: Event, now: Now) -> Stepped {
         Event::Resized { number, grown } => Ok((resized(sale, number, grown), Vec::new())),
         Event::Tick => tick(sale, now),
     }
-}
-
-/// Counts service: time in Active, by the clock of this boot. A reboot counts nothing.
-fn served(mut sale: Sale, event: &Event, now: Now) -> Sale {
-    let rebooted = matches!(event, Event::Restarted { space_runs: false });
-    if sale.state == SaleState::Active && !sale.down && !rebooted {
-        let since = sale.last_boot_ms.unwrap_or(now.boot_ms);
-        sale.served_ms = sale.served_ms.saturating_add(now.boot_ms.saturating_sub(since));
-    }
-    sale.last_boot_ms = Some(now.boot_ms);
-    sale
 }
 
 pub(super) fn to(mut sale: Sale, state: SaleState, now: Now) -> Sale {
@@ -104,11 +94,15 @@ fn lock_seen(mut sale: Sale, view: LockView, admitted: bool, now: Now) -> Steppe
             check_funds(&sale, &view, now)?;
             Ok((to(sale, SaleState::Funded, now), vec![Effect::PrepareSpace]))
         }
-        SaleState::Lapsed if held && sale.lock.state != LockState::Closed => {
+        SaleState::Lapsed => {
+            sale.looked_back = true;
+            if !held || sale.lock.state == LockState::Closed {
+                return Ok((sale, Vec::new()));
+            }
             sale.lock = newer(sale.lock, view);
             give_back_now(sale, Why::Late, now)
         }
-        SaleState::Offered | SaleState::Lapsed => Ok((sale, Vec::new())),
+        SaleState::Offered => Ok((sale, Vec::new())),
         SaleState::Funded
         | SaleState::Keyed
         | SaleState::Building
@@ -345,8 +339,10 @@ pub(super) fn redeem_due(sale: &Sale, now: Now) -> Vec<Effect> {
 }
 
 fn redeemed(mut sale: Sale, view: LockView, now: Now) -> Stepped {
+    let periods_before = sale.periods_paid();
     sale.lock = newer(sale.lock, view);
     sale.refused = false;
+    let mut sale = paid_again(sale, periods_before);
     let paid = sale.lock.paid;
     sale.vouchers.retain(|voucher| voucher.cumulative > paid);
     match sale.state {
@@ -387,16 +383,6 @@ fn redeem_refused(mut sale: Sale, cumulative: Amount, now: Now) -> Stepped {
     }
 }
 
-fn space_runs(mut sale: Sale, runs: bool) -> Stepped {
-    let serves = matches!(sale.state, SaleState::Ready | SaleState::Active);
-    if !serves || sale.down != runs {
-        return Ok((sale, Vec::new()));
-    }
-    sale.down = !runs;
-    let say = if runs { Say::Up } else { Say::Down };
-    Ok((sale, vec![Effect::Say(say)]))
-}
-
 fn restarted(mut sale: Sale, space_runs: bool, now: Now) -> Stepped {
     sale.unlocking = false;
     sale.down = false;
@@ -421,6 +407,7 @@ fn restarted(mut sale: Sale, space_runs: bool, now: Now) -> Stepped {
         SaleState::Ended | SaleState::Quarantined | SaleState::Refunded => {
             Ok((sale, vec![Effect::SignReceipt]))
         }
+        SaleState::Lapsed if !sale.looked_back => Ok((sale, vec![Effect::CheckLock])),
         SaleState::Offered | SaleState::Lapsed => Ok((sale, Vec::new())),
     }
 }
@@ -430,23 +417,31 @@ fn tick(sale: Sale, now: Now) -> Stepped {
         SaleState::Agreed if now.boot_ms.saturating_sub(sale.looked_boot_ms) >= AGREED_MS => {
             end(sale, Why::Late, now)
         }
-        SaleState::Funded | SaleState::Keyed | SaleState::Ready if now.rail >= sale.lock.accept_by => {
+        SaleState::Funded | SaleState::Keyed | SaleState::Building | SaleState::Ready
+            if now.rail >= sale.lock.accept_by =>
+        {
             end(sale, Why::NotAccepted, now)
         }
+        SaleState::Locked if is_past(&sale, now.rail) => end(sale, Why::Expired, now),
+        SaleState::Ready | SaleState::Active | SaleState::Locked
+            if (sale.down || sale.state == SaleState::Locked) && waited_out(&sale) =>
+        {
+            end(sale, Why::Waited, now)
+        }
+        SaleState::Ready | SaleState::Active if stays_down(&sale) => gives_up(sale, now),
         SaleState::Ready => {
             let effects = redeem_due(&sale, now);
             Ok(look(sale, effects, now))
         }
         SaleState::Active => active_tick(sale, now),
-        SaleState::Locked if is_past(&sale, now.rail) => end(sale, Why::Expired, now),
         SaleState::Funded | SaleState::Keyed | SaleState::Locked => Ok(look(sale, Vec::new(), now)),
         SaleState::Ending => settle(sale, now),
+        SaleState::Lapsed => look_back(sale, now),
         SaleState::Offered
         | SaleState::Agreed
         | SaleState::Building
         | SaleState::Ended
         | SaleState::Quarantined
-        | SaleState::Lapsed
         | SaleState::Refunded => Ok((sale, Vec::new())),
     }
 }
@@ -461,13 +456,9 @@ fn look(mut sale: Sale, mut effects: Vec<Effect>, now: Now) -> (Sale, Vec<Effect
     (sale, effects)
 }
 
-/// A locked space waits for its key until the lock expires, as long as its first voucher may take, and never longer
-/// than all that was agreed: whoever locks money for a year has not bought a year of waiting.
+/// A locked space waits for its key until the lock expires, as long as its first voucher may take.
 fn is_past(sale: &Sale, rail: RailTime) -> bool {
-    let deal = &sale.deal;
-    let whole_ms = deal.period.as_ms().saturating_mul(u64::from(deal.periods));
-    let waited = rail >= sale.since.plus_ms(whole_ms);
-    rail >= sale.lock.expiry || waited || (!sale.proven && rail >= sale.lock.accept_by)
+    rail >= sale.lock.expiry || (!sale.proven && rail >= sale.lock.accept_by)
 }
 
 fn active_tick(sale: Sale, now: Now) -> Stepped {

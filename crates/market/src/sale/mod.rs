@@ -5,9 +5,12 @@
 //!  (book)      │        │ ▲       │         │          │       │ ▲        ▲ │
 //!              ▼        │ └───────┴─────────┘          │       ▼ │        │ ▼
 //!            Lapsed     │   power lost before Ready:   │     Locked ──────┘ Quarantined
-//!                       ▼   all torn down, key again   ▼   (after a reboot;  (an undo failed)
-//!                    Refunded ◄────(by Ending)─────────┘    key again, or expiry ends it)
+//!                       ▼   all torn down, key again   ▼   (after a reboot,  (an undo failed)
+//!                    Refunded ◄────(by Ending)─────────┘    or down for long;
+//!                                                           key again, or it ends)
 //! ```
+//!
+//! What serves nobody waits with a bound: see `waiting`, with a drawing of its own.
 //!
 //! Ending is one path for every sale that has a lock, from each state from Funded on, and from Lapsed where the lock
 //! turned up late: tear down, redeem what was earned, give back the rest, sign the
@@ -25,6 +28,7 @@ mod ending;
 mod machine;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use escrow::{Amount, LockView, RailTime, Voucher};
 use serde::{Deserialize, Serialize};
@@ -68,6 +72,8 @@ pub enum Why {
     Expired,
     /// No first voucher before `accept_by`.
     NotAccepted,
+    /// It was down, or waited for its key, as long as its money would have lasted.
+    Waited,
     /// No voucher for a period that began.
     NotPaid,
     /// The user closed the lock.
@@ -88,6 +94,9 @@ impl Why {
             Why::Stopped => "the farmer stopped it".to_owned(),
             Why::Expired => "its time is over".to_owned(),
             Why::NotAccepted => "no first voucher came in time".to_owned(),
+            Why::Waited => {
+                "it was down or waited for its key for as long as its money would have paid".to_owned()
+            }
             Why::NotPaid => "no voucher came for the period".to_owned(),
             Why::Closed => "the user closed the lock".to_owned(),
             Why::NoCapacity => "the capacity was gone when the money was locked".to_owned(),
@@ -124,6 +133,12 @@ pub struct Sale {
     /// The space's process ended by itself and is being started again: such time is not service.
     #[serde(default)]
     pub down: bool,
+    /// How long it was down or locked since a period was last paid.
+    #[serde(default)]
+    pub waited_ms: u64,
+    /// What that was when the space went down.
+    #[serde(default)]
+    pub down_from_ms: u64,
     /// The user's key came and the volume is being opened again.
     pub unlocking: bool,
     /// Vouchers that are not redeemed yet, by rising sum.
@@ -135,6 +150,9 @@ pub struct Sale {
     pub why: Option<Why>,
     /// Torn down, and what an undo that failed said.
     pub torn_down: Option<TornDown>,
+    /// The rail was asked after the sale had lapsed, and has answered.
+    #[serde(default)]
+    pub looked_back: bool,
     /// When it was over.
     pub ended_at: Option<RailTime>,
     /// What the lock held when it was closed and went back.
@@ -214,11 +232,14 @@ impl Sale {
             ready_at: None,
             proven: false,
             down: false,
+            waited_ms: 0,
+            down_from_ms: 0,
             unlocking: false,
             vouchers: Vec::new(),
             refused: false,
             why: None,
             torn_down: None,
+            looked_back: false,
             ended_at: None,
             returned: Amount::ZERO,
             amendments: 0,
@@ -243,6 +264,11 @@ impl Sale {
     /// Periods that are paid.
     pub fn periods_paid(&self) -> u32 {
         self.deal.prices.paid(self.lock.paid, self.deal.periods)
+    }
+
+    /// Whether nothing more can come of it: it is over, and no lock can turn up for it unseen.
+    pub fn is_settled(&self) -> bool {
+        self.state.is_final() && (self.state != SaleState::Lapsed || self.looked_back)
     }
 
     /// Whether the user's key is wanted while the space runs: its volume grows.

@@ -168,10 +168,11 @@ fn always(world: &World) -> Result<(), String> {
             let over = world.rail_ms >= world.view.expiry.0;
             let served = world.served_ms >= PERIOD_MS * u64::from(PERIODS);
             let never_proven = !world.sale.proven && world.rail_ms >= world.view.accept_by.0;
-            let whole_ms = PERIOD_MS * u64::from(PERIODS);
-            let waited = |since| world.sale.since.0 >= since + whole_ms;
-            let locked_too_long = world.locked_at_ms.is_some_and(waited);
-            ensure(over || served || never_proven || locked_too_long, SILENCE, world)?;
+            ensure(over || served || never_proven, SILENCE, world)?;
+        }
+        Some(Why::Waited) => {
+            let waited = world.locked_at_ms.is_some() && world.sale.waited_ms >= NOTICE_MS;
+            ensure(waited, SILENCE, world)?;
         }
         _ => {}
     }

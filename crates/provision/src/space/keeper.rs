@@ -7,6 +7,7 @@
 //!                      the volume stayed open     after 8 starts in a row that did not last: left as it is
 //! ```
 //!
+//! What is left as it is, the agent locks ([`Provisioner::lock`](super::Provisioner::lock)): its user's key starts it anew.
 //! The keeper holds no handle on the journal while it waits: it ends with the provisioner.
 
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use market::id::SaleId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::provisioner::{Shared, pid};
+use super::provisioner::{Shared, UNLOCK_FROM, pid};
 use super::record::{self, Phase};
 use crate::step::{StepLog, StepState, chain};
 
@@ -71,7 +72,9 @@ async fn watch(shared: &Weak<Shared>, sale: SaleId) {
         let Ok(Some(record)) = record::read(&shared.journal, sale).await else {
             return;
         };
-        if record.phase != Phase::Built || (short_starts == 0 && !shared.is_applied(&sale, "process").await) {
+        let closed = !shared.is_applied(&sale, UNLOCK_FROM).await;
+        let taken_down = short_starts == 0 && !shared.is_applied(&sale, "process").await;
+        if record.phase != Phase::Built || closed || taken_down {
             return;
         }
         since = Instant::now();

@@ -160,6 +160,13 @@ impl Provisioner {
         limits::in_use(&names::cgroup(sale.as_bytes()))
     }
 
+    /// Takes a space down to its volume, which is closed and stays: [`Provisioner::unlock`] brings it back. For one
+    /// whose processes do not come back by themselves.
+    pub async fn lock(&self, sale: SaleId) -> Result<(), EndError> {
+        let work = move |shared: Arc<Shared>| async move { shared.lock(sale).await };
+        self.alone(sale, work).await
+    }
+
     /// Takes a space down, whatever state it is in: its processes, its network, its volume's key, its volume. Ended
     /// already: fine.
     pub async fn end(&self, sale: SaleId) -> Result<Ended, EndError> {
@@ -360,6 +367,20 @@ impl Shared {
             sale,
             was_there: true,
         })
+    }
+
+    async fn lock(&self, sale: SaleId) -> Result<(), EndError> {
+        let record = record::read(&self.journal, sale).await;
+        let record = record.map_err(NotKept::about(sale))?;
+        let Some(record) = record.filter(|record| record.phase == Phase::Built) else {
+            return Ok(());
+        };
+        let context = self.context(&record, None);
+        let down = self
+            .table
+            .tear_down_to(&self.journal, &sale, &context, UNLOCK_FROM)
+            .await;
+        down.map_err(|source| EndError::TearDown { sale, source })
     }
 
     /// Nothing of the space is left: neither is its record.

@@ -37,12 +37,12 @@ fn a_space_that_is_down_earns_nothing() {
     let (sale, effects) = go(&active(), Event::SpaceRuns(false), later(40_000));
     assert_eq!((sale.served_ms, effects), (40_000, vec![Effect::Say(Say::Down)]));
     let (sale, _) = go(&sale, Event::Vouchers(vec![voucher(200, 0)]), later(40_000));
-    let (sale, effects) = go(&sale, Event::Tick, later(10 * PERIOD_MS));
+    let (sale, effects) = go(&sale, Event::Tick, later(2 * PERIOD_MS));
     assert_eq!((sale.state, sale.served_ms), (SaleState::Active, 40_000));
     assert!(!effects.contains(&Effect::Redeem(voucher(200, 0))));
-    let (sale, effects) = go(&sale, Event::SpaceRuns(true), later(10 * PERIOD_MS));
+    let (sale, effects) = go(&sale, Event::SpaceRuns(true), later(2 * PERIOD_MS));
     assert_eq!((sale.served_ms, effects), (40_000, vec![Effect::Say(Say::Up)]));
-    let (_, effects) = go(&sale, Event::Tick, later(10 * PERIOD_MS + 20_000));
+    let (_, effects) = go(&sale, Event::Tick, later(2 * PERIOD_MS + 20_000));
     assert_eq!(effects[0], Effect::Redeem(voucher(200, 0)), "the control");
 }
 
@@ -54,7 +54,126 @@ fn a_locked_space_waits_no_longer_than_what_was_agreed() {
     let (sale, _) = go(&sale, Event::Tick, later(3 * PERIOD_MS - 1));
     assert_eq!(sale.state, SaleState::Locked);
     let (sale, _) = go(&sale, Event::Tick, later(3 * PERIOD_MS));
-    assert_eq!((sale.state, sale.why), (SaleState::Ending, Some(Why::Expired)));
+    assert_eq!((sale.state, sale.why), (SaleState::Ending, Some(Why::Waited)));
+}
+
+/// Active, of a deal with periods of a day, and a lock that expires in ten years.
+fn for_days() -> Sale {
+    let mut sale = active();
+    sale.deal.period = Seconds(86_400);
+    sale.deal.notice = Seconds(3_600);
+    sale.lock.expiry = START.rail.plus_ms(10 * 365 * 86_400_000);
+    sale
+}
+
+/// Ticks every minute until it ends, for a year at most; says after how many minutes, and when it was locked.
+fn minutes_until_it_ends(mut sale: Sale, from_minute: u64) -> (u64, Option<u64>, Sale) {
+    let mut locked = None;
+    for minute in from_minute..365 * 1440 {
+        let (next, effects) = go(&sale, Event::Tick, later(minute * 60_000));
+        sale = next;
+        if effects.contains(&Effect::LockSpace) {
+            assert_eq!((sale.state, locked), (SaleState::Locked, None));
+            locked = Some(minute);
+        }
+        if sale.state == SaleState::Ending {
+            return (minute, locked, sale);
+        }
+    }
+    panic!("a year later it still holds the node: {sale:?}");
+}
+
+#[test]
+fn who_breaks_his_own_space_holds_the_node_no_longer_than_his_money_would() {
+    let (down, _) = go(&for_days(), Event::SpaceRuns(false), START);
+    let (minutes, locked, sale) = minutes_until_it_ends(down, 0);
+    assert_eq!((minutes, locked), (3 * 1440, Some(10)), "three days are locked");
+    assert_eq!((sale.why, sale.served_ms), (Some(Why::Waited), 0));
+    // With less than the notice left, the notice.
+    let mut last = for_days();
+    last.served_ms = 3 * 86_400_000 - 1_000;
+    last.lock.paid = Amount(300);
+    let (down, _) = go(&last, Event::SpaceRuns(false), START);
+    assert_eq!(minutes_until_it_ends(down, 0).0, 60);
+}
+
+#[test]
+fn who_brings_the_key_and_breaks_it_again_waits_no_longer_in_all() {
+    let (mut sale, mut minute) = (for_days(), 0);
+    while sale.state != SaleState::Ending {
+        assert!(minute <= 3 * 1440, "three days are locked");
+        (sale, _) = go(&sale, Event::SpaceRuns(false), later(minute * 60_000));
+        minute += 9;
+        (sale, _) = go(&sale, Event::Tick, later(minute * 60_000));
+        (sale, _) = go(&sale, Event::SpaceRuns(true), later(minute * 60_000));
+    }
+    assert_eq!(sale.why, Some(Why::Waited));
+}
+
+#[test]
+fn the_key_brings_back_a_space_that_stayed_down() {
+    let (sale, _) = go(&for_days(), Event::SpaceRuns(false), START);
+    let (sale, _) = go(&sale, Event::Tick, later(599_999));
+    assert_eq!(sale.state, SaleState::Active);
+    let (sale, effects) = go(&sale, Event::Tick, later(600_000));
+    assert_eq!(effects, [Effect::LockSpace, Effect::Say(Say::GaveUp)]);
+    let (sale, effects) = go(&sale, Event::FundedHint, later(700_000));
+    assert_eq!(effects, [Effect::SendGrant { epoch: 2 }]);
+    let (sale, effects) = go(&sale, Event::KeyOpened { epoch: 2 }, later(700_000));
+    assert_eq!(effects, [Effect::UnlockSpace]);
+    let (sale, _) = go(&sale, Event::Built, later(700_000));
+    assert_eq!(
+        (sale.state, sale.down, sale.served_ms),
+        (SaleState::Active, false, 0)
+    );
+    // A period later it is paid again, and what was waited is forgotten.
+    let (sale, _) = go(&sale, Event::Tick, later(700_000 + 86_400_000));
+    assert_eq!(sale.waited_ms, 700_000);
+    let (sale, _) = go(&sale, Event::Redeemed(paid(200)), later(700_000 + 86_400_000));
+    assert_eq!(sale.waited_ms, 0);
+}
+
+#[test]
+fn a_build_that_never_ends_does_not_hold_it_past_the_first_voucher() {
+    let building = go(&keyed(), Event::KeyOpened { epoch: 1 }, START).0;
+    assert_eq!(
+        go(&building, Event::Tick, later(99_999)).0.state,
+        SaleState::Building
+    );
+    let (sale, effects) = go(&building, Event::Tick, later(100_000));
+    assert_eq!(
+        (sale.why, effects),
+        (Some(Why::NotAccepted), vec![Effect::TearDown])
+    );
+}
+
+#[test]
+fn a_lock_from_before_the_lapse_is_found_when_the_rail_speaks_again() {
+    let (sale, _) = go(&Sale::agreed(deal(), START), Event::Tick, later(AGREED_MS));
+    assert_eq!(sale.state, SaleState::Lapsed);
+    assert_eq!(go(&sale, Event::Tick, later(AGREED_MS + 4_999)).1, []);
+    let (sale, effects) = go(&sale, Event::Tick, later(AGREED_MS + 5_000));
+    assert_eq!(effects, [Effect::CheckLock], "the rail was silent");
+    let (restarted, effects) = go(&sale, Event::Restarted { space_runs: false }, later(AGREED_MS));
+    assert_eq!(effects, [Effect::CheckLock]);
+    for sale in [&sale, &restarted] {
+        let (sale, effects) = go(sale, seen(locked()), later(AGREED_MS + 10_000));
+        assert_eq!(
+            effects,
+            [Effect::Release, Effect::GiveBack { paid: Amount::ZERO }]
+        );
+        let (sale, _) = go(&sale, Event::GaveBack(closed(0)), later(AGREED_MS + 10_000));
+        assert_eq!(sale.state, SaleState::Refunded);
+    }
+    let (none, _) = go(&sale, seen(LockView::NONE), later(AGREED_MS + 10_000));
+    assert!(none.is_settled(), "it has answered: there was no lock");
+    assert_eq!(go(&none, Event::Tick, later(AGREED_MS + 99_000)).1, []);
+    let day = AGREED_MS + 86_400_000;
+    assert_eq!(
+        go(&sale, Event::Tick, later(day)).1,
+        [],
+        "no window is open so long"
+    );
 }
 
 #[test]

@@ -1,0 +1,165 @@
+//! What becomes of sales when the journal refuses a write, the rail does not answer, or the power goes, in the worst
+//! moment.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that panics has failed
+
+#[allow(dead_code)] // each test file uses a part
+mod street;
+
+use std::sync::Arc;
+
+use escrow::LockState;
+use market::envelope::{Signed, open};
+use market::message::*;
+use provision::journal::Journal;
+use street::way::Lie;
+use street::{Machine, Node, Street, User, eventually, say};
+
+const USER: u8 = 20;
+/// The journal refuses states with this in them, while the row is there.
+const REFUSED: &str = "refused";
+
+/// A street whose node has a journal that refuses what [`refuse`] says.
+async fn opened() -> (Street, Node, User) {
+    let street = Street::new().await;
+    street.fund(USER).await;
+    Journal::create(&street.journal()).unwrap().close();
+    let journal = rusqlite::Connection::open(street.journal()).unwrap();
+    let trigger = "CREATE TRIGGER refuses BEFORE INSERT ON sales
+        WHEN EXISTS (SELECT 1 FROM rows WHERE room = 'refused' AND instr(new.state, CAST(value AS TEXT)))
+        BEGIN SELECT RAISE(ABORT, 'the disk says no'); END";
+    journal.execute_batch(trigger).unwrap();
+    drop(journal);
+    let node = Node::start(&street, Arc::new(Machine::default()), Vec::new()).await;
+    let user = User::new(&street, USER).await;
+    street::sells(&user).await;
+    (street, node, user)
+}
+
+async fn refuse(node: &Node, state: &'static str) {
+    let put = node
+        .journal
+        .write(move |entry| entry.put_row(REFUSED, b"it", state.as_bytes()));
+    put.await.unwrap();
+}
+
+async fn take_again(node: &Node) {
+    let removed = node.journal.write(|entry| entry.remove_row(REFUSED, b"it"));
+    assert!(removed.await.unwrap());
+}
+
+/// The journal takes nothing in which the sale stands so, until it has said once that it did not.
+async fn refuse_once(node: &Node) {
+    eventually(|| node.said("the journal does not take it")).await;
+    take_again(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_space_that_was_built_is_ready_once_the_journal_takes_it() {
+    let (_street, node, user) = opened().await;
+    let bought = user.buy(1).await;
+    user.lock(&bought).await;
+    let mut stream = user.speak(&bought).await;
+    let grant = user.grant(&mut stream, bought.id).await;
+    refuse(&node, r#""state":"ready""#).await;
+    user.open::<Status>(&user.seal(&mut stream, &grant).await);
+    refuse_once(&node).await;
+    user.wait_for(&mut stream, bought.id, SaleState::Ready).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_comes_to_its_end_once_the_journal_takes_it() {
+    let (_street, node, user) = opened().await;
+    let (bought, mut stream) = user.ready(1).await;
+    user.pay(&mut stream, &bought, 1).await;
+    refuse(&node, r#""torn_down":{"#).await;
+    let (receipt, ()) = tokio::join!(user.cancel(&mut stream, bought.id), refuse_once(&node));
+    assert_eq!(receipt.state, SaleState::Ended);
+    assert_eq!(user.lock_state(&bought).await, LockState::Closed);
+    assert_eq!(node.machine.running.lock().unwrap().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agreement_that_the_journal_refused_can_be_said_again() {
+    let (_street, node, user) = opened().await;
+    let bought = user.offered(1).await;
+    refuse(&node, r#""state":"agreed""#).await;
+    let mut stream = user.dial(&bought.node).await;
+    let refused = say(&mut stream, &bought.agree.bytes).await;
+    assert_eq!(code(&user, &refused), RefusalCode::Busy);
+    take_again(&node).await;
+    user.agree(&bought).await;
+}
+
+/// The money is locked in time, the node cannot see it, and the sale lapses: it goes back when the rail is there again.
+#[tokio::test(flavor = "multi_thread")]
+async fn money_that_was_locked_before_a_lapse_goes_back_when_the_rail_answers() {
+    let (street, node, user) = opened().await;
+    let bought = user.buy(1).await;
+    let mut stream = user.speak(&bought).await;
+    street.way.lies(Lie::Silence);
+    user.lock(&bought).await;
+    let lapsed = user.sign(Cancel {
+        sale: bought.id,
+        why: None,
+    });
+    let answer = say(&mut stream, &lapsed.bytes).await;
+    assert_eq!(
+        open::<Receipt>(&answer, None).unwrap().message.state,
+        SaleState::Lapsed
+    );
+    assert_eq!(user.lock_state(&bought).await, LockState::Locked);
+    street.way.lies(Lie::None);
+    let status = user.wait_for(&mut stream, bought.id, SaleState::Refunded).await;
+    assert!(status.receipt.is_some());
+    assert_eq!(user.lock_state(&bought).await, LockState::Closed);
+    drop(node);
+}
+
+/// Two that only one of them fits: the older one was agreed without a hold, the other is sold. After a power cut the
+/// older agreement must not find the capacity that the sold one has, and hold it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sold_is_not_held_for_an_older_agreement_after_a_power_cut() {
+    const MOST_OF_IT: u64 = 1200 << 20;
+    let (street, node, user) = opened().await;
+    let (older, sold) = (
+        user.offered_of(1, MOST_OF_IT).await,
+        user.offered_of(2, MOST_OF_IT).await,
+    );
+    user.agree(&older).await;
+    user.agree(&sold).await;
+    user.lock(&sold).await;
+    let mut stream = user.speak(&sold).await;
+    let grant = user.grant(&mut stream, sold.id).await;
+    user.open::<Status>(&user.seal(&mut stream, &grant).await);
+    user.wait_for(&mut stream, sold.id, SaleState::Ready).await;
+    user.pay(&mut stream, &sold, 1).await;
+    let specs: Vec<_> = node.machine.running.lock().unwrap().values().cloned().collect();
+    node.power_cut();
+
+    let node = Node::start(&street, Arc::new(Machine::default()), specs).await;
+    let user = User::new(&street, USER).await;
+    street::sells(&user).await;
+    let older = street::user::Bought {
+        node: where_it_is(&user).await,
+        ..older
+    };
+    user.lock(&older).await;
+    let mut stream = user.speak(&older).await;
+    let refused = say(&mut stream, &user.sign(Funded { sale: older.id }).bytes).await;
+    assert_eq!(code(&user, &refused), RefusalCode::NotFunded);
+    user.wait_for(&mut stream, older.id, SaleState::Refunded).await;
+    assert_eq!(user.lock_state(&older).await, LockState::Closed);
+    assert!(!node.said(&format!("sold {}", older.id.name())));
+}
+
+/// A node comes back at another address: what a small offer says.
+async fn where_it_is(user: &User) -> grid::EndpointAddress {
+    let request = user.request(77, 64 << 20).await;
+    let offer = user.open::<Offer>(&user.ask(&request).await);
+    grid::EndpointAddress::from_bytes(&offer.message.address).unwrap()
+}
+
+fn code(user: &User, bytes: &[u8]) -> RefusalCode {
+    let refusal: Signed<Refusal> = user.open(bytes);
+    refusal.message.code
+}
