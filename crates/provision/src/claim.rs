@@ -17,6 +17,7 @@
 
 mod consent;
 mod look;
+pub mod mark;
 mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -238,6 +239,12 @@ fn decide_one(disk: &Seen, rules: &Rules<'_>, fits: &BTreeMap<ConsentHash, Vec<&
         Look::ReadOnly => return leave("it cannot be written"),
         Look::InUse => return leave("something uses it"),
         Look::Unreadable { .. } => return leave("it cannot be read"),
+        Look::Damaged => {
+            return leave(
+                "our partition is on it and its volumes cannot be read: spaces may lie behind it; to sell it anew, erase it \
+                 on another computer",
+            );
+        }
         _ if disk.size_bytes < SIZE_FLOOR_BYTES => {
             return leave(&format!("it is smaller than {}", Bytes(SIZE_FLOOR_BYTES).human()));
         }

@@ -34,7 +34,9 @@ use storage::Storage;
 use storage::lvm::LvmError;
 use zeroize::Zeroizing;
 
-use crate::claim::{ClaimError, Consent, ConsentError, ConsentHash, DiskState, Holding, Rules, claim_disks};
+use crate::claim::{
+    ClaimError, Consent, ConsentError, ConsentHash, DiskState, Holding, Rules, claim_disks, mark,
+};
 use crate::journal::{Journal, JournalError};
 use crate::step::{chain, named};
 use identity::Identity;
@@ -165,15 +167,30 @@ pub fn start(
     let claimed = claim_disks(storage, disks, &rules)?;
     let groups: Vec<String> = claimed.disks.iter().filter_map(group_of).collect();
     let state = State::assemble(storage, identity, found, groups);
-    if let Ok(state) = &state
-        && let Ok(journal) = &state.journal
-    {
-        record_used(journal, &claimed.used)?;
+    if let Ok(state) = &state {
+        if let Ok(journal) = &state.journal {
+            record_used(journal, &claimed.used)?;
+        }
+        for disk in &claimed.disks {
+            if group_of(disk).is_some_and(|group| state.groups.contains(&group)) {
+                finish(disk)?;
+            }
+        }
     }
     Ok(Started {
         disks: claimed.disks,
         wrong_lines,
         state,
+    })
+}
+
+/// What is on the disk is complete: from now on nothing begins it anew. A disk that cannot be written keeps its mark.
+fn finish(disk: &DiskState) -> Result<(), StateError> {
+    named("claim-finished", || {
+        if let Err(error) = mark::clear(&disk.path) {
+            tracing::warn!(disk = disk.name, error = %chain(&error), "the mark of an unfinished claim stays");
+        }
+        Ok(())
     })
 }
 

@@ -13,7 +13,7 @@ use storage::Storage;
 use storage::lvm::LvmError;
 use storage::probe::{Content, Partition, partitions, probe};
 
-use super::{Rules, is_group_of};
+use super::{Rules, is_group_of, mark};
 use crate::step::chain;
 
 /// One disk and what it is.
@@ -46,8 +46,10 @@ pub(super) enum Look {
     Holds { content: Content },
     /// Claimed by this node.
     Ours { group: String },
-    /// Our partition without a group, or a group in which nothing was ever kept.
+    /// Our partition without a group, or a group in which nothing was ever kept, and the mark of a claim that was cut off.
     HalfDone,
+    /// Our partition without a group, and no such mark: label, metadata or table rotted.
+    Damaged,
     /// Claimed by another node.
     OtherNode { group: String },
 }
@@ -62,6 +64,7 @@ impl Look {
             Self::Holds { content } => content.words(),
             Self::Ours { .. } => "our own volumes".to_owned(),
             Self::HalfDone => "a claim that was cut off".to_owned(),
+            Self::Damaged => "volumes of a node, damaged".to_owned(),
             Self::OtherNode { .. } => "another node's volumes".to_owned(),
         }
     }
@@ -116,8 +119,16 @@ fn content(path: &Path, groups: &Groups, rules: &Rules<'_>) -> (Look, Option<Str
         Ok(content) => content,
         Err(error) => return (unreadable(&error), None),
     };
-    if let Content::Unreadable { why } = content {
-        return (Look::Unreadable { why }, None);
+    match content {
+        Content::Unreadable { why } => return (Look::Unreadable { why }, None),
+        // The mark alone: the claim was cut off before there was a table.
+        Content::NotZero {
+            offset: mark::MARK_AT,
+            ..
+        } if mark::is_there(path).unwrap_or(false) => {
+            return (Look::HalfDone, None);
+        }
+        _ => {}
     }
     // Last, since it asks for the disk alone: a file system of the running system, a member of an
     // array that the kernel put together, or somebody's open device.
@@ -138,11 +149,18 @@ fn content(path: &Path, groups: &Groups, rules: &Rules<'_>) -> (Look, Option<Str
 
 fn claimed(path: &Path, partition: &Partition, groups: &Groups, rules: &Rules<'_>) -> (Look, Option<String>) {
     let device = partition_path(path, partition.number);
+    let unfinished = match mark::is_there(path) {
+        Ok(there) => there,
+        Err(error) => return (Look::Unreadable { why: chain(&error) }, None),
+    };
     match groups.0.get(&device) {
-        Some(Some(group)) if rules.unborn.contains(group) => (Look::HalfDone, Some(group.clone())),
+        Some(Some(group)) if unfinished && rules.unborn.contains(group) => {
+            (Look::HalfDone, Some(group.clone()))
+        }
         Some(Some(group)) if is_group_of(&rules.node, group) => (Look::Ours { group: group.clone() }, None),
         Some(Some(group)) => (Look::OtherNode { group: group.clone() }, None),
-        // Our GUID without a group: whoever began it, nothing was ever kept behind it.
-        Some(None) | None => (Look::HalfDone, None),
+        // Our GUID without a group: whoever began it, nothing was ever kept behind it, if it is marked.
+        Some(None) | None if unfinished => (Look::HalfDone, None),
+        Some(None) | None => (Look::Damaged, None),
     }
 }

@@ -19,6 +19,7 @@ use storage::Storage;
 use storage::lvm::LvmError;
 
 use super::look::{Look, Seen};
+use super::mark;
 use crate::step::named;
 
 /// What is overwritten at each end of a disk that held something: where every format that
@@ -68,6 +69,12 @@ pub(super) fn take(storage: &Storage, disk: &Seen, node: &NodeId) -> Result<Stri
     if !matches!(disk.look, Look::Blank) {
         named("claim-wipe", || wipe(&disk.path, disk.size_bytes))?;
     }
+    named("claim-mark", || {
+        mark::set(&disk.path).map_err(|source| TakeError::Write {
+            path: disk.path.clone(),
+            source,
+        })
+    })?;
     let partition = named("claim-table", || {
         let partition = write_table(&disk.path, disk.size_bytes, node)?;
         let device = Device::open(&disk.path)?;

@@ -54,10 +54,17 @@ pub(super) fn find(storage: &Storage) -> Result<Found, StateError> {
     let mut found = Found::default();
     let mut seen = Vec::new();
     for group in groups {
-        let volumes = storage.lvm().lvs(Some(&group))?;
-        named("activate", || {
-            storage.lvm().vg_activate(&group, true).map_err(StateError::from)
-        })?;
+        // Whatever is wrong with one group, another node's among them, does not stop the others.
+        let volumes = match activate(storage, &group) {
+            Ok(volumes) => volumes,
+            #[cfg(feature = "fault-points")]
+            Err(stopped @ StateError::Stopped(_)) => return Err(stopped),
+            Err(error) => {
+                tracing::warn!(group, error = %crate::step::chain(&error), "a group cannot be opened");
+                leave(storage, &group);
+                continue;
+            }
+        };
         match look(&group, &volumes, alone) {
             Ok(Some((identity, disk))) => seen.push((group, identity, disk)),
             Ok(None) if volumes.iter().all(|volume| volume.name == names::STATE_VOLUME) => {
@@ -94,6 +101,14 @@ pub(super) fn find(storage: &Storage) -> Result<Found, StateError> {
         }
     }
     Ok(found)
+}
+
+fn activate(storage: &Storage, group: &str) -> Result<Vec<LogicalVolume>, StateError> {
+    let volumes = storage.lvm().lvs(Some(group))?;
+    named("activate", || {
+        storage.lvm().vg_activate(group, true).map_err(StateError::from)
+    })?;
+    Ok(volumes)
 }
 
 /// How much the journal in a group has written; nothing where it cannot be read.
