@@ -168,14 +168,26 @@ impl SpaceFiles {
         ] {
             tree.ensure_folder(folder, mode).map_err(error(folder))?;
         }
-        tree.write(HOST_KEY, &kept, 0o600).map_err(error(HOST_KEY))?;
+        // A volume that the user filled must open again: what is there already needs no room.
+        let put = |path: &'static str, bytes: &[u8], mode| match tree.write(path, bytes, mode) {
+            Err(full)
+                if matches!(full.kind(), io::ErrorKind::StorageFull)
+                    && tree
+                        .read(path, bytes.len() as u64 + 1)
+                        .is_ok_and(|old| old.as_deref() == Some(bytes)) =>
+            {
+                Ok(())
+            }
+            result => result.map_err(error(path)),
+        };
+        put(HOST_KEY, &kept, 0o600)?;
         let before = if building {
             None
         } else {
             tree.read(AUTHORIZED, MAX_AUTHORIZED).map_err(error(AUTHORIZED))?
         };
         let keys = add_lines(&before.unwrap_or_default(), &self.authorized_keys);
-        tree.write(AUTHORIZED, &keys, 0o600).map_err(error(AUTHORIZED))?;
+        put(AUTHORIZED, &keys, 0o600)?;
 
         let machine_id = data_encoding::HEXLOWER.encode(&self.machine_id) + "\n";
         for (path, text) in [
@@ -190,8 +202,7 @@ impl SpaceFiles {
         const RESOLV: &str = "upper/etc/resolv.conf";
         let theirs = tree.read(RESOLV, MAX_AUTHORIZED).map_err(error(RESOLV))?;
         if building || theirs.is_none_or(|text| text.starts_with(RESOLV_MARK.as_bytes())) {
-            tree.write(RESOLV, resolv(&self.resolvers).as_bytes(), 0o644)
-                .map_err(error(RESOLV))?;
+            put(RESOLV, resolv(&self.resolvers).as_bytes(), 0o644)?;
         }
         tree.sync().map_err(error(""))
     }

@@ -9,6 +9,8 @@ mod dropped;
 #[cfg(feature = "fault-points")]
 pub mod faults;
 #[cfg(feature = "fault-points")]
+mod full;
+#[cfg(feature = "fault-points")]
 mod growing;
 mod many;
 mod resize;
@@ -73,6 +75,10 @@ pub fn trials() -> Vec<Trial> {
         #[cfg(feature = "fault-points")]
         trial("faults::a_snapshot_is_killed_at_any_moment", || {
             Bench::with(snapshot::killed_at_any_moment)
+        }),
+        #[cfg(feature = "fault-points")]
+        trial("provisioner::a_full_volume_opens_again", || {
+            Bench::with(full::opens_again)
         }),
         #[cfg(feature = "fault-points")]
         trial("faults::the_agent_is_gone_at_each_step_of_a_resize", || {
