@@ -25,6 +25,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod command;
 pub mod console;
+pub mod fuse;
 pub mod isolate;
 pub mod module;
 pub mod mount;

@@ -340,7 +340,7 @@ mod tests {
             assert!(taken - HEADER_BYTES >= disk && taken - HEADER_BYTES < disk + EXTENT_BYTES);
             let snapshot = snapshot_for(disk).unwrap();
             assert!(
-                snapshot % EXTENT_BYTES == 0
+                snapshot.is_multiple_of(EXTENT_BYTES)
                     && snapshot > taken
                     && snapshot <= taken + taken / 1024 + EXTENT_BYTES
             );

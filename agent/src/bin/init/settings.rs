@@ -7,7 +7,7 @@ use std::path::Path;
 use host::names;
 
 /// Files below `/proc/sys`, and what they get.
-const SYSCTLS: [(&str, &str); 19] = [
+const SYSCTLS: [(&str, &str); 28] = [
     // A node whose kernel panicked comes back by itself.
     ("kernel/panic", "10"),
     ("kernel/modprobe", "/sbin/modprobe"),
@@ -26,11 +26,24 @@ const SYSCTLS: [(&str, &str); 19] = [
     // Open files are memory of the cgroup that opened them: a count over all spaces would let one of
     // them close the door for the others.
     ("fs/file-max", "9223372036854775807"),
+    // Likewise: each terminal and ring is its space's memory, and few for all by default.
+    ("kernel/pty/max", "1048576"),
+    ("fs/aio-max-nr", "1073741824"),
+    // More than all spaces' `pids` together.
+    ("kernel/threads-max", "65536"),
+    // One table for all: a space that asks for every address of its cable must not crowd out the uplink's gateway.
+    ("net/ipv4/neigh/default/gc_thresh1", "8192"),
+    ("net/ipv4/neigh/default/gc_thresh2", "32768"),
+    ("net/ipv4/neigh/default/gc_thresh3", "65536"),
+    ("net/ipv6/neigh/default/gc_thresh1", "8192"),
+    ("net/ipv6/neigh/default/gc_thresh2", "32768"),
+    ("net/ipv6/neigh/default/gc_thresh3", "65536"),
     // Counted for each space by itself, for its namespace is made by an id of its own.
     ("user/max_inotify_instances", "1024"),
     ("user/max_inotify_watches", "65536"),
     ("user/max_user_namespaces", "1024"),
-    ("user/max_net_namespaces", "256"),
+    // Each has a table of connections of its own, which is memory of nobody.
+    ("user/max_net_namespaces", "32"),
     ("user/max_mnt_namespaces", "1024"),
     ("vm/max_map_count", "1048576"),
 ];
@@ -43,6 +56,7 @@ pub fn apply() {
     for (name, value) in SYSCTLS {
         let _ = fs::write(Path::new("/proc/sys").join(name), value);
     }
+    buffers();
     for folder in [
         names::RUN_BASE,
         names::RUN_VOLUME,
@@ -60,6 +74,24 @@ pub fn apply() {
     }
     cgroups();
     let _ = host::power::soften_ctrl_alt_del();
+}
+
+/// Room for what sockets hold: the kernel counts all spaces' and the node's together and then refuses everybody. Each
+/// space's are in its memory already, so the bound for all is the machine's.
+fn buffers() {
+    const PAGE: u64 = 4096;
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    let Some(pages) = kib.map(|kib| kib * 1024 / PAGE) else {
+        return;
+    };
+    for name in ["tcp_mem", "udp_mem"] {
+        let _ = fs::write(
+            format!("/proc/sys/net/ipv4/{name}"),
+            format!("{pages} {pages} {pages}"),
+        );
+    }
 }
 
 /// Every controller for the spaces' cgroup and those below it. Ours and the agent's processes stay

@@ -1,6 +1,7 @@
 //! The step `process`: the space's PID 1, and sshd's first words as the proof that a login would find it.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +25,8 @@ const BANNER_WITHIN: Duration = Duration::from_secs(60);
 const TRY_EVERY: Duration = Duration::from_millis(50);
 /// How long one try may wait for the first words.
 const WORDS_WITHIN: Duration = Duration::from_secs(10);
+/// How long killed processes may take before it is asked what they wait for.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 /// How long killed processes may take to be gone.
 const EMPTY_WITHIN: Duration = Duration::from_secs(30);
 /// What every SSH server of version 2 says first (RFC 4253, section 4.2).
@@ -84,6 +87,13 @@ impl Step<SpaceContext> for ProcessStep {
         let cgroup = names::cgroup(sale.as_bytes());
         let ended = tokio::task::spawn_blocking(move || {
             host::cgroup::kill(&cgroup)?;
+            if host::cgroup::wait_empty(&cgroup, GONE_WITHIN).is_ok() {
+                return Ok(());
+            }
+            // What does not die waits in the kernel for an answer, mostly of a file system that one of them served.
+            let stuck = host::cgroup::processes(&cgroup);
+            let aborted = host::fuse::abort(&stuck, Path::new(names::RUN_READINGS));
+            tracing::info!(%aborted, left = stuck.len(), "file systems of a space that does not end are aborted");
             host::cgroup::wait_empty(&cgroup, EMPTY_WITHIN)
         });
         Ok(ended.await??)
