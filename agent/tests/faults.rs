@@ -11,8 +11,9 @@ use escrow::LockState;
 use market::envelope::{Signed, open};
 use market::message::*;
 use provision::journal::Journal;
+use street::user::{eventually, say};
 use street::way::Lie;
-use street::{Machine, Node, Street, User, eventually, say};
+use street::{Machine, Node, Street, User};
 
 const USER: u8 = 20;
 /// The journal refuses states with this in them, while the row is there.

@@ -18,7 +18,8 @@ use market::book::Room;
 use market::envelope::{open, peek_kind, sign};
 use market::message::*;
 use market::quantity::{Bytes, MilliCpus};
-use street::{Machine, Node, Street, User, opened, say};
+use street::user::say;
+use street::{Machine, Node, Street, User, opened};
 use tokio::task::JoinSet;
 
 const USER: u8 = 20;

@@ -11,8 +11,9 @@ use escrow::{Amount, LockState, Rail, RailKey, RailTime, Terms, Wallet};
 use market::envelope::{Signed, open};
 use market::message::*;
 use street::user::Bought;
+use street::user::say;
 use street::way::Lie;
-use street::{MONEY, Machine, Node, PRICE, User, opened, say};
+use street::{MONEY, Machine, Node, PRICE, User, opened};
 
 const USER: u8 = 20;
 const FARMER: u8 = 40;

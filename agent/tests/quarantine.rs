@@ -49,10 +49,10 @@ async fn fails(quarantine: Option<String>) -> (u128, u128) {
     let status = user.wait_for(&mut stream, bought.id, state).await;
     let why = status.why.unwrap();
     assert!(why.contains(WHY), "{why}");
-    street::eventually(|| node.said(WHY)).await;
+    street::user::eventually(|| node.said(WHY)).await;
     if quarantine.is_some() {
         assert!(why.contains(UNDO), "{why}");
-        street::eventually(|| node.said(UNDO)).await;
+        street::user::eventually(|| node.said(UNDO)).await;
     }
     // The money is back, all of it; and the node sells what is not withheld.
     let receipt = user.open::<Receipt>(&status.receipt.unwrap()).message;

@@ -13,8 +13,8 @@ use market::envelope::{Signed, open};
 use market::message::*;
 use market::prices::Prices;
 use market::quantity::{Bytes, MilliCpus};
-use street::user::Bought;
-use street::{MONEY, Node, PRICE, Street, User, eventually, opened, say};
+use street::user::{Bought, eventually, say};
+use street::{MONEY, Node, PRICE, Street, User, opened};
 
 const FARMER: u8 = 40;
 const USER: u8 = 20;

@@ -10,7 +10,8 @@ use agent::sales::Failed;
 use escrow::{Amount, LockState};
 use market::envelope::Signed;
 use market::message::*;
-use street::{MONEY, Machine, Node, PRICE, User, eventually, key, opened, say};
+use street::user::{eventually, say};
+use street::{MONEY, Machine, Node, PRICE, User, key, opened};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const USER: u8 = 20;

@@ -38,7 +38,7 @@ use tokio::io::split;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-pub use user::{User, eventually, say};
+pub use user::User;
 
 pub const MONEY: Amount = Amount(100_000_000);
 pub const UNIT_PRICE: Amount = Amount(800_000);

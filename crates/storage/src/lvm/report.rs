@@ -168,13 +168,13 @@ pub(super) fn logical_volumes(lines: &[String]) -> Result<Vec<LogicalVolume>, Lv
     rows::<Lv>("lvs", "lv", lines)?.into_iter().map(volume).collect()
 }
 
-/// The rows of the one report in `lines`. Warnings are printed at the level of reports, so lines
-/// between those of the JSON that begin with `WARNING` are not part of it.
+/// The rows of the one report in `lines`. Warnings are printed at the level of reports, between the lines of the JSON, and
+/// begin with letters ("WARNING: …", "Incorrect checksum in …"): one damaged disk does not hide the others.
 fn rows<T: DeserializeOwned>(command: &'static str, key: &str, lines: &[String]) -> Result<Vec<T>, LvmError> {
     let error = |why: String| LvmError::Report { command, why };
     let text: String = lines
         .iter()
-        .filter(|line| !line.trim_start().starts_with("WARNING"))
+        .filter(|line| line.trim_start().starts_with(['{', '}', '[', ']', '"', ',']))
         .flat_map(|line| [line.as_str(), "\n"])
         .collect();
     let report: Report = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
@@ -224,6 +224,7 @@ mod tests {
           {
               "vg": [
   WARNING: something else
+  Incorrect checksum in metadata area header on /dev/vdb1 at 4096.
                   {"vg_name":"steading-a-b", "vg_uuid":"u", "vg_size":"8585740288", "vg_free":"8451522560", "vg_tags":"node-ab,x", "vg_missing_pv_count":"0"}
               ]
           }
