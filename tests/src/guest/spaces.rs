@@ -281,6 +281,14 @@ fn links() -> Result<()> {
         !Path::new("/dev/shm/space.log").exists() && !Path::new("/tmp/space.log").exists(),
         "the log went to the node"
     );
+    // All of /var is a link: that is no reason not to start.
+    cgroup::ensure_absent(&bench.cgroup(), Duration::from_secs(10))?;
+    fs::create_dir_all(bench.cgroup())?;
+    fs::remove_dir_all(upper.join("var"))?;
+    symlink(aim, upper.join("var"))?;
+    let found = bench.run("echo var=$(readlink /var)")?;
+    expect(&found, "var", "/run/steading/aim")?;
+    ensure!(fs::read_dir(aim)?.count() == 0, "something was made through it");
     fs::remove_dir(aim)?;
     Ok(())
 }

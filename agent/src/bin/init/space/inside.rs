@@ -329,8 +329,8 @@ fn run_folder(_root: &OwnedFd, start: &SpaceStart) -> io::Result<()> {
 
 /// Lays the volume's folder over /var/lib/containers, unless the user has put something else there.
 fn containers(root: &OwnedFd, tree: &Tree) -> io::Result<()> {
-    let mut folder = open_below(root.as_fd(), Path::new("var"))?;
-    for name in ["lib", "containers"].map(OsStr::new) {
+    let mut folder = root.try_clone()?;
+    for name in ["var", "lib", "containers"].map(OsStr::new) {
         match nix::sys::stat::mkdirat(&folder, name, Mode::from_bits_truncate(0o755)) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(error) => return Err(error.into()),
