@@ -248,11 +248,11 @@ async fn an_agreement_without_money_gives_way_and_its_late_lock_is_given_back() 
     }
 }
 
-/// One peer opens as many streams as he gets; then another asks.
-async fn streams_of_one(streams_a_peer: usize) -> (usize, bool) {
+/// A node that sells and has room for so many streams, so many of them for one peer; and a user.
+async fn with_streams(streams: usize, streams_a_peer: usize) -> (Street, Node, User) {
     let street = Street::new().await;
     let most = Most {
-        streams: 24,
+        streams,
         streams_a_peer,
         ..Most::default()
     };
@@ -260,6 +260,12 @@ async fn streams_of_one(streams_a_peer: usize) -> (usize, bool) {
     let node = Node::start_with(&street, machine, Vec::new(), None, (room, most)).await;
     let user = User::new(&street, USER).await;
     street::sells(&user).await;
+    (street, node, user)
+}
+
+/// One peer opens as many streams as he gets; then another asks.
+async fn streams_of_one(streams_a_peer: usize) -> (usize, bool) {
+    let (street, node, user) = with_streams(24, streams_a_peer).await;
     let (to, look) = (address(&user).await, user.look(1).await);
     let is_answered = async |stream: &mut grid::DirectStream| {
         stream.send(&look.bytes).await.is_ok() && stream.receive_within(Duration::from_secs(5)).await.is_ok()
@@ -278,20 +284,10 @@ async fn streams_of_one(streams_a_peer: usize) -> (usize, bool) {
     answered
 }
 
-/// Strangers who together hold every stream, each no more than his share, and ask again whenever they are let: whether one
-/// who comes later is answered.
+/// Strangers together hold every stream, each no more than his share: who comes later is answered, and the oldest gives way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_who_together_take_all_streams_keep_nobody_out() {
-    let street = Street::new().await;
-    let most = Most {
-        streams: 8,
-        streams_a_peer: 4,
-        ..Most::default()
-    };
-    let (machine, room) = (Arc::new(Machine::default()), Room::default());
-    let node = Node::start_with(&street, machine, Vec::new(), None, (room, most)).await;
-    let user = User::new(&street, USER).await;
-    street::sells(&user).await;
+    let (street, node, user) = with_streams(8, 4).await;
     let (to, look) = (address(&user).await, user.look(1).await);
     let mut held = Vec::new();
     for key in [21, 22] {

@@ -7,12 +7,12 @@
 //!
 //! The guests know what is to be done; this prints what they say, with the seconds by the clock of each boot.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use qemu::{Boot, Disk, Machine};
+use qemu::{Disk, Machine};
 
+use crate::guest;
 use crate::test::Built;
 use crate::tree::Tree;
 
@@ -40,11 +40,11 @@ pub fn run(tree: &Tree, built: &Built, only: Option<&str>, long: bool) -> Result
 }
 
 fn resets(tree: &Tree, built: &Built) -> Result<()> {
-    let mut machine = machine(tree, built, "guest-cuts", "1")?;
+    let mut machine = guest::machine(tree, built, "guest-cuts", "guest-cuts=1")?;
     let dir = tree.artefact("guest-cuts");
-    machine.resets = true;
+    (machine.resets, machine.network) = (true, false);
     for (name, bytes) in [("vda", 8 * GIB), ("vdb", 5 * GIB), ("vdc", 16 << 20)] {
-        machine.disks.push(blank(&dir, name, bytes)?);
+        machine.disks.push(guest::blank(&dir, name, bytes)?);
     }
     let medium = dir.join("medium.img");
     image::disk::medium(&medium, "name = \"guest-cuts\"\n", &built.artefacts.base)?;
@@ -53,45 +53,22 @@ fn resets(tree: &Tree, built: &Built) -> Result<()> {
 }
 
 fn flushes(tree: &Tree, built: &Built, long: bool) -> Result<()> {
-    let mut machine = machine(tree, built, "guest-flushes", if long { "all" } else { "few" })?;
+    let states = if long { "all" } else { "few" };
+    let mut machine = guest::machine(tree, built, "guest-flushes", &format!("guest-flushes={states}"))?;
+    machine.network = false;
     let dir = tree.artefact("guest-flushes");
     let logs = ["vde", "vdf"].map(|name| dir.join(format!("{name}.img")));
     for (name, log) in ["vda", "vdb"].iter().zip(&logs) {
         Disk::ensure_blank(log, LOG_BYTES)?;
-        machine.disks.push(blank(&dir, name, 5 * GIB)?.logged(log));
+        machine.disks.push(guest::blank(&dir, name, 5 * GIB)?.logged(log));
     }
     for name in ["vdc", "vdd"] {
-        machine.disks.push(blank(&dir, name, 5 * GIB)?);
+        machine.disks.push(guest::blank(&dir, name, 5 * GIB)?);
     }
     for log in &logs {
         machine.disks.push(Disk::of_log(log, "LOG"));
     }
     say("flushes", &machine)
-}
-
-/// A guest of the tests with a word on its command line, and a folder of its own.
-fn machine(tree: &Tree, built: &Built, name: &str, value: &str) -> Result<Machine> {
-    let dir = tree.artefact(name);
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir)?;
-    }
-    std::fs::create_dir_all(&dir)?;
-    let boot = Boot::Direct {
-        kernel: built.artefacts.kernel.clone(),
-        initrd: built.guest_initramfs.clone(),
-        command_line: format!("{} {name}={value}", stage::emulated_command_line()),
-    };
-    let mut machine = Machine::new(name, boot);
-    machine.memory_mib = 2048;
-    machine.network = false;
-    machine.console_log = Some(dir.join("console.log"));
-    Ok(machine)
-}
-
-fn blank(dir: &Path, name: &str, bytes: u64) -> Result<Disk> {
-    let path = dir.join(format!("{name}.img"));
-    Disk::ensure_blank(&path, bytes)?;
-    Ok(Disk::new(&path, &format!("BLANK-{name}")))
 }
 
 /// Runs it to its end, and prints what it says.

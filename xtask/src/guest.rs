@@ -52,8 +52,8 @@ pub fn run(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// One boot with blank disks, in which these trials run.
-fn boot(tree: &Tree, built: &Built, name: &str, trials: &str) -> Result<()> {
+/// A guest of the tests with these words on its command line, and an empty folder of its own.
+pub fn machine(tree: &Tree, built: &Built, name: &str, words: &str) -> Result<Machine> {
     let dir = tree.artefact(name);
     if dir.exists() {
         std::fs::remove_dir_all(&dir)?;
@@ -62,15 +62,27 @@ fn boot(tree: &Tree, built: &Built, name: &str, trials: &str) -> Result<()> {
     let boot = Boot::Direct {
         kernel: built.artefacts.kernel.clone(),
         initrd: built.guest_initramfs.clone(),
-        command_line: format!("{} guest-tests={trials}", stage::emulated_command_line()),
+        command_line: format!("{} {words}", stage::emulated_command_line()),
     };
     let mut machine = Machine::new(name, boot);
     machine.memory_mib = 2048;
     machine.console_log = Some(dir.join("console.log"));
+    Ok(machine)
+}
+
+/// A blank disk for it.
+pub fn blank(dir: &Path, name: &str, bytes: u64) -> Result<Disk> {
+    let path = dir.join(format!("{name}.img"));
+    Disk::ensure_blank(&path, bytes)?;
+    Ok(Disk::new(&path, &format!("BLANK-{name}")))
+}
+
+/// One boot with blank disks, in which these trials run.
+fn boot(tree: &Tree, built: &Built, name: &str, trials: &str) -> Result<()> {
+    let mut machine = machine(tree, built, name, &format!("guest-tests={trials}"))?;
+    let dir = tree.artefact(name);
     for (disk, bytes) in [("vda", 8u64 << 30), ("vdb", 8 << 30), ("vdc", 1 << 30)] {
-        let path = dir.join(format!("{disk}.img"));
-        Disk::ensure_blank(&path, bytes)?;
-        machine.disks.push(Disk::new(&path, &format!("BLANK-{disk}")));
+        machine.disks.push(blank(&dir, disk, bytes)?);
     }
     let medium = dir.join("medium.img");
     image::disk::medium(&medium, "name = \"guest-tests\"\n", &built.artefacts.base)?;

@@ -1,12 +1,12 @@
 //! Claiming, the node's state, volumes and bases, on real disks: what a node does with them from its first
 //! power-on to a power cut. The trials build on one another, in this order, and leave both disks blank.
 
+mod rotten;
 mod volume;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -39,8 +39,14 @@ pub fn trials() -> Vec<Trial> {
         trial("disks::one_is_claimed_and_the_dirty_one_is_told", claim_one),
         trial("disks::the_line_that_is_shown_gives_the_disk_once", consent),
         trial("disks::a_claim_that_was_cut_off_is_finished", half_done),
-        trial("disks::a_finished_claim_that_rots_is_not_begun_anew", rotten),
-        trial("disks::a_group_that_cannot_be_opened_stops_nobody", unopened),
+        trial(
+            "disks::a_finished_claim_that_rots_is_not_begun_anew",
+            rotten::not_begun_anew,
+        ),
+        trial(
+            "disks::a_group_that_cannot_be_opened_stops_nobody",
+            rotten::stops_nobody,
+        ),
         trial("disks::the_journal_comes_back_from_the_other_disk", leader_lost),
         trial("disks::a_base_is_copied_once_and_only_whole", base),
         trial(
@@ -222,78 +228,6 @@ fn consent() -> Result<()> {
     );
     power_off(state)?;
     blank(TWO)
-}
-
-/// What LVM or the kernel needs to see our volumes is damaged: nothing is written, and once it is mended they are there.
-fn rotten() -> Result<()> {
-    const TABLE: u64 = 512;
-    let partition = 1 << 20;
-    for (what, at, bytes) in [
-        ("the label of LVM", partition + 512, 512),
-        ("the text of LVM", partition + 4096 + 512, 4096),
-        ("the head of the table", TABLE + 16, 4),
-    ] {
-        let started = power_on(&[])?;
-        group(find(&started, TWO)?)?;
-        power_off(started.state?)?;
-        let disk = File::options().read(true).write(true).open(TWO)?;
-        let mut right = vec![0; bytes];
-        disk.read_exact_at(&mut right, at)?;
-        let wrong: Vec<u8> = right.iter().map(|byte| byte ^ 0x55).collect();
-        let put = |bytes: &[u8]| -> Result<()> {
-            disk.write_all_at(bytes, at)?;
-            disk.sync_all()?;
-            Ok(Device::open(Path::new(TWO))?.reread_partitions()?)
-        };
-        put(&wrong)?;
-        let started = power_on(&[])?;
-        let words = find(&started, TWO)?.words();
-        power_off(started.state?)?;
-        put(&right)?;
-        ensure!(words.contains("not touched"), "{what} is damaged: {words}");
-        let started = power_on(&[])?;
-        let state = find(&started, TWO)?;
-        ensure!(
-            matches!(state.state, Holding::Claimed { new: false, .. }),
-            "{what} is mended: {}",
-            state.words()
-        );
-        power_off(started.state?)?;
-    }
-    Ok(())
-}
-
-/// A group that looks like another node's, on a disk that has become smaller than its volumes.
-fn unopened() -> Result<()> {
-    const OTHER: &str = "steading-01234567-89abcdef";
-    let started = power_on(&[])?;
-    let mine = group(find(&started, TWO)?)?.to_owned();
-    let state = started.state?;
-    let node = state.node();
-    power_off(state)?;
-    let storage = Storage::start()?;
-    let lvm = storage.lvm();
-    lvm.vg_remove(&mine)?;
-    let partition = host::block::partition_path(Path::new(TWO), 1);
-    lvm.vg_create(OTHER, &partition, &[])?;
-    let free = lvm.vgs()?.into_iter().find(|group| group.name == OTHER);
-    let free = free.context("the other group")?.free_bytes;
-    lvm.lv_create(OTHER, host::names::STATE_VOLUME, free, &["state"])?;
-    lvm.vg_activate(OTHER, false)?;
-    let disk = Device::open(Path::new(TWO))?;
-    disk.forget_partition(1)?;
-    disk.add_partition(1, 1 << 20, 1 << 30)?;
-    ensure!(lvm.vg_activate(OTHER, true).is_err(), "it opens all the same");
-    let started = power_on(&[])?;
-    let words = find(&started, TWO)?.words();
-    let state = started.state.context("the other group stopped the node")?;
-    ensure!(state.node() == node, "another node");
-    power_off(state)?;
-    ensure!(words.contains("not touched"), "{words}");
-    blank(TWO)?;
-    let started = power_on(&[])?;
-    group(find(&started, TWO)?)?;
-    power_off(started.state?)
 }
 
 fn half_done() -> Result<()> {
