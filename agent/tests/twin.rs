@@ -165,3 +165,37 @@ async fn a_grid_that_is_started_again_learns_who_sat_first() {
     let again = Node::start_seated(&street, &disk, specs, copy).await;
     assert!(matches!(again.err(), Some(SeatError::RefusedBefore)));
 }
+
+/// The bootstrap is gone. Who never sat in this boot does nothing; who sat goes on, and so does his agent when it is
+/// started again in the same boot.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_grid_only_a_boot_that_sat_goes_on() {
+    let (street, node, _user, _bought, _specs) = sold().await;
+    let (same_boot, next_boot) = (power_on(&street, 1, 0), power_on(&street, 1, 1));
+    let notes = tempfile::tempdir().unwrap();
+    let kept = |mut asker: Asker| {
+        let note = notes.path().join(asker.note.file_name().unwrap());
+        let _ = std::fs::copy(&asker.note, &note); // only the boot that sat has one
+        asker.note = note;
+        asker
+    };
+    let (same_boot, next_boot) = (kept(same_boot), kept(next_boot));
+    street.end().await;
+    let seat = node.seat.as_ref().unwrap().seat();
+    let mut state = seat.state();
+    let away = state.wait_for(|state| *state == SeatState::Away);
+    tokio::time::timeout(SOON, away).await.unwrap().unwrap();
+
+    let mut asked = same_boot.ask().await.unwrap();
+    let at_once = tokio::time::timeout(Duration::from_secs(1), asked.granted()).await;
+    assert!(at_once.unwrap().is_ok());
+
+    let mut asked = next_boot.ask().await.unwrap();
+    let never = tokio::time::timeout(Duration::from_secs(7), asked.granted()).await;
+    assert!(never.is_err(), "a boot that never sat acts for the node");
+    let state = asked.seat().state().borrow().clone();
+    let SeatState::Asking(Some(why)) = state else {
+        panic!("{state:?}")
+    };
+    assert!(why.contains("does not answer"), "{why}");
+}

@@ -135,6 +135,39 @@ async fn another_host_key_after_the_proof_ends_in_12_and_gets_no_key() {
     );
 }
 
+/// A copy of the node's disk has the node's keys and the right host key; what it does not have is the count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grant_of_an_older_disk_ends_in_12_and_gets_no_key() {
+    let market = Market::open().await;
+    let name = market.json(&["buy"])["name"].as_str().unwrap().to_owned();
+    let knobs = &market.node().knobs;
+    let locked = || *knobs.state.lock().unwrap() = SaleState::Locked;
+    locked();
+    market.json(&["unlock", &name]);
+    assert_eq!(knobs.keys.load(Ordering::SeqCst), 2);
+
+    locked();
+    knobs.older_disk.store(true, Ordering::SeqCst);
+    // The first two grants of that disk have numbers that were seen.
+    for number in 1..=2 {
+        let (code, said) = market.code(&["unlock", &name]);
+        assert_eq!(code, 12, "{said}");
+        let why = format!("its grant has number {number}, and number 2 was seen already");
+        assert!(
+            said.contains("gone back to an older state") && said.contains(&why),
+            "{said}"
+        );
+        assert_eq!(
+            knobs.keys.load(Ordering::SeqCst),
+            2,
+            "the unlock key was handed over"
+        );
+    }
+    // The control: the same node, with a number that nobody has seen.
+    market.json(&["unlock", &name]);
+    assert_eq!(knobs.keys.load(Ordering::SeqCst), 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_waiting_the_proof_comes_first_at_the_next_login() {
     let market = Market::open().await;

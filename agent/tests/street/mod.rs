@@ -2,6 +2,7 @@
 //! and a user. Only the machine is not there: spaces are entries in a list, for what is tried here is money, messages
 //! and what outlives a restart. Spaces themselves are tried on the real kernel, in the guest.
 
+mod grid_gone;
 pub mod user;
 pub mod way;
 
@@ -126,47 +127,6 @@ impl Street {
 
     pub fn journal(&self) -> std::path::PathBuf {
         self.folder.path().join("journal.sqlite")
-    }
-
-    /// The grid's own machine is started again: the same key and ports, and nothing remembered.
-    pub async fn restart_grid(self) -> Street {
-        let Street {
-            folder,
-            ledger,
-            serve,
-            way,
-        } = self;
-        let ticket = serve.ticket().to_string();
-        let port = |key: &str| {
-            let parts = ticket.split(['?', '&']);
-            parts
-                .filter_map(|part| part.strip_prefix(key))
-                .map(|port| port.parse().unwrap())
-                .next()
-        };
-        let mut config = ServeConfig::new("street", public(&key(1)), [2; 32]);
-        config.relay_port = serve.ticket().relay_port();
-        config.peer_port = port("udp=").unwrap();
-        config.discovery_port = port("qad=");
-        serve.shutdown().await;
-        let again = async {
-            loop {
-                match Serve::start(config.clone()).await {
-                    Ok(serve) => return serve,
-                    Err(_) => tokio::task::yield_now().await,
-                }
-            }
-        };
-        let serve = tokio::time::timeout(SOON, again)
-            .await
-            .expect("its ports are free");
-        assert_eq!(serve.ticket().to_string(), ticket);
-        Street {
-            folder,
-            ledger,
-            serve,
-            way,
-        }
     }
 }
 

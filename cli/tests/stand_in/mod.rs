@@ -41,6 +41,8 @@ pub struct Knobs {
     pub mute: AtomicBool,
     /// The last byte of the host key.
     pub host_key: AtomicU32,
+    /// Its disk is one of before its grants: it counts them from the beginning.
+    pub older_disk: AtomicBool,
     /// What stands behind the tunnel: nothing here, and it says again whatever is said; nothing there, and it ends at
     /// once; or an SSH server. The grant names the host key of `granted` where there is one.
     pub inside: Mutex<Option<Option<ssh::Inside>>>,
@@ -101,6 +103,7 @@ impl Node {
             lapsed: AtomicBool::new(false),
             mute: AtomicBool::new(false),
             host_key: AtomicU32::new(1),
+            older_disk: AtomicBool::new(false),
             inside: Mutex::new(None),
             granted: Mutex::new(None),
             agreed: AtomicU32::new(0),
@@ -310,6 +313,9 @@ impl Inner {
             "all periods are locked before Funded is said"
         );
         let secret = SealSecret::from_randomness([9; 32]);
+        if self.knobs.older_disk.swap(false, Ordering::SeqCst) {
+            *self.seal.lock().unwrap() = None;
+        }
         let epoch = self
             .seal
             .lock()
