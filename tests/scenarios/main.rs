@@ -6,7 +6,8 @@
 //!    ─► power cut while Building ─► nothing is left, the money is back or the sale goes on
 //! ```
 //!
-//! Trials share one stage and run in the order of the list: a boot costs most of a minute under emulation.
+//! The trials of a list share one stage and run in its order: a boot costs most of a minute under emulation. `./x test`
+//! runs the two lists beside each other, each in a process of its own.
 //! Needs what `./x test` built, named in `STEADING_ARTEFACTS` (a folder) and `STEADING_CLIENT` (the program).
 
 mod carry;
@@ -27,17 +28,9 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use world::World;
 
-fn main() -> ExitCode {
-    let arguments = Arguments {
-        test_threads: Some(1),
-        ..Arguments::from_args()
-    };
-    let world = Arc::new(Mutex::new(World::default()));
-    let first: [machine::Scenario; 5] = [
-        (
-            "a_node_without_a_wallet_joins_and_says_which_line_to_add",
-            no_wallet,
-        ),
+/// On one stage, in this order: what happens to a space that was bought.
+const SALE: &[&[machine::Scenario]] = &[
+    &[
         ("a_space_is_bought_and_proven", bought),
         ("what_was_paid_is_one_period", paid_one_period),
         (
@@ -48,8 +41,9 @@ fn main() -> ExitCode {
             "every_type_of_key_lets_in_or_is_refused",
             keys::every_type_lets_in,
         ),
-    ];
-    let then: [machine::Scenario; 12] = [
+    ],
+    &machine::SCENARIOS,
+    &[
         ("what_a_space_holds_comes_back_in_another", carry::comes_back),
         ("machine_grows_while_a_login_runs", resize::grows),
         ("machine_runs_containers", containers::run),
@@ -60,29 +54,44 @@ fn main() -> ExitCode {
         ("a_power_cut_while_building_leaves_nothing", cut_while_building),
         ("too_much_is_refused_with_reasons", refused),
         ("the_least_that_is_sold_lets_a_login_in", least),
-        ("a_node_is_the_same_whatever_happens_to_its_disks", |world| {
-            world.power_off();
-            identity::is_kept(world.stage()?)
-        }),
-        ("a_node_whose_agent_is_struck_goes_on", |world| {
-            world.power_off();
-            world.stage()?;
-            let (user, farmer) = (world.user()?.clone(), world.farmer()?.clone());
-            struck::goes_on(world.stage()?, &user, &farmer)
-        }),
-    ];
-    let trials = first
+    ],
+];
+
+/// On another stage: what happens to a node.
+const NODE: &[&[machine::Scenario]] = &[&[
+    (
+        "a_node_without_a_wallet_joins_and_says_which_line_to_add",
+        no_wallet,
+    ),
+    ("a_node_is_the_same_whatever_happens_to_its_disks", |world| {
+        identity::is_kept(world.stage()?)
+    }),
+    ("a_node_whose_agent_is_struck_goes_on", |world| {
+        world.stage()?;
+        let (user, farmer) = (world.user()?.clone(), world.farmer()?.clone());
+        struck::goes_on(world.stage()?, &user, &farmer)
+    }),
+]];
+
+fn main() -> ExitCode {
+    let arguments = Arguments {
+        test_threads: Some(1),
+        ..Arguments::from_args()
+    };
+    let trials = [("sale", SALE), ("node", NODE)]
         .into_iter()
-        .chain(machine::SCENARIOS)
-        .chain(then)
-        .map(|(name, test)| {
-            let world = Arc::clone(&world);
-            Trial::test(name, move || {
-                let mut world = world
-                    .lock()
-                    .map_err(|_| Failed::from("an earlier scenario panicked"))?;
-                test(&mut world).map_err(|error| Failed::from(format!("{error:#}\n{}", world.tail())))
-            })
+        .flat_map(|(lane, scenarios)| {
+            let world = Arc::new(Mutex::new(World::on(lane)));
+            let trial = move |&(name, test): &machine::Scenario| {
+                let world = Arc::clone(&world);
+                Trial::test(format!("{lane}::{name}"), move || {
+                    let mut world = world
+                        .lock()
+                        .map_err(|_| Failed::from("an earlier scenario panicked"))?;
+                    test(&mut world).map_err(|error| Failed::from(format!("{error:#}\n{}", world.tail())))
+                })
+            };
+            scenarios.iter().copied().flatten().map(trial)
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()

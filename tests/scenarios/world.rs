@@ -12,6 +12,8 @@ use stage::{Answer, Artefacts, Node, NodeSettings, Person, Stage};
 /// Starts empty; scenarios fill it in their order.
 #[derive(Default)]
 pub struct World {
+    /// The name of its list.
+    lane: &'static str,
     stage: Option<Stage>,
     people: Option<(Person, Person)>,
     node: Option<Node>,
@@ -38,6 +40,14 @@ const NEEDS: [&str; 10] = [
 ];
 
 impl World {
+    /// The world of a list, where nothing has happened yet.
+    pub fn on(lane: &'static str) -> World {
+        World {
+            lane,
+            ..World::default()
+        }
+    }
+
     /// The market; opened by who asks first.
     pub fn stage(&mut self) -> Result<&Stage> {
         if self.stage.is_none() {
@@ -53,7 +63,7 @@ impl World {
                     .context("STEADING_CLIENT is not set")?
                     .into(),
             };
-            let dir = folder.with_file_name("scenarios");
+            let dir = folder.with_file_name(format!("scenarios-{}", self.lane));
             if dir.exists() {
                 std::fs::remove_dir_all(&dir)?;
             }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 mod artefacts;
 mod bench;
+mod beside;
 mod build;
 mod cuts;
 mod demo;

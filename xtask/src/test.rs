@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use stage::Artefacts;
 
+use crate::beside::{self, Job, Program};
 use crate::build;
 use crate::show::heading;
 use crate::tree::Tree;
@@ -139,8 +140,13 @@ fn summary(outcomes: &[Outcome]) -> Result<()> {
 
 /// cargo without the sysroot: for what runs on the build machine.
 fn cargo_plain(tree: &Tree, arguments: &[&str]) -> Result<()> {
+    finish(cargo_command(tree).args(arguments), arguments)
+}
+
+fn cargo_command(tree: &Tree) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    finish(cargo.current_dir(tree.root()).args(arguments), arguments)
+    cargo.current_dir(tree.root());
+    cargo
 }
 
 fn finish(command: &mut Command, arguments: &[&str]) -> Result<()> {
@@ -161,19 +167,48 @@ fn lint(tree: &Tree) -> Result<()> {
 /// Read by tests that try more where there is time: more schedules of money, more ends of the ledger.
 const LONG: &str = "STEADING_LONG";
 
+/// Programs of tests that run at once: they wait for timers and for each other far more than they compute.
+const AT_ONCE: usize = 8;
+
 /// Unit and property tests, and the plan of the house; those of the build machine's crates without the sysroot.
 fn unit(tree: &Tree, long: bool) -> Result<()> {
-    let mut arguments: Vec<String> = vec!["test".into(), "--no-fail-fast".into()];
-    arguments.extend(build::everything());
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut cargo = build::cargo(tree);
+    let programs = beside::compiled(build::cargo(tree), &build::everything())?;
+    let sysroot = build::environment(tree);
+    let mut jobs: Vec<Job> = programs
+        .into_iter()
+        .map(|program| job(program, &sysroot))
+        .collect();
+    let of_the_build_machine = build::OF_THE_BUILD_MACHINE
+        .iter()
+        .flat_map(|name| ["-p".to_owned(), (*name).to_owned()])
+        .collect::<Vec<_>>();
+    let plain = beside::compiled(cargo_command(tree), &of_the_build_machine)?;
+    jobs.extend(plain.into_iter().map(|program| job(program, &[])));
+    let mut examples = build::cargo(tree);
+    examples.args(["test", "--doc"]).args(build::everything());
+    jobs.push(Job {
+        name: "examples in documentation".into(),
+        command: examples,
+    });
     if long {
-        cargo.env(LONG, "1");
+        for job in &mut jobs {
+            job.command.env(LONG, "1");
+        }
     }
-    finish(cargo.args(&words), &words)?;
-    let mut plain = vec!["test", "--no-fail-fast"];
-    plain.extend(build::OF_THE_BUILD_MACHINE.iter().flat_map(|name| ["-p", name]));
-    cargo_plain(tree, &plain)
+    beside::whole(jobs, AT_ONCE)
+}
+
+/// A program of tests, started as cargo starts it.
+fn job(program: Program, environment: &[(&'static str, String)]) -> Job {
+    let mut command = Command::new(program.path);
+    command
+        .current_dir(&program.folder)
+        .env("CARGO_MANIFEST_DIR", program.folder)
+        .envs(environment.iter().cloned());
+    Job {
+        name: program.name,
+        command,
+    }
 }
 
 fn demo(tree: &Tree, built: &Built) -> Result<()> {
@@ -188,14 +223,10 @@ fn demo(tree: &Tree, built: &Built) -> Result<()> {
     crate::demo::run(&options, built.artefacts.clone())
 }
 
+/// The two lists of scenarios beside each other, or what is named in one process.
 fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
-    let mut arguments: Vec<String> = vec!["test".into()];
-    arguments.extend(build::everything());
-    arguments.extend(["--test".into(), "scenarios".into()]);
-    if let Some(filter) = filter {
-        arguments.extend(["--".into(), filter.into()]);
-    }
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut words = build::everything();
+    words.extend(["--test".into(), "scenarios".into()]);
     let folder = built
         .artefacts
         .initramfs
@@ -204,12 +235,21 @@ fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
     let store = crate::artefacts::store(tree, &mut crate::options::Options::default())?;
     let containers = tree.artefact("image/containers");
     crate::artefacts::unpacked(&store, &[packages::Set::Containers], &containers)?;
-    let mut cargo = build::cargo(tree);
-    cargo
-        .env("STEADING_ARTEFACTS", folder)
-        .env("STEADING_CONTAINERS", containers)
-        .env("STEADING_CLIENT", &built.artefacts.client);
-    finish(cargo.args(&words), &words)
+    let environment = build::environment(tree);
+    let mut jobs = Vec::new();
+    for part in filter.map_or(vec!["sale::", "node::"], |filter| vec![filter]) {
+        for program in beside::compiled(build::cargo(tree), &words)? {
+            let mut job = job(program, &environment);
+            job.name = part.trim_end_matches("::").to_owned();
+            job.command
+                .arg(part)
+                .env("STEADING_ARTEFACTS", folder)
+                .env("STEADING_CONTAINERS", &containers)
+                .env("STEADING_CLIENT", &built.artefacts.client);
+            jobs.push(job);
+        }
+    }
+    beside::line_by_line(jobs)
 }
 
 /// Reads `--guest NAME` and its like.
