@@ -6,8 +6,8 @@
 //!    ─► power cut while Building ─► nothing is left, the money is back or the sale goes on
 //! ```
 //!
-//! The trials of a list share one stage and run in its order: a boot costs most of a minute under emulation. `./x test`
-//! runs the two lists beside each other, each in a process of its own.
+//! The trials of a list share one stage and run in its order: a boot costs most of a minute under emulation. Each lane
+//! is a process of its own.
 //! Needs what `./x test` built, named in `STEADING_ARTEFACTS` (a folder) and `STEADING_CLIENT` (the program).
 
 mod carry;
@@ -22,73 +22,100 @@ mod world;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use world::World;
 
-/// On one stage, in this order: what happens to a space that was bought.
-const SALE: &[&[machine::Scenario]] = &[
-    &[
-        ("a_space_is_bought_and_proven", bought),
-        ("what_was_paid_is_one_period", paid_one_period),
-        (
-            "scp_rsync_and_plain_ssh_work_with_the_written_config",
-            other_programs,
-        ),
-        (
-            "every_type_of_key_lets_in_or_is_refused",
-            keys::every_type_lets_in,
-        ),
-    ],
-    &machine::SCENARIOS,
-    &[
-        ("what_a_space_holds_comes_back_in_another", carry::comes_back),
-        ("machine_grows_while_a_login_runs", resize::grows),
-        ("machine_runs_containers", containers::run),
-        ("ten_ssh_at_once_go_through_the_relay", ten_at_once),
-        ("a_power_cut_while_active_loses_nothing", cut_while_active),
-        ("a_copy_of_the_node_is_refused_and_the_node_goes_on", copy_refused),
-        ("cancelling_gives_a_receipt_and_the_rest_back", cancelled),
-        ("a_power_cut_while_building_leaves_nothing", cut_while_building),
-        ("too_much_is_refused_with_reasons", refused),
-        ("the_least_that_is_sold_lets_a_login_in", least),
-    ],
-];
+/// A list: the lane in which it runs, its stage, its scenarios in order.
+type List = (
+    &'static str,
+    &'static str,
+    &'static [&'static [machine::Scenario]],
+);
 
-/// On another stage: what happens to a node.
-const NODE: &[&[machine::Scenario]] = &[&[
+/// `./x test` runs the lanes beside each other.
+const LISTS: [List; 3] = [
     (
-        "a_node_without_a_wallet_joins_and_says_which_line_to_add",
-        no_wallet,
+        "used",
+        "used",
+        &[
+            &[
+                ("a_space_is_bought_and_proven", bought),
+                ("what_was_paid_is_one_period", paid_one_period),
+                (
+                    "scp_rsync_and_plain_ssh_work_with_the_written_config",
+                    other_programs,
+                ),
+                (
+                    "every_type_of_key_lets_in_or_is_refused",
+                    keys::every_type_lets_in,
+                ),
+            ],
+            &machine::SCENARIOS,
+            &[
+                ("what_a_space_holds_comes_back_in_another", carry::comes_back),
+                ("machine_grows_while_a_login_runs", resize::grows),
+                ("machine_runs_containers", containers::run),
+                ("ten_ssh_at_once_go_through_the_relay", ten_at_once),
+            ],
+        ],
     ),
-    ("a_node_is_the_same_whatever_happens_to_its_disks", |world| {
-        identity::is_kept(world.stage()?)
-    }),
-    ("a_node_whose_agent_is_struck_goes_on", |world| {
-        world.stage()?;
-        let (user, farmer) = (world.user()?.clone(), world.farmer()?.clone());
-        struck::goes_on(world.stage()?, &user, &farmer)
-    }),
-]];
+    (
+        "lost",
+        "cut",
+        &[&[
+            ("a_power_cut_while_active_loses_nothing", cut_while_active),
+            ("a_copy_of_the_node_is_refused_and_the_node_goes_on", copy_refused),
+            ("cancelling_gives_a_receipt_and_the_rest_back", cancelled),
+            ("a_power_cut_while_building_leaves_nothing", cut_while_building),
+            ("too_much_is_refused_with_reasons", refused),
+            ("the_least_that_is_sold_lets_a_login_in", |world| {
+                least(world)?;
+                world.cut_power()
+            }),
+        ]],
+    ),
+    (
+        "lost",
+        "struck",
+        &[&[
+            (
+                "a_node_without_a_wallet_joins_and_says_which_line_to_add",
+                no_wallet,
+            ),
+            ("a_node_is_the_same_whatever_happens_to_its_disks", |world| {
+                identity::is_kept(world.stage()?)
+            }),
+            ("a_node_whose_agent_is_struck_goes_on", |world| {
+                world.stage()?;
+                let (user, farmer) = (world.user()?.clone(), world.farmer()?.clone());
+                struck::goes_on(world.stage()?, &user, &farmer)
+            }),
+        ]],
+    ),
+];
 
 fn main() -> ExitCode {
     let arguments = Arguments {
         test_threads: Some(1),
         ..Arguments::from_args()
     };
-    let trials = [("sale", SALE), ("node", NODE)]
+    let trials = LISTS
         .into_iter()
-        .flat_map(|(lane, scenarios)| {
-            let world = Arc::new(Mutex::new(World::on(lane)));
+        .flat_map(|(lane, stage, scenarios)| {
+            let world = Arc::new(Mutex::new(World::on(stage)));
             let trial = move |&(name, test): &machine::Scenario| {
                 let world = Arc::clone(&world);
                 Trial::test(format!("{lane}::{name}"), move || {
                     let mut world = world
                         .lock()
                         .map_err(|_| Failed::from("an earlier scenario panicked"))?;
-                    test(&mut world).map_err(|error| Failed::from(format!("{error:#}\n{}", world.tail())))
+                    let begun = Instant::now();
+                    let ended = test(&mut world);
+                    print!("{:.0} s ", begun.elapsed().as_secs_f64());
+                    ended.map_err(|error| Failed::from(format!("{error:#}\n{}", world.tail())))
                 })
             };
             scenarios.iter().copied().flatten().map(trial)

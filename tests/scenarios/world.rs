@@ -12,8 +12,8 @@ use stage::{Answer, Artefacts, Node, NodeSettings, Person, Stage};
 /// Starts empty; scenarios fill it in their order.
 #[derive(Default)]
 pub struct World {
-    /// The name of its list.
-    lane: &'static str,
+    /// The name of its stage.
+    name: &'static str,
     stage: Option<Stage>,
     people: Option<(Person, Person)>,
     node: Option<Node>,
@@ -40,10 +40,10 @@ const NEEDS: [&str; 10] = [
 ];
 
 impl World {
-    /// The world of a list, where nothing has happened yet.
-    pub fn on(lane: &'static str) -> World {
+    /// The world of a stage, where nothing has happened yet.
+    pub fn on(name: &'static str) -> World {
         World {
-            lane,
+            name,
             ..World::default()
         }
     }
@@ -63,7 +63,7 @@ impl World {
                     .context("STEADING_CLIENT is not set")?
                     .into(),
             };
-            let dir = folder.with_file_name(format!("scenarios-{}", self.lane));
+            let dir = folder.with_file_name(format!("scenarios-{}", self.name));
             if dir.exists() {
                 std::fs::remove_dir_all(&dir)?;
             }
@@ -167,13 +167,6 @@ impl World {
     /// The second machine, once.
     pub fn power_on_copy(&mut self) -> Result<Running> {
         self.copy.take().context("no copy was made")?.power_on()
-    }
-
-    /// Pulls the plug, if it is in.
-    pub fn power_off(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.cut_power();
-        }
     }
 
     /// Waits for words on the node's console, those already seen in this boot included.

@@ -223,7 +223,7 @@ fn demo(tree: &Tree, built: &Built) -> Result<()> {
     crate::demo::run(&options, built.artefacts.clone())
 }
 
-/// The two lists of scenarios beside each other, or what is named in one process.
+/// The two lanes of scenarios beside each other, or what is named in one process.
 fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
     let mut words = build::everything();
     words.extend(["--test".into(), "scenarios".into()]);
@@ -237,7 +237,7 @@ fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
     crate::artefacts::unpacked(&store, &[packages::Set::Containers], &containers)?;
     let environment = build::environment(tree);
     let mut jobs = Vec::new();
-    for part in filter.map_or(vec!["sale::", "node::"], |filter| vec![filter]) {
+    for part in filter.map_or(vec!["used::", "lost::"], |filter| vec![filter]) {
         for program in beside::compiled(build::cargo(tree), &words)? {
             let mut job = job(program, &environment);
             job.name = part.trim_end_matches("::").to_owned();
