@@ -163,9 +163,7 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
     let book = Book::with_room(Capacity::default(), room);
     let shared = Arc::new(Shared::new(given, farmer.public_address.clone(), book));
     for record in records.iter().filter(|record| volumes.contains(&record.id())) {
-        let grows_from = record.sale.resizing.and_then(|resizing| resizing.grows_from);
-        let disk = grows_from.unwrap_or(record.spec.disk);
-        shared.has_volume(record.id(), Some((record.spec.group.clone(), disk)));
+        shared.has_volume(record.id(), Some((record.spec.group.clone(), record.on_disk())));
     }
     shared.book().set_capacity(shared.with_volumes(capacity));
     shared.recall_earned().await?;

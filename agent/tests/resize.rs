@@ -6,13 +6,13 @@ mod street;
 
 use std::sync::atomic::Ordering;
 
-use agent::sales::Failed;
+use agent::sales::{Failed, NotRestored};
 use escrow::{Amount, Rail, Wallet};
 use grid::DirectStream;
 use market::envelope::{Signed, open};
 use market::message::*;
 use market::prices::Prices;
-use market::quantity::{Bytes, MilliCpus};
+use market::quantity::{Bytes, MilliCpus, UnixMillis};
 use street::user::{Bought, eventually, say};
 use street::{MONEY, Node, PRICE, Street, User, opened};
 
@@ -35,6 +35,7 @@ fn ask(bought: &Bought, cpu: u32, memory_mib: u64, disk_mib: u64) -> Resize {
         cpu: (cpu > 0).then_some(MilliCpus(cpu)),
         memory: (memory_mib > 0).then_some(Bytes(memory_mib * MIB)),
         disk: (disk_mib > 0).then_some(Bytes(disk_mib * MIB)),
+        snapshot: None,
     }
 }
 
@@ -247,4 +248,156 @@ async fn a_growth_that_is_being_made_is_not_taken_back() {
     eventually(|| node.machine.keys.load(Ordering::SeqCst) == 1).await;
     let disk = node.machine.running.lock().unwrap()[&bought.id].disk;
     assert_eq!(disk, Bytes(4096 * MIB));
+}
+
+fn ask_snapshot(bought: &Bought, wanted: bool) -> Resize {
+    Resize {
+        snapshot: Some(wanted),
+        ..ask(bought, 0, 0, 0)
+    }
+}
+
+/// Signs a change to what was quoted.
+async fn change(user: &User, stream: &mut DirectStream, bought: &Bought, number: u32, quote: &Quote) {
+    let change = user.sign(amend(bought, number, quote, Prices::of(PRICE)));
+    signed(user, stream, &change).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_sold_as_disk_taken_and_removed() {
+    let (_street, node, user, bought, mut stream) = active().await;
+    let small = Resize {
+        snapshot: Some(true),
+        ..ask(&bought, 250, 256, 0)
+    };
+    let without = user.quote(&mut stream, ask(&bought, 250, 256, 0)).await;
+    let quote = user.quote(&mut stream, small).await;
+    assert!(
+        quote.price > without.price,
+        "{} and {}",
+        quote.price,
+        without.price
+    );
+    let quote = user.quote(&mut stream, ask_snapshot(&bought, true)).await;
+    assert_eq!(quote.lacks, []);
+    assert_eq!(quote.price, PRICE, "half a CPU counts more than 4 GiB of disk");
+    let bytes = quote.gives.snapshot;
+    assert!(
+        bytes > Bytes(2048 * MIB) && bytes < Bytes(2064 * MIB),
+        "{bytes:?}"
+    );
+    // What is not a whole snapshot is not sold.
+    let part = Quote {
+        gives: Gives {
+            snapshot: Bytes(4 * MIB),
+            ..quote.gives
+        },
+        ..quote.clone()
+    };
+    let part = user.sign(amend(&bought, 1, &part, Prices::of(PRICE)));
+    assert_eq!(
+        refusal(&user, &say(&mut stream, &part.bytes).await).code,
+        RefusalCode::Mismatch
+    );
+
+    change(&user, &mut stream, &bought, 1, &quote).await;
+    let machine = || node.machine.running.lock().unwrap()[&bought.id].snapshot;
+    eventually(|| machine() == bytes).await;
+    let taken = wait_snapshot(&user, &mut stream, &bought, true).await;
+    assert!(taken.is_some());
+    let grown = user.quote(&mut stream, ask(&bought, 0, 0, 3072)).await;
+    let words = grown.lacks[0].words.clone().unwrap();
+    assert!(words.contains("while there is a snapshot"), "{words}");
+
+    let quote = user.quote(&mut stream, ask_snapshot(&bought, false)).await;
+    assert_eq!((quote.lacks.clone(), quote.gives.snapshot), (vec![], Bytes::ZERO));
+    change(&user, &mut stream, &bought, 2, &quote).await;
+    wait_snapshot(&user, &mut stream, &bought, false).await;
+    assert_eq!(machine(), Bytes::ZERO);
+    let soon = user.quote(&mut stream, ask_snapshot(&bought, true)).await;
+    let words = soon.lacks[0].words.clone().unwrap();
+    assert!(words.contains("a moment ago"), "{words}");
+    user.cancel(&mut stream, bought.id).await;
+}
+
+/// The status's word, once there is a snapshot, or none.
+async fn wait_snapshot(
+    user: &User,
+    stream: &mut DirectStream,
+    bought: &Bought,
+    wanted: bool,
+) -> Option<UnixMillis> {
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(20));
+    for _ in 0..500 {
+        pace.tick().await;
+        let status = user.wait_for(stream, bought.id, SaleState::Active).await;
+        if status.snapshot.is_some() == wanted {
+            return status.snapshot;
+        }
+    }
+    panic!("never {wanted}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_put_back_once_and_the_key_opens_it_then() {
+    let (_street, node, user, bought, mut stream) = active().await;
+    let restore = |nonce: u8, taken: UnixMillis| {
+        user.sign(Restore {
+            sale: bought.id,
+            nonce: [nonce; 16],
+            taken,
+        })
+    };
+    let none = say(&mut stream, &restore(1, UnixMillis(1)).bytes).await;
+    assert_eq!(
+        refusal(&user, &none).code,
+        RefusalCode::State,
+        "there is no snapshot"
+    );
+    let quote = user.quote(&mut stream, ask_snapshot(&bought, true)).await;
+    change(&user, &mut stream, &bought, 1, &quote).await;
+    let taken = wait_snapshot(&user, &mut stream, &bought, true).await.unwrap();
+    let other = say(&mut stream, &restore(1, UnixMillis(taken.0 - 1)).bytes).await;
+    assert_eq!(
+        refusal(&user, &other).code,
+        RefusalCode::Mismatch,
+        "of another time"
+    );
+
+    // It is broken: the space goes on.
+    let failed = |is_untouched| {
+        *node.machine.not_restored.lock().unwrap() = Some(NotRestored {
+            why: "no such chunk".into(),
+            is_untouched,
+        });
+    };
+    failed(true);
+    user.open::<Status>(&say(&mut stream, &restore(1, taken).bytes).await);
+    let status = user.wait_for(&mut stream, bought.id, SaleState::Active).await;
+    assert_eq!(status.why.as_deref(), Some("not restored: no such chunk"));
+
+    // It fails on the way: no key opens the half of it.
+    failed(false);
+    user.open::<Status>(&say(&mut stream, &restore(2, taken).bytes).await);
+    let status = user.wait_for(&mut stream, bought.id, SaleState::Locked).await;
+    assert_eq!(status.why.as_deref(), Some("not restored: no such chunk"));
+    let early = say(&mut stream, &user.sign(Funded { sale: bought.id }).bytes).await;
+    assert_eq!(refusal(&user, &early).code, RefusalCode::Busy);
+
+    user.open::<Status>(&say(&mut stream, &restore(3, taken).bytes).await);
+    let status = user.wait_for(&mut stream, bought.id, SaleState::Locked).await;
+    assert_eq!(
+        (status.why, status.snapshot),
+        (None, Some(taken)),
+        "it is there for another time"
+    );
+    let grant = user.grant(&mut stream, bought.id).await;
+    user.open::<Status>(&user.seal(&mut stream, &grant).await);
+    user.wait_for(&mut stream, bought.id, SaleState::Active).await;
+    let restores = || node.machine.restores.load(Ordering::SeqCst);
+    assert_eq!(restores(), 3);
+    user.open::<Status>(&say(&mut stream, &restore(3, taken).bytes).await);
+    user.wait_for(&mut stream, bought.id, SaleState::Active).await;
+    assert_eq!(restores(), 3, "said again, not done again");
+    assert!(node.machine.running.lock().unwrap().contains_key(&bought.id));
 }

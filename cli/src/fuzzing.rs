@@ -18,6 +18,7 @@ pub fn proof(output: &str) -> bool {
         disk: Bytes(2 << 30),
         rate: BitsPerSecond(100_000_000),
         pids: 1024,
+        snapshot: Bytes::ZERO,
     };
     let sold = Sold {
         gives,

@@ -321,6 +321,7 @@ mod tests {
                 disk: Bytes(2 << 30),
                 rate: BitsPerSecond(10_000_000),
                 pids: 512,
+                snapshot: Bytes::ZERO,
             },
             base: Digest([0xab; 32]),
         }

@@ -14,6 +14,8 @@ mod nodes;
 mod offers;
 mod request;
 mod resize;
+mod restore;
+mod snapshot;
 mod spaces;
 mod ssh;
 mod unlock;
@@ -58,14 +60,17 @@ async fn or_interrupted<T>(store: &Store, work: impl Future<Output = Outcome<T>>
     }
 }
 
-/// Does it, unless Ctrl-C is pressed first: what was carried so far is kept.
-async fn or_stopped<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+/// What is there of an export or an import that Ctrl-C stopped.
+const PARTS_KEPT: &str = "Ctrl-C was pressed; every part that is whole is kept";
+
+/// Does it, unless Ctrl-C is pressed first: what there is of it then is kept.
+async fn or_stopped<T>(work: impl Future<Output = Outcome<T>>, because: &str) -> Outcome<T> {
     tokio::select! {
         done = work => done,
         pressed = tokio::signal::ctrl_c() => {
             pressed.map_err(|error| Failure::new(Code::Unexpected, "Ctrl-C cannot be heard").because(error))?;
             Err(Failure::new(Code::Interrupted, "stopped")
-                .because("Ctrl-C was pressed; every part that is whole is kept")
+                .because(because)
                 .next("the same command goes on where this one stopped"))
         }
     }
@@ -99,6 +104,10 @@ pub enum Verb {
     Export(export::Arguments),
     /// Put an export into a space, on whichever node, and compare it there.
     Import(import::Arguments),
+    /// Keep a space's files as they are now; with --delete, no longer.
+    Snapshot(snapshot::Arguments),
+    /// Make a space what its snapshot is.
+    Restore(restore::Arguments),
     /// End a space: what was not used comes back, the node signs a receipt.
     Cancel(cancel::Arguments),
     /// Who is there: all nodes, what they offer or why not.
@@ -133,6 +142,8 @@ impl Verb {
             Verb::Resize(arguments) => resize::run(arguments, settings, screen).await?,
             Verb::Export(arguments) => export::run(arguments, settings, screen).await?,
             Verb::Import(arguments) => import::run(arguments, settings, screen).await?,
+            Verb::Snapshot(arguments) => snapshot::run(arguments, settings, screen).await?,
+            Verb::Restore(arguments) => restore::run(arguments, settings, screen).await?,
             Verb::Cancel(arguments) => return cancel::run(arguments, settings, screen).await,
             Verb::Nodes(arguments) => nodes::run(arguments, settings, screen).await?,
             Verb::Verify(arguments) => verify::run(arguments, screen)?,

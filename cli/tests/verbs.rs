@@ -485,7 +485,7 @@ fn every_verb_has_help_that_fits_the_screen() {
     let person = Person::new(None, None);
     for verb in [
         "wallet", "request", "offers", "buy", "spaces", "ssh", "connect", "unlock", "extend", "resize",
-        "export", "import", "cancel", "nodes", "verify", "ledger", "grid", "node",
+        "export", "import", "snapshot", "restore", "cancel", "nodes", "verify", "ledger", "grid", "node",
     ] {
         let output = person.run(&[verb, "--help"]);
         assert!(output.status.success(), "{verb}");

@@ -52,6 +52,7 @@ pub fn message(bytes: &[u8]) {
         Kind::Recalled => payload_of::<Recalled>(payload),
         Kind::Resize => payload_of::<Resize>(payload),
         Kind::Quote => payload_of::<Quote>(payload),
+        Kind::Restore => payload_of::<Restore>(payload),
     }
 }
 

@@ -62,6 +62,7 @@ pub(super) fn gives(needs: &Needs, most: Option<BitsPerSecond>) -> Gives {
         disk,
         rate: needs.rate.unwrap_or(most.map_or(RATE, |most| most.min(RATE))),
         pids: PIDS,
+        snapshot: Bytes::ZERO,
     }
 }
 

@@ -8,8 +8,8 @@ use grid::{DirectStream, Share};
 use market::envelope::{Signed, open, peek_kind, sign};
 use market::id::{Digest, EndpointId, SaleId};
 use market::message::{
-    Agree, Amend, Cancel, Command, Funded, Kind, Message, Recall, Refusal, RefusalCode, Resize, SealedKey,
-    StatusQuery, VoucherMessage,
+    Agree, Amend, Cancel, Command, Funded, Kind, Message, Recall, Refusal, RefusalCode, Resize, Restore,
+    SealedKey, StatusQuery, VoucherMessage,
 };
 use market::sale::Why;
 use tokio::time::timeout;
@@ -166,6 +166,13 @@ impl Conversation {
                 let rules = self.counter.rules();
                 keeper
                     .ask(|reply| Order::Quote(resize.message, rules, reply))
+                    .await
+                    .map(Some)
+            }
+            Kind::Restore => {
+                let (restore, keeper) = self.of_user::<Restore>(frame, |message| message.sale)?;
+                keeper
+                    .ask(|reply| Order::Restore(restore.message, reply))
                     .await
                     .map(Some)
             }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use ed25519_dalek::Signer;
 use escrow::{LockState, LockView, RailError, Refusal, Sure};
 use market::message::{KeyGrant, RefusalCode, SaleState};
-use market::sale::{Effect, Event, step};
+use market::quantity::Bytes;
+use market::sale::{Effect, Event, Made, step};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -53,7 +54,7 @@ impl Task {
             Effect::PrepareSpace => {
                 let spec = self.record.spec.clone();
                 self.shared
-                    .has_volume(sale, Some((spec.group.clone(), spec.disk)));
+                    .has_volume(sale, Some((spec.group.clone(), self.record.on_disk())));
                 self.on_machine(async move { Done::Prepared(spaces.prepare(spec).await) });
             }
             Effect::BuildSpace | Effect::UnlockSpace => {
@@ -61,7 +62,7 @@ impl Task {
                 let doing = if new_volume { "building" } else { "unlocking" };
                 let name = &self.record.spec.name;
                 self.shared.board.event(format!("{name} {doing}"));
-                self.not_unlocked = None;
+                (self.not_unlocked, self.not_restored) = (None, None);
                 let Some(access) = self.keys.take_access(new_volume) else {
                     let why = "the key is gone from memory".to_owned();
                     return Some(Event::BuildFailed {
@@ -71,7 +72,7 @@ impl Task {
                 };
                 let (spec, began) = (self.record.spec.clone(), boot_ms());
                 self.shared
-                    .has_volume(sale, Some((spec.group.clone(), spec.disk)));
+                    .has_volume(sale, Some((spec.group.clone(), self.record.on_disk())));
                 self.on_machine(async move {
                     let built = match new_volume {
                         true => spaces.build(spec, access).await,
@@ -83,9 +84,23 @@ impl Task {
             Effect::ResizeSpace => {
                 let key = self.keys.take_access(false).map(|access| access.unlock_key);
                 let (spec, resizing) = (self.record.spec.clone(), self.record.sale.resizing);
-                let number = resizing.map_or(0, |resizing| resizing.number);
-                let grown = key.as_ref().map(|_| spec.disk);
-                self.on_machine(async move { Done::Resized(spaces.resize(spec, key).await, number, grown) });
+                let made = Made {
+                    number: resizing.map_or(0, |resizing| resizing.number),
+                    grown: key.as_ref().map(|_| spec.disk),
+                    snapshot: spec.snapshot > Bytes::ZERO,
+                };
+                if resizing.is_some_and(|resizing| resizing.snapshot == Some(true)) {
+                    self.snapshot_begun_ms = Some(boot_ms());
+                }
+                self.on_machine(async move { Done::Resized(spaces.resize(spec, key).await, made) });
+            }
+            Effect::RestoreSpace => {
+                self.keys.forget();
+                (self.not_restored, self.not_unlocked) = (None, None);
+                let name = &self.record.spec.name;
+                let event = format!("{name}: its snapshot is being put back");
+                self.shared.board.event(event);
+                self.on_machine(async move { Done::Restored(spaces.restore(sale).await) });
             }
             Effect::LockSpace => self.on_machine(async move { Done::Locked(spaces.lock(sale).await) }),
             Effect::TearDown => {
@@ -189,9 +204,11 @@ impl Task {
             Done::Built(Ok(()), began) => {
                 self.began_ms = began;
                 let _ = self.happen(Event::Built).await;
+                self.count_disk();
             }
             Done::Built(Err(failed), _) => self.not_built(failed).await,
-            Done::Resized(result, number, grown) => self.resized(result, number, grown).await,
+            Done::Resized(result, made) => self.resized(result, made).await,
+            Done::Restored(result) => self.put_back(result).await,
             Done::TornDown(torn_down) => drop(self.happen(Event::TornDown(torn_down)).await),
             Done::Undone | Done::Locked(Ok(())) => {}
             Done::Locked(Err(failed)) => {

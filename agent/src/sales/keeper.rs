@@ -6,14 +6,16 @@ use std::time::Duration;
 use escrow::{Amount, LockView, RailError, Terms, Voucher};
 use market::envelope::{Signed, sign};
 use market::id::{SaleId, UserId};
-use market::message::{Amend, Message, RefusalCode, Resize, SaleState, SealedKey, Status, VoucherMessage};
-use market::quantity;
-use market::sale::{Event, Now, Rejection, TornDown, Why, step};
+use market::message::{
+    Amend, Message, RefusalCode, Resize, Restore, SaleState, SealedKey, Status, VoucherMessage,
+};
+use market::sale::{Event, Made, Now, Rejection, TornDown, Why, step};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::keys::{KeyError, Keys};
 use super::resizing::Rules;
+use super::spaces::NotRestored;
 use super::{Failed, Record, RecordError, Shared, boot_ms};
 
 /// The machine is told of time so often.
@@ -51,6 +53,8 @@ pub enum Order {
     End(Why, Reply),
     /// Another size: answered by what it would cost.
     Quote(Resize, Rules, Reply),
+    /// The space as its snapshot is: answered by a status.
+    Restore(Restore, Reply),
     /// Longer, or another size: answered by the node's signature over it.
     Amend(Box<Signed<Amend>>, Rules, Reply),
     /// Something that ran beside the keeper is done.
@@ -70,8 +74,10 @@ pub enum Done {
     Prepared(Result<(), Failed>),
     /// The space is built or open again, or why not.
     Built(Result<(), Failed>, u64),
-    /// The space has the size of this change, or why not; and of its volume, where the key was there.
-    Resized(Result<(), Failed>, u32, Option<quantity::Bytes>),
+    /// The space has the size of this change, or why not; and what that is.
+    Resized(Result<(), Failed>, Made),
+    /// Its volume is what the snapshot is, or why not.
+    Restored(Result<(), NotRestored>),
     /// Everything is undone, or as much as could be.
     TornDown(TornDown),
     /// What was half built is undone.
@@ -118,6 +124,8 @@ impl Keeper {
             not_unlocked: None,
             not_resized: None,
             owed: Vec::new(),
+            not_restored: None,
+            snapshot_begun_ms: None,
             last_on_machine: None,
             kept_ms: boot_ms(),
             began_ms: boot_ms(),
@@ -193,6 +201,10 @@ pub(super) struct Task {
     pub(super) not_resized: Option<String>,
     /// What the machine did and the journal has not taken yet.
     pub(super) owed: Vec<Event>,
+    /// Why the last restore failed.
+    pub(super) not_restored: Option<String>,
+    /// When a snapshot was begun last, in this process.
+    pub(super) snapshot_begun_ms: Option<u64>,
     /// Closed when the last work on the machine has ended.
     pub(super) last_on_machine: Option<oneshot::Receiver<()>>,
     /// When the record was last written.
@@ -333,6 +345,9 @@ impl Task {
             Order::Quote(resize, rules, reply) => {
                 let _ = reply.send(self.quote(&resize, &rules));
             }
+            Order::Restore(restore, reply) => {
+                let _ = reply.send(self.restore(&restore).await);
+            }
             Order::Amend(amend, rules, reply) => {
                 let _ = reply.send(self.amend(*amend, &rules).await);
             }
@@ -441,7 +456,7 @@ impl Task {
             sale: sale.deal.id,
             nonce,
             // while it is opened again it is building: what falls back to locked has failed, and says why
-            state: if sale.unlocking {
+            state: if sale.unlocking || self.is_being_restored() {
                 SaleState::Building
             } else {
                 sale.state
@@ -456,6 +471,7 @@ impl Task {
             paid: sale.lock.paid,
             paid_until: sale.paid_until(now),
             receipt: self.record.receipt.clone(),
+            snapshot: sale.snapshot_at.map(Into::into),
         })
     }
 }

@@ -19,7 +19,11 @@ impl Task {
     pub(super) fn owe(&mut self, event: &Event) {
         let said_once = matches!(
             event,
-            Event::Built | Event::BuildFailed { .. } | Event::TornDown(_) | Event::Resized { .. }
+            Event::Built
+                | Event::BuildFailed { .. }
+                | Event::TornDown(_)
+                | Event::Resized(_)
+                | Event::Restored(_)
         );
         if said_once {
             self.owed.push(event.clone());
@@ -28,8 +32,13 @@ impl Task {
 
     /// Gives again what the journal refused, and asks for the end that nobody brings any more.
     pub(super) async fn catch_up(&mut self) {
-        for event in std::mem::take(&mut self.owed) {
+        let owed = std::mem::take(&mut self.owed);
+        let was_owed = !owed.is_empty();
+        for event in owed {
             let _ = self.happen(event).await; // refused again, it is owed again
+        }
+        if was_owed {
+            self.count_disk();
         }
         let sale = &self.record.sale;
         let ends = sale.state == SaleState::Ending && sale.torn_down.is_none();

@@ -11,6 +11,7 @@ use market::quantity::Bytes;
 use market::sale::Sale;
 use provision::journal::{Entry, Journal, JournalError, SaleRow};
 use provision::space::SpaceSpec;
+use provision::volume::snapshot_for;
 
 /// The journal's numbers of the public ports: a sale has its own until it is over.
 pub const PORTS: &str = "public-port";
@@ -46,6 +47,11 @@ pub enum RecordError {
     },
 }
 
+/// What a snapshot of so large a volume takes; more than any disk has, where it cannot be.
+pub(super) fn snapshot_of(disk: Bytes) -> Bytes {
+    Bytes(snapshot_for(disk.0).unwrap_or(u64::MAX))
+}
+
 /// Everything that outlives a restart.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -65,6 +71,16 @@ impl Record {
     /// The sale's id.
     pub fn id(&self) -> SaleId {
         self.sale.deal.id
+    }
+
+    /// What of a disk is the sale's for certain: its volume, and the snapshot of it where none is being made or removed.
+    pub fn on_disk(&self) -> Bytes {
+        let resizing = self.sale.resizing;
+        let grows_from = resizing.and_then(|resizing| resizing.grows_from);
+        let disk = grows_from.unwrap_or(self.spec.disk);
+        let changes = resizing.is_some_and(|resizing| resizing.snapshot.is_some());
+        let snapshot = if changes { Bytes::ZERO } else { self.spec.snapshot };
+        Bytes(disk.0.saturating_add(snapshot.0))
     }
 
     fn row(&self) -> Result<SaleRow, RecordError> {

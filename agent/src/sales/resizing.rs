@@ -7,17 +7,21 @@
 //! ```
 //!
 //! Invariants: the book has the larger size before the node signs it; a volume never shrinks below what the machine
-//! has or may have; less memory than is in use is refused with the figure.
+//! has or may have, and does not grow while there is a snapshot of it; less memory than is in use is refused with the
+//! figure.
 
 use escrow::Amount;
 use market::envelope::Signed;
-use market::message::{Amend, Amended, DeclineCode, Gives, Quote, Reason, RefusalCode, Resize};
+use market::message::{Amend, Amended, DeclineCode, Gives, Quote, Reason, RefusalCode, Resize, SaleState};
 use market::price;
 use market::quantity::{Bytes, MilliCpus};
-use market::sale::{Deal, Effect, Event, Rejection, Resizing, step};
+use market::sale::{Deal, Effect, Event, Made, Rejection, Resizing, step};
 
 use super::keeper::{No, Task, no};
 use super::{Failed, boot_ms, record};
+
+/// Taking one keeps LVM from other spaces' work for most of a second.
+const SNAPSHOT_EVERY_MS: u64 = 10_000;
 
 /// What the farmer's desk says about a change of size.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +44,11 @@ impl Task {
             cpu: asked.cpu.unwrap_or(now.cpu),
             memory: asked.memory.unwrap_or(now.memory),
             disk: asked.disk.map_or(now.disk, whole),
+            snapshot: match asked.snapshot {
+                None => now.snapshot,
+                Some(false) => Bytes::ZERO,
+                Some(true) => record::snapshot_of(now.disk),
+            },
             ..now
         };
         let price = self.price_of(&gives, rules);
@@ -59,7 +68,7 @@ impl Task {
 
     fn price_of(&self, gives: &Gives, rules: &Rules) -> Option<Amount> {
         let period = self.record.sale.deal.period;
-        price::of_period(rules.unit?, gives.cpu, gives.memory, gives.disk, period)
+        price::of_period(rules.unit?, gives.cpu, gives.memory, gives.on_disk(), period)
     }
 
     /// Why it cannot have this size; the figures say what it could have in all.
@@ -87,6 +96,8 @@ impl Task {
                 format!("a volume never shrinks, it has {least}"),
             ));
         }
+        let no_snapshot = self.no_snapshot(gives);
+        lacks.extend(no_snapshot.map(|why| words(DeclineCode::Disk, why.to_owned())));
         if gives.memory < spec.memory {
             match self.shared.spaces.memory_in_use(sale) {
                 Ok(used) if used > gives.memory => {
@@ -106,6 +117,23 @@ impl Task {
         lacks.extend(room.err().into_iter().flatten());
         lacks.truncate(7);
         lacks
+    }
+
+    /// Why there cannot be a snapshot of it now, or no growth beside the one there is.
+    fn no_snapshot(&self, gives: &Gives) -> Option<&'static str> {
+        let (sale, spec) = (&self.record.sale, &self.record.spec);
+        let has_one =
+            gives.snapshot > Bytes::ZERO || spec.snapshot > Bytes::ZERO || sale.snapshot_at.is_some();
+        if has_one && (gives.disk > spec.disk || sale.wants_key()) {
+            return Some(
+                "a disk does not grow while there is a snapshot of it: the one first, then the other",
+            );
+        }
+        let is_new = gives.snapshot > Bytes::ZERO && spec.snapshot == Bytes::ZERO;
+        let since_ms = |begun: u64| boot_ms().saturating_sub(begun);
+        let begun_ms = self.snapshot_begun_ms.map(since_ms);
+        let is_soon = begun_ms.is_some_and(|since_ms| since_ms < SNAPSHOT_EVERY_MS);
+        (is_new && is_soon).then_some("a snapshot was taken a moment ago: one in ten seconds")
     }
 
     /// What the volume has for certain.
@@ -132,7 +160,11 @@ impl Task {
         let said_again = number == self.record.sale.amendments && deal == self.record.sale.deal;
         let before = (self.record.spec.clone(), self.record.spec.gives());
         let gives = asked.gives.filter(|gives| *gives != before.1 && !said_again);
-        let resizing = gives.map(|gives| Resizing::new(gives.disk, self.certain_disk()));
+        let resizing = gives.map(|gives| {
+            let snapshot = gives.snapshot > Bytes::ZERO;
+            Resizing::new(gives.disk, self.certain_disk())
+                .with_snapshot((gives.snapshot != before.1.snapshot).then_some(snapshot))
+        });
         let event = Event::Amended {
             number,
             deal,
@@ -174,6 +206,10 @@ impl Task {
                 "rate and processes stay as they were sold",
             ));
         }
+        let snapshots = [Bytes::ZERO, record::snapshot_of(known.disk)];
+        if !snapshots.contains(&gives.snapshot) {
+            return Err(no(RefusalCode::Mismatch, "no snapshot takes so much: ask again"));
+        }
         if !gives.disk.0.is_multiple_of(rules.extent.0.max(1)) || self.price_of(gives, rules) != Some(price) {
             return Err(no(
                 RefusalCode::Mismatch,
@@ -189,21 +225,45 @@ impl Task {
 
     /// Takes the difference out of the book; the record says the new size, and is written with the change itself.
     fn book_size(&mut self, gives: &Gives) -> Result<(), No> {
-        let booked = self.shared.book().resize(self.record.id(), *gives);
+        // The room of a snapshot is free when it is gone, not when that is signed.
+        let snapshot = gives.snapshot.max(self.record.spec.snapshot);
+        let booked = Gives { snapshot, ..*gives };
+        let booked = self.shared.book().resize(self.record.id(), booked);
         booked.map_err(|error| no(RefusalCode::NoCapacity, error.to_string()))?;
         let spec = &mut self.record.spec;
         (spec.cpu, spec.memory, spec.disk) = (gives.cpu, gives.memory, gives.disk);
+        spec.snapshot = gives.snapshot;
         Ok(())
     }
 
+    /// Says what of the disk is the sale's now; the room of a snapshot that is gone is free.
+    pub(super) fn count_disk(&self) {
+        let sale = &self.record.sale;
+        if !matches!(
+            sale.state,
+            SaleState::Ready | SaleState::Active | SaleState::Locked
+        ) {
+            return;
+        }
+        let (sale, spec) = (self.record.id(), &self.record.spec);
+        let on_disk = Some((spec.group.clone(), self.record.on_disk()));
+        self.shared.has_volume(sale, on_disk);
+        let resizing = self.record.sale.resizing;
+        if resizing.is_some_and(|resizing| resizing.snapshot.is_some()) {
+            return;
+        }
+        if let Err(error) = self.shared.book().resize(sale, spec.gives()) {
+            tracing::error!(%error, "the book does not have the size that the machine has");
+        }
+    }
+
     /// The machine has the new size, or not yet.
-    pub(super) async fn resized(&mut self, result: Result<(), Failed>, number: u32, grown: Option<Bytes>) {
+    pub(super) async fn resized(&mut self, result: Result<(), Failed>, made: Made) {
         match result {
             Ok(()) => {
                 self.not_resized = None;
-                let _ = self.happen(Event::Resized { number, grown }).await;
-                let (sale, group) = (self.record.id(), self.record.spec.group.clone());
-                self.shared.has_volume(sale, Some((group, self.certain_disk())));
+                let _ = self.happen(Event::Resized(made)).await;
+                self.count_disk();
             }
             Err(failed) => {
                 let (name, why) = (&self.record.spec.name, failed.why);
@@ -218,7 +278,12 @@ impl Task {
 
 fn words(gives: &Gives) -> String {
     let (cpu, memory, disk) = (gives.cpu.human(), gives.memory.human(), gives.disk.human());
-    format!("{cpu}, {memory}, {disk}")
+    let snapshot = if gives.snapshot > Bytes::ZERO {
+        " with a snapshot"
+    } else {
+        ""
+    };
+    format!("{cpu}, {memory}, {disk}{snapshot}")
 }
 
 fn reason(reason: &Reason) -> String {

@@ -2,7 +2,7 @@
 
 use market::message::{Candidate, SaleState};
 use market::price;
-use market::quantity::Seconds;
+use market::quantity::{Bytes, Seconds};
 use market::sale::Say;
 
 use super::boot_ms;
@@ -69,6 +69,11 @@ impl Task {
                 spec.cpu.human(),
                 spec.memory.human(),
                 spec.disk.human()
+                    + if spec.snapshot > Bytes::ZERO {
+                        " + snapshot"
+                    } else {
+                        ""
+                    }
             ),
             state: self.state_words(),
         };
@@ -94,6 +99,9 @@ impl Task {
             .filter(|_| self.record.sale.state == SaleState::Locked);
         if let (true, Some(words)) = (failed.is_none(), self.down_words()) {
             return words.to_owned();
+        }
+        if let Some(words) = self.restoring_words() {
+            return words;
         }
         match (failed, &self.not_resized) {
             (Some(why), _) => format!("not unlocked: {why}"),
@@ -128,6 +136,7 @@ impl Task {
                     seconds % 3600 / 60
                 )
             }
+            (SaleState::Locked, _) if self.is_being_restored() => "its snapshot is put back".to_owned(),
             (SaleState::Locked, _) => "locked, waits for its key".to_owned(),
             (SaleState::Quarantined, _) => "quarantined: see the events".to_owned(),
             (state, _) => state.word().to_owned(),

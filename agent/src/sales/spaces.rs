@@ -1,4 +1,4 @@
-//! What a sale needs of the machine: build, open again, resize, end, connect.
+//! What a sale needs of the machine: build, open again, resize, put its snapshot back, end, connect.
 //!
 //! The one for this machine is the provisioner. The tests of the sales put another in its place, for what they look
 //! at is money and messages; the provisioner itself is tested on the real kernel, in the guest.
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use market::id::SaleId;
 use market::quantity;
 use market::sale::TornDown;
-use provision::space::{Access, BuildError, EndError, Provisioner, SpaceSpec};
+use provision::space::{Access, BuildError, EndError, Provisioner, RestoreError, SpaceSpec};
 use storage::luks::UnlockKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -28,6 +28,15 @@ pub struct Failed {
     pub quarantine: Option<String>,
 }
 
+/// Why a space is not as its snapshot is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotRestored {
+    /// All causes, in one line.
+    pub why: String,
+    /// Nothing was changed.
+    pub is_untouched: bool,
+}
+
 /// What a sale needs of the machine.
 #[async_trait]
 pub trait Spaces: Send + Sync {
@@ -37,10 +46,12 @@ pub trait Spaces: Send + Sync {
     async fn build(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed>;
     /// Opens a space again after a reboot, with the size that is agreed now; what fails is undone down to the volume.
     async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed>;
-    /// Gives a running space this size; its volume, where the key is there. Repeating it is fine.
+    /// Gives a running space this size, its snapshot too; its volume, where the key is there. Repeating it is fine.
     async fn resize(&self, spec: SpaceSpec, key: Option<UnlockKey>) -> Result<(), Failed>;
     /// Takes a space down to its volume, which is closed; its key opens it again. Repeating it is fine.
     async fn lock(&self, sale: SaleId) -> Result<(), Failed>;
+    /// Closes it and makes its volume what its snapshot is. What failed is gone on with by repeating it.
+    async fn restore(&self, sale: SaleId) -> Result<(), NotRestored>;
     /// Memory that it could not give back now.
     fn memory_in_use(&self, sale: SaleId) -> Result<quantity::Bytes, Failed>;
     /// Undoes everything, whatever state it is in. Repeating it is fine.
@@ -82,6 +93,14 @@ impl Spaces for Provisioner {
     async fn lock(&self, sale: SaleId) -> Result<(), Failed> {
         let locked = Provisioner::lock(self, sale).await;
         locked.map_err(|error| plain(&error))
+    }
+
+    async fn restore(&self, sale: SaleId) -> Result<(), NotRestored> {
+        let restored = Provisioner::restore(self, sale).await;
+        restored.map(drop).map_err(|error: RestoreError| NotRestored {
+            why: chain(&error),
+            is_untouched: error.is_untouched(),
+        })
     }
 
     fn memory_in_use(&self, sale: SaleId) -> Result<quantity::Bytes, Failed> {

@@ -17,7 +17,7 @@ use agent::console::Board;
 use agent::desk::{self, Desk, Parts};
 use agent::direct;
 use agent::farmer::Farmer;
-use agent::sales::{Bytes, Failed, Given, Spaces, UnlockKey};
+use agent::sales::{Bytes, Failed, Given, NotRestored, Spaces, UnlockKey};
 use agent::seat::{Asked, Asker, SeatError};
 use async_trait::async_trait;
 use ed25519_dalek::SigningKey;
@@ -147,6 +147,10 @@ pub struct Machine {
     pub keys: AtomicUsize,
     /// Whoever holds it for writing keeps the machine from giving a space another size.
     pub resizes: tokio::sync::RwLock<()>,
+    /// Restores that were begun.
+    pub restores: AtomicUsize,
+    /// The next restore fails for this reason.
+    pub not_restored: Mutex<Option<NotRestored>>,
     /// What a space could not give back.
     pub memory_in_use: Mutex<quantity::Bytes>,
 }
@@ -186,6 +190,15 @@ impl Spaces for Machine {
     async fn lock(&self, sale: SaleId) -> Result<(), Failed> {
         self.running.lock().unwrap().remove(&sale);
         Ok(())
+    }
+
+    async fn restore(&self, sale: SaleId) -> Result<(), NotRestored> {
+        let failed = self.not_restored.lock().unwrap().take();
+        if failed.as_ref().is_none_or(|failed| !failed.is_untouched) {
+            self.running.lock().unwrap().remove(&sale);
+        }
+        self.restores.fetch_add(1, Ordering::SeqCst);
+        failed.map_or(Ok(()), Err)
     }
 
     fn memory_in_use(&self, _: SaleId) -> Result<quantity::Bytes, Failed> {

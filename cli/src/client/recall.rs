@@ -232,6 +232,7 @@ impl Client {
             tcp: None,
             inside: None,
             heard: None,
+            restoring: None,
             times: BTreeMap::new(),
         };
         files.keep_record(&record)?;

@@ -13,6 +13,7 @@ pub mod ending;
 pub mod extending;
 pub mod paying;
 pub mod resizing;
+pub mod snapshots;
 pub mod starting;
 
 use std::time::Duration;
@@ -22,7 +23,7 @@ use grid::{EndpointAddress, GridTicket};
 use ledger::{LedgerWallet, RailAddress};
 use market::envelope::{self, Signed};
 use market::id::{GridId, NodeId};
-use market::message::{Gives, Offer, Receipt, Sale, SaleBody, Status, StatusQuery};
+use market::message::{Gives, Offer, Receipt, Sale, SaleBody, SaleState, Status, StatusQuery};
 use market::prices::Prices;
 use market::quantity::UnixMillis;
 use tokio::time::Instant;
@@ -228,12 +229,16 @@ impl<'c> Walk<'c> {
             market::message::Candidate::Tcp { host, port } => Some(format!("{host}:{port}")),
             market::message::Candidate::Grid => None,
         });
+        if matches!(status.state, SaleState::Ready | SaleState::Active) {
+            self.record.restoring = None; // it serves: a restore that is asked for now is another one
+        }
         self.record.heard = Some(Heard {
             state: status.state.word().to_owned(),
             why: status.why.clone(),
             paid_until_ms: status.paid_until.map(|UnixMillis(ms)| ms),
             paid: status.paid,
             periods_paid: status.periods_paid,
+            snapshot_ms: status.snapshot.map(|UnixMillis(ms)| ms),
         });
     }
 

@@ -324,6 +324,7 @@ mod tests {
                 disk: Bytes(2 << 30),
                 rate: BitsPerSecond(rate),
                 pids: 512,
+                snapshot: Bytes::ZERO,
             },
             price: Amount(price),
             period: Seconds(3600),

@@ -111,6 +111,9 @@ pub struct Record {
     pub inside: Option<Inside>,
     /// What the node said last, and when (this machine's clock).
     pub heard: Option<Heard>,
+    /// The restore that was asked of the node and is not seen through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<[u8; 16]>,
     /// Unix milliseconds of this machine at each step.
     pub times: BTreeMap<String, u64>,
 }
@@ -128,6 +131,9 @@ pub struct Heard {
     pub paid: Amount,
     /// Periods paid.
     pub periods_paid: u32,
+    /// When the snapshot of its volume was taken, where there is one.
+    #[serde(default)]
+    pub snapshot_ms: Option<u64>,
 }
 
 impl Record {
@@ -187,6 +193,7 @@ pub mod tests {
             tcp: None,
             inside: None,
             heard: None,
+            restoring: None,
             times: BTreeMap::new(),
         }
     }
@@ -198,6 +205,7 @@ pub mod tests {
             paid_until_ms: None,
             paid: Amount(0),
             periods_paid: 0,
+            snapshot_ms: None,
         }
     }
 

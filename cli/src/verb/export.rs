@@ -8,8 +8,8 @@ use market::message::{Offer, Sale};
 use market::quantity::Bytes;
 use serde_json::{Value, json};
 
-use super::or_stopped;
 use super::ssh::finish_first;
+use super::{PARTS_KEPT, or_stopped};
 use crate::carry::age::Identity;
 use crate::carry::check;
 use crate::carry::listing;
@@ -87,7 +87,7 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Ou
     };
     let mut steps = Steps::new();
     let work = take(&space, &client.seed, &wish, &mut steps);
-    let taken = or_stopped(work).await;
+    let taken = or_stopped(work, PARTS_KEPT).await;
     drop(steps);
     let taken = taken?;
     screen.result_and_told(&taken_json(&taken, folder), &taken_text(&taken, folder))

@@ -6,8 +6,8 @@ use clap::Args;
 use market::message::Sale;
 use serde_json::json;
 
-use super::or_stopped;
 use super::ssh::finish_first;
+use super::{PARTS_KEPT, or_stopped};
 use crate::carry::check;
 use crate::carry::give::give;
 use crate::carry::space::Space;
@@ -70,7 +70,7 @@ pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Ou
     let mut steps = Steps::new();
     let (from, is_done) = (manifest.space.clone(), manifest.done);
     let work = give(&space, &client.seed, folder, manifest, into, &mut steps);
-    let given = or_stopped(work).await;
+    let given = or_stopped(work, PARTS_KEPT).await;
     drop(steps);
     let given = given?;
     if !given.differing.is_empty() {

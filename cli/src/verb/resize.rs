@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Args;
-use market::message::Quote;
+use market::message::{Gives, Quote};
 use market::prices::Prices;
 use market::quantity::{Bytes, MilliCpus, Seconds};
 use serde_json::{Value, json};
@@ -83,6 +83,7 @@ async fn resize(
         cpu: arguments.cpu,
         memory: arguments.memory,
         disk: arguments.disk,
+        snapshot: None,
     };
     let has = walk.gives().disk;
     if let Some(disk) = size.disk.filter(|disk| *disk < has) {
@@ -99,7 +100,7 @@ async fn resize(
         let (funded, total) = walk.needs(&prices).await?;
         let words = price_words(&walk, &quote, &prices, money(total.saturating_sub(funded)));
         steps.quiet();
-        agree(arguments.yes, &words)?;
+        agree(arguments.yes, &words, "resize?")?;
     }
     walk.resize(&quote, deadline, &mut steps).await?;
     drop((steps, held));
@@ -116,36 +117,42 @@ async fn resize(
         "inside": walk.record.inside,
     });
     let text = format!(
-        "{} has {} · {} · {} from now on, {} a period",
+        "{} has {} from now on, {} a period",
         walk.record.name,
-        gives.cpu.human(),
-        gives.memory.human(),
-        gives.disk.human(),
+        size_words(gives),
         money(walk.prices().price)
     );
     Ok((json, text))
 }
 
-fn price_words(walk: &Walk<'_>, quote: &Quote, prices: &Prices, more: String) -> String {
+/// A size, as people read it.
+pub(super) fn size_words(gives: &Gives) -> String {
+    let (cpu, memory, disk) = (gives.cpu.human(), gives.memory.human(), gives.disk.human());
+    let snapshot = if gives.snapshot > Bytes::ZERO {
+        " + snapshot"
+    } else {
+        ""
+    };
+    format!("{cpu} · {memory} · {disk}{snapshot}")
+}
+
+/// What changes, from when on, and what it takes.
+pub(super) fn price_words(walk: &Walk<'_>, quote: &Quote, prices: &Prices, more: String) -> String {
     let (gives, now) = (quote.gives, walk.gives());
     let from = (quote.begun + 1..).find(|period| prices.at(*period) == quote.price);
     format!(
-        "{}: {} · {} · {}, until now {} · {} · {}\n{} a period from period {} on, until now {}; {more} more goes into escrow",
+        "{}: {}, until now {}\n{} a period from period {} on, until now {}; {more} more goes into escrow",
         walk.record.name,
-        gives.cpu.human(),
-        gives.memory.human(),
-        gives.disk.human(),
-        now.cpu.human(),
-        now.memory.human(),
-        now.disk.human(),
+        size_words(&gives),
+        size_words(now),
         money(quote.price),
         from.unwrap_or(quote.begun + 1),
         money(walk.prices().price),
     )
 }
 
-/// Whether the person says yes to the price: by `--yes`, or typed in a terminal.
-fn agree(yes: bool, words: &str) -> Outcome {
+/// Whether the person says yes: by `--yes`, or typed in a terminal.
+pub(super) fn agree(yes: bool, words: &str, question: &str) -> Outcome {
     eprintln!("{words}");
     if yes {
         return Ok(());
@@ -153,12 +160,12 @@ fn agree(yes: bool, words: &str) -> Outcome {
     let unsigned = |why: &str| {
         Failure::new(Code::Usage, "nothing was signed")
             .because(why)
-            .next("add --yes to take this price")
+            .next("add --yes to agree")
     };
     if !std::io::stdin().is_terminal() {
         return Err(unsigned("nobody is there to say yes"));
     }
-    eprint!("resize? [y/N] ");
+    eprint!("{question} [y/N] ");
     let _ = std::io::stderr().flush();
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);

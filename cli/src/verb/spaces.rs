@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::resize::size_words;
 use crate::client::selling::resizing::gives_now;
 use crate::client::selling::{Walk, ticket_of};
 use crate::client::{Client, now_ms};
@@ -231,6 +232,8 @@ fn space_json(space: &Space) -> Value {
         "cpu_milli": gives.map(|gives| gives.cpu.0),
         "memory_bytes": gives.map(|gives| gives.memory.0),
         "disk_bytes": gives.map(|gives| gives.disk.0),
+        "snapshot_bytes": gives.map(|gives| gives.snapshot.0),
+        "snapshot_at": heard.and_then(|heard| heard.snapshot_ms),
         "folder": space.files.folder,
     })
 }
@@ -248,14 +251,7 @@ fn text(spaces: &[Space]) -> String {
                 name: space.record.name.clone(),
                 state: state(space),
                 paid_until: until.map_or("–".to_owned(), moment),
-                size: gives.map_or("–".to_owned(), |gives| {
-                    format!(
-                        "{} · {} · {}",
-                        gives.cpu.human(),
-                        gives.memory.human(),
-                        gives.disk.human()
-                    )
-                }),
+                size: gives.map_or("–".to_owned(), |gives| size_words(&gives)),
                 node: space
                     .offer
                     .as_ref()
@@ -268,6 +264,13 @@ fn text(spaces: &[Space]) -> String {
         let why = space.record.heard.as_ref().and_then(|heard| heard.why.as_ref());
         if let Some(why) = why {
             text.push_str(&format!(" {}: {why}\n", space.record.name));
+        }
+        if let Some(taken) = space.record.heard.as_ref().and_then(|heard| heard.snapshot_ms) {
+            text.push_str(&format!(
+                " {}: snapshot of {}\n",
+                space.record.name,
+                moment(taken)
+            ));
         }
         if let Some(unpaid) = &space.unpaid {
             text.push_str(&format!(" {}: {unpaid}\n", space.record.name));
@@ -298,7 +301,7 @@ fn hint(record: &Record) -> Option<String> {
         )),
         (Step::Ending, _) => Some(format!("`steading cancel {name}` settles the money")),
         (_, Some("locked")) => Some(format!(
-            "the node was off; `steading unlock {name}` hands the key over again"
+            "the node was off, or its snapshot was put back; `steading unlock {name}` hands the key over again"
         )),
         (_, Some("ended" | "refunded" | "lapsed" | "quarantined")) => {
             Some(format!("`steading cancel {name}` settles the money"))

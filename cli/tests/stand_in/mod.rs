@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod remembering;
+mod snapshots;
 pub mod ssh;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -20,7 +21,7 @@ use market::message::{
     Message, Offer, Quote, Reason, Receipt, Refusal, RefusalCode, Resize, Sale, SaleState, SealedKey, Status,
     StatusQuery, TunnelAnswer, TunnelOpening, VoucherMessage,
 };
-use market::quantity::{BitsPerSecond, Seconds, UnixMillis};
+use market::quantity::{BitsPerSecond, Bytes, Seconds, UnixMillis};
 use market::seal::SealSecret;
 use tokio::io::AsyncWriteExt;
 
@@ -65,6 +66,9 @@ pub struct Knobs {
     pub hides_payment: AtomicBool,
     /// What the vouchers said that it took.
     pub sums: Mutex<Vec<u128>>,
+    /// The restores that came; and whether it stays at one.
+    pub restores: Mutex<Vec<[u8; 16]>>,
+    pub stays_at_it: AtomicBool,
     offers: AtomicU32,
 }
 
@@ -85,6 +89,8 @@ struct Inner {
     offer: Mutex<Option<Signed<Offer>>>,
     sale: Mutex<Option<Signed<Sale>>>,
     resized: Mutex<Option<Gives>>,
+    /// When the snapshot was taken.
+    snapshot: Mutex<Option<UnixMillis>>,
     seal: Mutex<Option<(u64, SealSecret)>>,
 }
 
@@ -117,6 +123,8 @@ impl Node {
             remembers: AtomicBool::new(false),
             hides_payment: AtomicBool::new(false),
             sums: Mutex::default(),
+            restores: Mutex::default(),
+            stays_at_it: AtomicBool::new(false),
             offers: AtomicU32::new(0),
         });
         let inner = Arc::new(Inner {
@@ -131,6 +139,7 @@ impl Node {
             offer: Mutex::new(None),
             sale: Mutex::new(None),
             resized: Mutex::new(None),
+            snapshot: Mutex::new(None),
             seal: Mutex::new(None),
         });
         let hearing = inner.clone();
@@ -178,6 +187,7 @@ impl Inner {
                 disk: asked.needs.disk,
                 rate: BitsPerSecond(10_000_000),
                 pids: 512,
+                snapshot: Bytes::ZERO,
             },
             price: Amount(PRICE + u128::from(dearer)),
             period: asked.period,
@@ -263,6 +273,7 @@ impl Inner {
             Kind::Voucher => Some(self.redeem(frame).await),
             Kind::Amend => self.amend(frame),
             Kind::Resize => Some(self.quote(frame)),
+            Kind::Restore => Some(self.restore(frame)),
             Kind::Cancel => Some(self.end().await),
             Kind::Recall if self.knobs.remembers.load(Ordering::SeqCst) => Some(self.recall(frame)),
             Kind::Recall => Some(self.refuse(frame, RefusalCode::NotExpected, "it remembers nothing")),
@@ -307,11 +318,8 @@ impl Inner {
     async fn grant(&self) -> Vec<u8> {
         let sale = self.sale();
         let view = self.rail.view(&sale.body().terms(), Sure::Final).await.unwrap();
-        assert_eq!(
-            view.funded,
-            sale.body().total(),
-            "all periods are locked before Funded is said"
-        );
+        let total = self.prices().owed(u64::from(sale.body().periods)).unwrap();
+        assert_eq!(view.funded, total, "all periods are locked before Funded is said");
         let secret = SealSecret::from_randomness([9; 32]);
         if self.knobs.older_disk.swap(false, Ordering::SeqCst) {
             *self.seal.lock().unwrap() = None;
@@ -372,6 +380,7 @@ impl Inner {
             paid: Amount(0),
             paid_until: active.then_some(UnixMillis(4_000_000_000_000)),
             receipt: None,
+            snapshot: *self.snapshot.lock().unwrap(),
         })
     }
 
@@ -409,6 +418,11 @@ impl Inner {
             cpu: asked.cpu.unwrap_or(now.cpu),
             memory: asked.memory.unwrap_or(now.memory),
             disk: asked.disk.unwrap_or(now.disk),
+            snapshot: match asked.snapshot {
+                None => now.snapshot,
+                Some(false) => Bytes::ZERO,
+                Some(true) => now.disk,
+            },
             ..now
         };
         let most = u128::from(4_u64 << 30);
@@ -418,7 +432,10 @@ impl Inner {
             sale: asked.sale,
             nonce: asked.nonce,
             gives,
-            price: Amount(offer.price.0 * memory / u128::from(offer.gives.memory.0)),
+            price: Amount(
+                offer.price.0 * memory / u128::from(offer.gives.memory.0)
+                    * u128::from(gives.on_disk().0 / gives.disk.0),
+            ),
             begun: 1,
             lacks: lacks.into_iter().collect(),
         })
@@ -438,6 +455,11 @@ impl Inner {
         let gives = amend.message.gives;
         let mut resized = self.resized.lock().unwrap();
         *resized = gives.or(*resized);
+        if let Some(gives) = gives {
+            let mut snapshot = self.snapshot.lock().unwrap();
+            let count = UnixMillis(1_764_000_000_000 + u64::from(amend.message.number));
+            *snapshot = (gives.snapshot > Bytes::ZERO).then(|| snapshot.unwrap_or(count));
+        }
         drop(resized);
         let answer = self.sign(Amended { amend });
         let lost = self.knobs.lost.swap(false, Ordering::SeqCst);

@@ -226,6 +226,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, EnvelopeError> {
         Kind::Recalled => look::<message::Recalled>(bytes),
         Kind::Resize => look::<message::Resize>(bytes),
         Kind::Quote => look::<message::Quote>(bytes),
+        Kind::Restore => look::<message::Restore>(bytes),
     }
 }
 

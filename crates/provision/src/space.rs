@@ -97,6 +97,7 @@ impl SpaceSpec {
             disk: self.disk,
             rate: self.rate,
             pids: self.pids,
+            snapshot: self.snapshot,
         }
     }
 }

@@ -24,6 +24,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// What is copied at once, and what a changed byte costs in the store. Smaller chunks need more of the kernel's memory
 /// (32 bytes each), larger ones more copying for a small write.
@@ -32,6 +33,8 @@ const PAIR_BYTES: u64 = 16;
 const MAGIC: u32 = 0x7041_6e53;
 /// Read and written at once.
 const MOST_AT_ONCE: u64 = 1 << 20;
+/// Written before it is waited for the disk: what is in memory for it is bounded, and the last wait is short.
+const FLUSH_EVERY: u64 = 64 << 20;
 
 /// Why a volume was not put back.
 #[derive(Debug, thiserror::Error)]
@@ -158,15 +161,17 @@ impl Devices {
         StoreFile::open(&self.store)?.header().map(drop)
     }
 
-    /// Puts every kept chunk back into the volume, which nobody may have open. Tells `passed` after each part; its error
-    /// stops it. Returns the bytes that were put back.
+    /// Puts every kept chunk back into the volume, which nobody may have open, so many bytes a second at most: others
+    /// share the disk. Tells `passed` after each part; its error stops it. Returns the bytes that were put back.
     ///
     /// # Errors
     /// When a device fails or the store is not what the kernel writes; then the volume may hold some of both.
     pub fn put_back<E: From<SnapshotError>>(
         &self,
+        bytes_per_second: u64,
         mut passed: impl FnMut() -> Result<(), E>,
     ) -> Result<u64, E> {
+        let began = Instant::now();
         let mut store = StoreFile::open(&self.store)?;
         let shape = store.header()?;
         let snapshot = open(&self.snapshot, false)?;
@@ -174,7 +179,7 @@ impl Devices {
         let volume_chunks = size(&volume, &self.volume)? / shape.chunk_bytes;
         let store_bytes = size(&store.file, &self.store)?;
         let mut buffer = vec![0; MOST_AT_ONCE as usize];
-        let mut bytes = 0;
+        let (mut bytes, mut flushed_at) = (0, 0);
         for number in 0.. {
             let at = shape.area_at(number);
             let Some(at) = at.filter(|at| at.saturating_add(shape.chunk_bytes) <= store_bytes) else {
@@ -189,6 +194,12 @@ impl Devices {
                 let written = volume.write_all_at(part, offset);
                 written.map_err(|source| device(&self.volume, source))?;
                 bytes += part.len() as u64;
+                if bytes - flushed_at >= FLUSH_EVERY {
+                    let flushed = volume.sync_data();
+                    flushed.map_err(|source| device(&self.volume, source))?;
+                    flushed_at = bytes;
+                }
+                std::thread::sleep(due(bytes, bytes_per_second).saturating_sub(began.elapsed()));
                 passed()?;
             }
             if ends {
@@ -201,6 +212,12 @@ impl Devices {
         store.header()?;
         Ok(bytes)
     }
+}
+
+/// How long so many bytes take at that rate.
+fn due(bytes: u64, bytes_per_second: u64) -> Duration {
+    let micros = u128::from(bytes) * 1_000_000 / u128::from(bytes_per_second.max(1));
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
 /// Aligned enough for every disk.
@@ -350,7 +367,7 @@ mod tests {
         devices.check().unwrap();
         let mut parts = 0;
         let bytes = devices
-            .put_back::<SnapshotError>(|| {
+            .put_back::<SnapshotError>(u64::MAX, || {
                 parts += 1;
                 Ok(())
             })
@@ -367,12 +384,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (old, new) = (vec![1; 8 * CHUNK], vec![2; 8 * CHUNK]);
         let devices = devices(folder.path(), &store(&[(6, 2), (2, 3)], 1), &old, &new);
-        let stopped = devices.put_back(|| Err(SnapshotError::Store("a test")));
+        let stopped = devices.put_back(u64::MAX, || Err(SnapshotError::Store("a test")));
         assert!(stopped.is_err());
         let half = std::fs::read(&devices.volume).unwrap();
         assert!(half[2 * CHUNK] == 1 && half[6 * CHUNK] == 2);
         assert_eq!(
-            devices.put_back::<SnapshotError>(|| Ok(())).unwrap(),
+            devices.put_back::<SnapshotError>(u64::MAX, || Ok(())).unwrap(),
             2 * CHUNK as u64
         );
         assert_eq!(std::fs::read(&devices.volume).unwrap()[6 * CHUNK], 1);
@@ -384,7 +401,7 @@ mod tests {
         let (old, new) = (vec![1; 8 * CHUNK], vec![2; 8 * CHUNK]);
         let put_back = |store: &[u8]| {
             let devices = devices(folder.path(), store, &old, &new);
-            let result = devices.put_back::<SnapshotError>(|| Ok(()));
+            let result = devices.put_back::<SnapshotError>(u64::MAX, || Ok(()));
             assert_eq!(std::fs::read(&devices.volume).unwrap(), new);
             result.unwrap_err()
         };
@@ -399,6 +416,22 @@ mod tests {
             lying[..16].copy_from_slice(&store_header(1, sectors));
             assert!(matches!(put_back(&lying), SnapshotError::Store(_)), "{sectors}");
         }
+    }
+
+    #[test]
+    fn it_writes_no_faster_than_it_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (vec![1; 8 * CHUNK], vec![2; 8 * CHUNK]);
+        let devices = devices(folder.path(), &store(&[(6, 2), (2, 3)], 1), &old, &new);
+        let takes = |bytes_per_second: u64| {
+            let began = Instant::now();
+            let put_back = devices.put_back::<SnapshotError>(bytes_per_second, || Ok(()));
+            assert_eq!(put_back.unwrap(), 2 * CHUNK as u64);
+            began.elapsed()
+        };
+        let slow = Duration::from_millis(500);
+        assert!(takes(4 * CHUNK as u64) >= slow);
+        assert!(takes(u64::MAX) < slow, "the control");
     }
 
     #[test]

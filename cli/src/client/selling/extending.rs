@@ -78,6 +78,16 @@ impl Walk<'_> {
         }
     }
 
+    /// The newest change that both signed, said again: a node that could not do it tries once more.
+    pub(super) async fn say_change_again(&mut self) -> Outcome {
+        let name = format!("amended-{}", self.record.amendments);
+        let Some(amended) = self.files.message::<Amended>(&name)? else {
+            return Ok(());
+        };
+        let said = self.sign_change(&amended.message.amend).await;
+        said.map_err(|error| error.failure("the node does not do what both signed"))
+    }
+
     pub(super) async fn sign_change(&mut self, amend: &Signed<Amend>) -> Result<(), TalkError> {
         let amended = self
             .talk

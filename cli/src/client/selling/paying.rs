@@ -403,6 +403,7 @@ mod tests {
             paid_until_ms: Some(1_000_000 + 5 * 3_600_000),
             paid: escrow::Amount(0),
             periods_paid: 5,
+            snapshot_ms: None,
         });
         let hour = Seconds(3600);
         assert_eq!(active_since(&record, hour, 900_000), Some(1_000_000));

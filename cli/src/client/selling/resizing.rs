@@ -39,6 +39,8 @@ pub struct Size {
     pub memory: Option<Bytes>,
     /// The volume.
     pub disk: Option<Bytes>,
+    /// Whether there is to be a snapshot of it.
+    pub snapshot: Option<bool>,
 }
 
 /// What a file system of this size shows at least: a sixteenth for inodes and tables, and 40 MiB for journal, header and the
@@ -74,6 +76,7 @@ impl Walk<'_> {
             cpu: size.cpu,
             memory: size.memory,
             disk: size.disk,
+            snapshot: size.snapshot,
         };
         let answer = self.talk.ask::<_, Quote>(resize, ANSWER_WITHIN).await;
         let (_, quote) = answer.map_err(|error| error.failure("the node does not say what it would cost"))?;
@@ -84,6 +87,10 @@ impl Walk<'_> {
             && size.cpu.is_none_or(|cpu| gives.cpu == cpu)
             && size.memory.is_none_or(|memory| gives.memory == memory)
             && size.disk.is_none_or(|disk| gives.disk >= disk)
+            && match size.snapshot {
+                None => gives.snapshot == now.snapshot,
+                Some(wanted) => (gives.snapshot > Bytes::ZERO) == wanted,
+            }
             && (gives.rate, gives.pids) == (now.rate, now.pids);
         if !meant {
             return Err(Failure::new(
@@ -118,7 +125,7 @@ impl Walk<'_> {
         }
         failure
             .because(format!("it would cost {} a period", money(quote.price)))
-            .next("what is free counts what the space has already; ask for less")
+            .next("what is free counts what the space has already; ask for less, or try another time")
     }
 
     /// What the prices would be, and that the node counts the periods as the ledger does.
@@ -171,7 +178,7 @@ impl Walk<'_> {
         self.pay(steps).await
     }
 
-    async fn sign_size(&mut self, quote: &Quote, deadline: Instant, steps: &mut Steps) -> Outcome {
+    pub(super) async fn sign_size(&mut self, quote: &Quote, deadline: Instant, steps: &mut Steps) -> Outcome {
         steps.begin("locked", "asking the ledger");
         let prices = self.prices_with(quote).await?;
         self.can_pay_all(&prices, self.record.periods).await?;

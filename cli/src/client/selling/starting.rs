@@ -81,6 +81,7 @@ impl<'c> Walk<'c> {
             tcp: None,
             inside: None,
             heard: None,
+            restoring: None,
             times: std::collections::BTreeMap::new(),
         };
         files.keep_record(&record)?;

@@ -27,12 +27,12 @@ impl Capacity {
     /// What remains when this is taken; nothing goes below zero.
     pub(super) fn less(mut self, gives: &Gives, group: &GroupId) -> Capacity {
         self.cpu = self.cpu.saturating_sub(gives.cpu);
-        self.memory = self.memory.saturating_sub(gives.memory);
+        self.memory = self.memory.saturating_sub(gives.in_memory());
         self.rate = self.rate.saturating_sub(gives.rate);
         self.pids = self.pids.saturating_sub(gives.pids);
         self.spaces = self.spaces.saturating_sub(1);
         if let Some(free) = self.disks.get_mut(group) {
-            *free = free.saturating_sub(gives.disk);
+            *free = free.saturating_sub(gives.on_disk());
         }
         self
     }
@@ -86,8 +86,8 @@ impl Capacity {
     fn lacks(&self, gives: &Gives, disk: Bytes) -> Vec<Reason> {
         let rows = [
             (DeclineCode::Cpu, u64::from(gives.cpu.0), u64::from(self.cpu.0)),
-            (DeclineCode::Memory, gives.memory.0, self.memory.0),
-            (DeclineCode::Disk, gives.disk.0, disk.0),
+            (DeclineCode::Memory, gives.in_memory().0, self.memory.0),
+            (DeclineCode::Disk, gives.on_disk().0, disk.0),
             (DeclineCode::Rate, gives.rate.0, self.rate.0),
             (DeclineCode::Spaces, u64::from(gives.pids), u64::from(self.pids)),
             (DeclineCode::Spaces, 1, u64::from(self.spaces)),

@@ -466,7 +466,10 @@ impl Book {
     /// How much of one disk is sold.
     pub fn sold_on(&self, group: &GroupId) -> Bytes {
         let on = self.sold.values().filter(|entry| entry.group == *group);
-        Bytes(on.map(|entry| entry.gives.disk.0).fold(0, u64::saturating_add))
+        Bytes(
+            on.map(|entry| entry.gives.on_disk().0)
+                .fold(0, u64::saturating_add),
+        )
     }
 
     /// Half of what is not sold, four a user, eight a neighbour.

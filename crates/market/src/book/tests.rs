@@ -1,5 +1,7 @@
 //! The book under floods, lapses and random histories.
 
+mod snapshots;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -29,6 +31,7 @@ fn gives(cpu: u32, memory: u64, disk: u64) -> Gives {
         disk: Bytes(disk),
         rate: BitsPerSecond(1_000_000),
         pids: 64,
+        snapshot: Bytes::ZERO,
     }
 }
 

@@ -13,6 +13,7 @@ mod offer;
 mod recall;
 mod request;
 mod resize;
+mod restore;
 mod status;
 
 pub(crate) use agreement::MOST_ACCEPT_S;
@@ -26,6 +27,7 @@ pub use offer::{Decline, DeclineCode, Facts, Offer, Reason};
 pub use recall::{MOST_RECALLED, Recall, Recalled, RecalledSale};
 pub use request::{CapacityRequest, Filters, Gives, Needs, RailAsset};
 pub use resize::{Quote, Resize};
+pub use restore::Restore;
 pub use status::{Candidate, SaleState, Status, StatusQuery, VoucherMessage};
 
 use crate::cbor::CborError;
@@ -69,6 +71,8 @@ pub enum Kind {
     Resize,
     /// A node says what it would cost, or why it cannot be.
     Quote,
+    /// A user wants a space as its snapshot is.
+    Restore,
     /// A user lets an endpoint speak for a sale.
     Delegate,
     /// A farmer tells a node to do something.
@@ -87,7 +91,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 23] = [
+    pub const ALL: [Kind; 24] = [
         Kind::Request,
         Kind::Offer,
         Kind::Decline,
@@ -111,6 +115,7 @@ impl Kind {
         Kind::Recalled,
         Kind::Resize,
         Kind::Quote,
+        Kind::Restore,
     ];
 
     /// As it stands in the content type.
@@ -132,6 +137,7 @@ impl Kind {
             Kind::Amended => "amended",
             Kind::Resize => "resize",
             Kind::Quote => "quote",
+            Kind::Restore => "restore",
             Kind::Delegate => "delegate",
             Kind::Command => "command",
             Kind::Answer => "answer",
@@ -171,7 +177,8 @@ impl Kind {
             | Kind::Recall
             | Kind::Recalled
             | Kind::Resize
-            | Kind::Quote => 64 << 10,
+            | Kind::Quote
+            | Kind::Restore => 64 << 10,
         }
     }
 

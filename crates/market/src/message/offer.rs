@@ -266,7 +266,7 @@ impl Message for Offer {
     }
 
     fn check(&self) -> Result<(), MessageError> {
-        self.gives.check(Self::KIND)?;
+        self.gives.check_offered(Self::KIND)?;
         self.facts.check()?;
         check_windows(Self::KIND, self.accept_window, self.notice)?;
         ensure(

@@ -42,6 +42,8 @@ pub struct Gives {
     pub rate: BitsPerSecond,
     /// Processes and threads.
     pub pids: u32,
+    /// What a snapshot of the volume takes of the disk beside it; 0: there is none.
+    pub snapshot: Bytes,
 }
 
 /// One rail the user can pay on, and with which money.
@@ -122,6 +124,17 @@ impl Needs {
 }
 
 impl Gives {
+    /// What it takes of a disk: the volume, and its snapshot.
+    pub fn on_disk(&self) -> Bytes {
+        Bytes(self.disk.0.saturating_add(self.snapshot.0))
+    }
+
+    /// What it takes of a machine's memory: the space's, and the kernel's list of what its snapshot holds, which is at
+    /// most 64 bytes for each 64 KiB.
+    pub fn in_memory(&self) -> Bytes {
+        Bytes(self.memory.0.saturating_add(self.snapshot.0 / 1024))
+    }
+
     pub(super) fn write(&self) -> MapWriter {
         MapWriter::new()
             .uint(1, u64::from(self.cpu.0))
@@ -129,6 +142,9 @@ impl Gives {
             .uint(3, self.disk.0)
             .uint(4, self.rate.0)
             .uint(5, u64::from(self.pids))
+            .when(Some(self.snapshot).filter(|bytes| bytes.0 > 0), |map, bytes| {
+                map.uint(6, bytes.0)
+            })
     }
 
     pub(super) fn read(mut fields: Fields<'_>) -> Result<Gives, CborError> {
@@ -138,14 +154,42 @@ impl Gives {
             disk: Bytes(fields.uint(3)?),
             rate: BitsPerSecond(fields.uint(4)?),
             pids: fields.uint_32(5)?,
+            snapshot: match fields.optional(6, Fields::uint)? {
+                Some(0) => {
+                    return Err(CborError::Value {
+                        key: 6,
+                        expected: "more than zero, or the key left out",
+                    });
+                }
+                bytes => Bytes(bytes.unwrap_or(0)),
+            },
         };
         fields.finish()?;
         Ok(gives)
     }
 
+    /// As [`Gives::check`]; a snapshot is taken of a space that runs, and never offered.
+    pub(super) fn check_offered(&self, kind: Kind) -> Result<(), MessageError> {
+        ensure(
+            kind,
+            self.snapshot == Bytes::ZERO,
+            "snapshot",
+            self.snapshot,
+            "zero",
+        )?;
+        self.check(kind)
+    }
+
     pub(super) fn check(&self, kind: Kind) -> Result<(), MessageError> {
         check_sizes(kind, self.cpu, self.memory, self.disk)?;
         ensure(kind, self.rate.0 > 0, "rate", self.rate, "more than zero")?;
+        ensure(
+            kind,
+            self.snapshot.0 <= 2 * MOST_SIZE,
+            "snapshot",
+            self.snapshot,
+            "at most 2048TiB",
+        )?;
         ensure(
             kind,
             (1..=1 << 22).contains(&self.pids),

@@ -1,4 +1,4 @@
-//! What another size of a space would cost, asked before anybody signs a change.
+//! What another size of a space would cost, or a snapshot of it, asked before anybody signs a change.
 
 use escrow::Amount;
 
@@ -22,6 +22,8 @@ pub struct Resize {
     pub memory: Option<Bytes>,
     /// The volume; none: as it is.
     pub disk: Option<Bytes>,
+    /// Whether there is to be a snapshot of the volume; none: as it is.
+    pub snapshot: Option<bool>,
 }
 
 /// The node's answer: what the space would get and cost. An Amend that says the same is taken while no further period
@@ -52,6 +54,7 @@ impl Message for Resize {
             .when(self.cpu, |map, cpu| map.uint(3, u64::from(cpu.0)))
             .when(self.memory, |map, memory| map.uint(4, memory.0))
             .when(self.disk, |map, disk| map.uint(5, disk.0))
+            .when(self.snapshot, |map, snapshot| map.boolean(6, snapshot))
             .finish()
     }
 
@@ -64,6 +67,7 @@ impl Message for Resize {
                 cpu: fields.optional(3, Fields::uint_32)?.map(MilliCpus),
                 memory: fields.optional(4, Fields::uint)?.map(Bytes),
                 disk: fields.optional(5, Fields::uint)?.map(Bytes),
+                snapshot: fields.optional(6, Fields::boolean)?,
             };
             fields.finish()?;
             Ok(resize)

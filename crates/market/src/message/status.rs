@@ -229,6 +229,8 @@ pub struct Status {
     pub paid_until: Option<UnixMillis>,
     /// The signed receipt, once there is one.
     pub receipt: Option<Vec<u8>>,
+    /// When the snapshot of its volume was taken; none where there is none yet.
+    pub snapshot: Option<UnixMillis>,
 }
 
 impl Message for Status {
@@ -254,6 +256,7 @@ impl Message for Status {
             .amount(11, self.paid.0)
             .when(self.paid_until, |map, until| map.uint(12, until.0))
             .when(self.receipt.as_deref(), |map, receipt| map.bytes(13, receipt))
+            .when(self.snapshot, |map, taken| map.uint(14, taken.0))
             .finish()
     }
 
@@ -279,6 +282,7 @@ impl Message for Status {
                 receipt: fields
                     .optional(13, |fields, key| fields.bytes(key, MOST_RECEIPT_BYTES))?
                     .map(<[u8]>::to_vec),
+                snapshot: fields.optional(14, Fields::uint)?.map(UnixMillis),
             };
             fields.finish()?;
             Ok(status)

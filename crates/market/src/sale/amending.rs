@@ -11,9 +11,8 @@
 //! taken back by another change; from then on it may have grown, and another change only grows it further.
 
 use super::machine::{Stepped, rejected};
-use super::{Deal, Effect, Rejection, Resizing, Sale};
+use super::{Deal, Effect, Made, Now, Rejection, Resizing, Sale};
 use crate::message::SaleState;
-use crate::quantity::Bytes;
 
 pub(super) fn amended(mut sale: Sale, number: u32, deal: Deal, resizing: Option<Resizing>) -> Stepped {
     if number == sale.amendments && deal == sale.deal {
@@ -91,6 +90,7 @@ fn taken_on(sale: &Sale, number: u32, asked: Resizing) -> Result<Resizing, Rejec
         disk: asked.disk,
         grows_from: has.filter(|has| asked.disk > *has),
         handed,
+        snapshot: asked.snapshot.or(known.and_then(|known| known.snapshot)),
     })
 }
 
@@ -105,8 +105,15 @@ pub(super) fn handed_over(mut sale: Sale) -> Sale {
 }
 
 /// The machine has done it; the volume grows only with the key. What was agreed since is still to be made.
-pub(super) fn resized(mut sale: Sale, number: u32, grown: Option<Bytes>) -> Sale {
+pub(super) fn resized(mut sale: Sale, made: Made, now: Now) -> Sale {
+    let Made {
+        number,
+        grown,
+        snapshot,
+    } = made;
+    sale.snapshot_at = snapshot.then(|| sale.snapshot_at.unwrap_or(now.rail));
     sale.resizing = sale.resizing.and_then(|mut resizing| {
+        resizing.snapshot = resizing.snapshot.filter(|_| number != resizing.number);
         let has = resizing.grows_from.map(|has| has.max(grown.unwrap_or(has)));
         resizing.grows_from = has.filter(|has| resizing.disk > *has);
         let is_made = resizing.grows_from.is_none() && number == resizing.number;

@@ -75,14 +75,41 @@ pub enum Event {
         resizing: Option<Resizing>,
     },
     /// The machine has the size that a change says.
-    Resized {
-        /// Which change.
-        number: u32,
-        /// The size that the volume was given with the user's key; none where there was no key.
-        grown: Option<Bytes>,
+    Resized(Made),
+    /// The user wants the space as its snapshot is.
+    Restore {
+        /// The same one again is the same restore.
+        nonce: [u8; 16],
     },
+    /// What came of it.
+    Restored(PutBack),
     /// Time passed.
     Tick,
+}
+
+/// What the machine made of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// Which change.
+    pub number: u32,
+    /// The size that the volume was given with the user's key; none where there was no key.
+    pub grown: Option<Bytes>,
+    /// There is a snapshot of the volume now.
+    pub snapshot: bool,
+}
+
+/// What came of a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutBack {
+    /// The volume is what the snapshot is; the space is locked.
+    Done,
+    /// It was stopped on the way.
+    Failed,
+    /// Nothing was changed.
+    Untouched {
+        /// The space's process lives.
+        runs: bool,
+    },
 }
 
 /// What to do next. Each can be repeated.
@@ -105,6 +132,8 @@ pub enum Effect {
     LockSpace,
     /// Give the running space the size that was agreed; its volume, where the key is here.
     ResizeSpace,
+    /// Close the space and make its volume what the snapshot is.
+    RestoreSpace,
     /// Undo all that is there.
     TearDown,
     /// Undo what was half built; the sale goes on.
@@ -178,6 +207,9 @@ pub enum Rejection {
     /// No voucher that says more than was paid.
     #[error("no voucher says more than is already paid")]
     NothingNew,
+    /// Its snapshot is being put back.
+    #[error("the snapshot is being put back, or was not put back to the end")]
+    Restoring,
     /// The amendment is not the next one, prices what began anew, or takes back what was served or paid.
     #[error("the change is not the next one, or takes back what was served, paid or priced")]
     Amendment,
@@ -188,6 +220,7 @@ impl Rejection {
     pub fn code(&self) -> RefusalCode {
         match self {
             Rejection::State { .. } | Rejection::Amendment => RefusalCode::State,
+            Rejection::Restoring => RefusalCode::Busy,
             Rejection::NotFunded(_) => RefusalCode::NotFunded,
             Rejection::Epoch { .. } => RefusalCode::Epoch,
             Rejection::TooManyVouchers | Rejection::PartOfAPeriod(_) | Rejection::NothingNew => {

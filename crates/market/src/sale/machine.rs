@@ -4,6 +4,7 @@ use escrow::{Amount, LockState, LockView, RailTime, Voucher};
 
 use super::amending::{amended, handed_over, resized, resume};
 use super::ending::{end, gave_back, give_back_now, settle, torn};
+use super::restoring::{opened, refuses, restore, restored};
 use super::waiting::{counted, gives_up, look_back, paid_again, space_runs, stays_down, waited_out};
 use super::{Effect, Event, MOST_VOUCHERS, Now, Rejection, Sale, TornDown, Why, effects::Say};
 use crate::book::AGREED_MS;
@@ -17,6 +18,7 @@ const LOOK_EVERY_MS: (u64, u64) = (5_000, 60_000);
 
 /// Applies one event. On a rejection the sale stays as it was.
 pub fn step(sale: &Sale, event: Event, now: Now) -> Stepped {
+    refuses(sale, &event).map_or(Ok(()), Err)?;
     let sale = counted(sale.clone(), &event, now);
     match event {
         Event::FundedHint => funded_hint(sale),
@@ -37,7 +39,9 @@ pub fn step(sale: &Sale, event: Event, now: Now) -> Stepped {
             deal,
             resizing,
         } => amended(sale, number, deal, resizing),
-        Event::Resized { number, grown } => Ok((resized(sale, number, grown), Vec::new())),
+        Event::Resized(made) => Ok((resized(sale, made, now), Vec::new())),
+        Event::Restore { nonce } => restore(sale, nonce, now),
+        Event::Restored(put_back) => restored(sale, put_back, now),
         Event::Tick => tick(sale, now),
     }
 }
@@ -187,7 +191,7 @@ fn key_opened(mut sale: Sale, epoch: u64, now: Now) -> Stepped {
     }
 }
 
-fn built(mut sale: Sale, now: Now) -> Stepped {
+pub(super) fn built(mut sale: Sale, now: Now) -> Stepped {
     match sale.state {
         SaleState::Building => {
             sale.ready_at = Some(now.rail);
@@ -199,13 +203,14 @@ fn built(mut sale: Sale, now: Now) -> Stepped {
         SaleState::Locked => {
             sale.unlocking = false;
             sale.down = false;
-            sale.resizing = None; // it was opened with the size that was agreed
+            let mut effects = opened(&mut sale);
             let (state, say) = if sale.proven {
                 (SaleState::Active, Say::Active)
             } else {
                 (SaleState::Ready, Say::Ready)
             };
-            Ok((to(sale, state, now), vec![Effect::Say(say), Effect::CheckLock]))
+            effects.extend([Effect::Say(say), Effect::CheckLock]);
+            Ok((to(sale, state, now), effects))
         }
         // it was ended while it was built: TearDown stands behind the build in the queue
         SaleState::Ending => Ok((sale, Vec::new())),
@@ -387,6 +392,9 @@ fn restarted(mut sale: Sale, space_runs: bool, now: Now) -> Stepped {
     sale.unlocking = false;
     sale.down = false;
     sale.looked_boot_ms = now.boot_ms;
+    sale.restoring
+        .iter_mut()
+        .for_each(|restoring| restoring.failed = false);
     match sale.state {
         SaleState::Agreed => Ok((sale, vec![Effect::CheckLock])),
         SaleState::Funded | SaleState::Keyed => {
@@ -400,6 +408,7 @@ fn restarted(mut sale: Sale, space_runs: bool, now: Now) -> Stepped {
         SaleState::Ready | SaleState::Active => {
             Ok((to(sale, SaleState::Locked, now), vec![Effect::Say(Say::Locked)]))
         }
+        SaleState::Locked if sale.restoring.is_some() => Ok((sale, vec![Effect::RestoreSpace])),
         SaleState::Locked if space_runs => built(sale, now),
         SaleState::Locked => Ok((sale, vec![Effect::Say(Say::Locked)])),
         SaleState::Ending if sale.torn_down.is_none() => Ok((sale, vec![Effect::TearDown])),

@@ -6,7 +6,8 @@
 //!              ▼        │ └───────┴─────────┘          │       ▼ │        │ ▼
 //!            Lapsed     │   power lost before Ready:   │     Locked ──────┘ Quarantined
 //!                       ▼   all torn down, key again   ▼   (after a reboot,  (an undo failed)
-//!                    Refunded ◄────(by Ending)─────────┘    or down for long;
+//!                    Refunded ◄────(by Ending)─────────┘    down for long, or put
+//!                                                           back to its snapshot;
 //!                                                           key again, or it ends)
 //! ```
 //!
@@ -26,6 +27,7 @@ mod amending;
 mod effects;
 mod ending;
 mod machine;
+mod restoring;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -33,7 +35,7 @@ mod waiting;
 use escrow::{Amount, LockView, RailTime, Voucher};
 use serde::{Deserialize, Serialize};
 
-pub use effects::{Effect, Event, Now, Rejection, Say};
+pub use effects::{Effect, Event, Made, Now, PutBack, Rejection, Say};
 pub use machine::step;
 
 use crate::id::SaleId;
@@ -163,6 +165,15 @@ pub struct Sale {
     /// Both signed another size, and the machine does not have it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resizing: Option<Resizing>,
+    /// When the snapshot of its volume was taken, where the machine has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_at: Option<RailTime>,
+    /// Its volume is being made what the snapshot is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<Restoring>,
+    /// The last restore that came through: said again, it is not done again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<[u8; 16]>,
 }
 
 /// Another size that the machine does not have yet.
@@ -179,6 +190,9 @@ pub struct Resizing {
     /// The size for which the machine was handed the key: the volume may have it, so it is not taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handed: Option<Bytes>,
+    /// Where a snapshot is to be taken (`true`) or removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<bool>,
 }
 
 fn nothing() -> Bytes {
@@ -193,8 +207,25 @@ impl Resizing {
             disk,
             grows_from: (disk > has).then_some(has),
             handed: None,
+            snapshot: None,
         }
     }
+
+    /// Also takes a snapshot, or removes it.
+    #[must_use]
+    pub fn with_snapshot(self, snapshot: Option<bool>) -> Resizing {
+        Resizing { snapshot, ..self }
+    }
+}
+
+/// A restore that did not come through yet. Until it has, no key opens the space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restoring {
+    /// Which.
+    pub nonce: [u8; 16],
+    /// It was stopped; another one goes on with it.
+    #[serde(default)]
+    pub failed: bool,
 }
 
 /// What tearing down came to.
@@ -244,6 +275,9 @@ impl Sale {
             returned: Amount::ZERO,
             amendments: 0,
             resizing: None,
+            snapshot_at: None,
+            restoring: None,
+            restored: None,
         }
     }
 

@@ -3,6 +3,7 @@
 mod amending;
 mod any;
 mod faults;
+mod snapshots;
 
 use escrow::{LeaseId, LockState};
 

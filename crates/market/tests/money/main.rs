@@ -39,6 +39,10 @@ enum Op {
     Resize(u128, bool),
     /// The machine is done with it.
     Resized(bool),
+    /// The snapshot is wanted back; or the same one is said again.
+    Restore(bool),
+    /// The machine is done with that.
+    PutBack(bool),
     Close,
     Refund,
     End(bool),
@@ -76,7 +80,7 @@ fn resize() -> impl Strategy<Value = Op> {
 
 /// What a user who pays has to do with: trouble, and sizes that he changes.
 fn trouble_and_sizes() -> impl Strategy<Value = Op> {
-    prop_oneof![8 => trouble(), 1 => resize(), 1 => any::<bool>().prop_map(Op::Resized)]
+    prop_oneof![8 => trouble(), 1 => resize(), 1 => any::<bool>().prop_map(Op::Resized), 1 => any::<bool>().prop_map(Op::Restore)]
 }
 
 fn anything() -> impl Strategy<Value = Op> {
@@ -90,6 +94,8 @@ fn anything() -> impl Strategy<Value = Op> {
         1 => Just(Op::Refund),
         2 => resize(),
         1 => any::<bool>().prop_map(Op::Resized),
+        1 => any::<bool>().prop_map(Op::Restore),
+        2 => any::<bool>().prop_map(Op::PutBack),
         1 => any::<bool>().prop_map(Op::End),
         3 => prop::bool::weighted(0.9).prop_map(Op::Built),
         2 => Just(Op::TornDown),
@@ -115,6 +121,8 @@ fn apply(
         Op::Pay(ahead) => world.pay(u32::try_from(world.sale.periods_begun()).unwrap(), ahead),
         Op::Resize(price, grows) if on => world.resize(price, grows),
         Op::Resized(grown) if on => world.resized(grown),
+        Op::Restore(again) if on => world.restore(again),
+        Op::PutBack(good) if on => world.put_back(good),
         Op::Close => drop(world.act(Act::Close)),
         Op::Refund => drop(world.act(Act::Refund)),
         Op::End(by_user) if on => {
@@ -126,7 +134,8 @@ fn apply(
         Op::Cut => world.cut(),
         Op::Start => world.start(),
         Op::AgentRestarts => world.agent_restarts(),
-        Op::Hint | Op::Key | Op::Resize(..) | Op::Resized(_) | Op::End(_) | Op::Built(_) | Op::TornDown => {}
+        Op::Hint | Op::Key | Op::Resize(..) | Op::Resized(_) | Op::Restore(_) | Op::PutBack(_) => {}
+        Op::End(_) | Op::Built(_) | Op::TornDown => {}
     }
     watch(world)
 }
@@ -242,6 +251,7 @@ fn one_who_pays(fault: Fault, ops: Vec<Op>) -> Result<(), String> {
                 }
                 _ => {}
             }
+            world.put_back(true);
             world.built(true);
             world.torn_down();
         }

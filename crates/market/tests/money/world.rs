@@ -17,7 +17,7 @@ use market::id::SaleId;
 use market::message::SaleState;
 use market::prices::Prices;
 use market::quantity::{Bytes, Seconds};
-use market::sale::{Deal, Effect, Event, Now, Resizing, Sale, TornDown, Why, step};
+use market::sale::{Deal, Effect, Event, Made, Now, PutBack, Resizing, Sale, TornDown, Why, step};
 
 pub use crate::trouble::{Fate, Fault, Mode};
 
@@ -72,6 +72,10 @@ pub struct World {
     /// What each period costs, as both last agreed; the world's own list, first period first.
     pub each: Vec<u128>,
     resizing: bool,
+    restoring: bool,
+    /// The machine has a snapshot.
+    snapshot: bool,
+    restores: u8,
     /// Periods that the user has signed for at the prices of now.
     pub signed: u32,
     /// Vouchers that the node took.
@@ -114,6 +118,9 @@ impl World {
             tearing: false,
             each: vec![PRICE; PERIODS as usize + 2],
             resizing: false,
+            restoring: false,
+            snapshot: false,
+            restores: 0,
             signed: 0,
             taken: Vec::new(),
             served_ms: 0,
@@ -295,6 +302,7 @@ impl World {
                 Effect::BuildSpace | Effect::UnlockSpace => self.building = true,
                 Effect::TearDown => self.tearing = true,
                 Effect::ResizeSpace => self.resizing = true,
+                Effect::RestoreSpace => self.restoring = true,
                 _ => {}
             }
         }
@@ -328,7 +336,10 @@ impl World {
         let amended = Event::Amended {
             number,
             deal: Deal { prices, ..deal },
-            resizing: Some(Resizing::new(disk, Bytes(1 << 30))),
+            // Each change of price takes a snapshot, or removes it.
+            resizing: Some(
+                Resizing::new(disk, Bytes(1 << 30)).with_snapshot(Some(self.sale.snapshot_at.is_none())),
+            ),
         };
         let expiry = self.view.expiry;
         if self.view.state == LockState::None || self.act(Act::Lock { total, expiry }).is_err() {
@@ -357,9 +368,29 @@ impl World {
     pub fn resized(&mut self, grown: bool) {
         if std::mem::take(&mut self.resizing) {
             let made = self.sale.resizing;
-            let number = made.map_or(0, |made| made.number);
-            let grown = made.filter(|_| grown).map(|made| made.disk);
-            self.happen(Event::Resized { number, grown });
+            let wanted = made.and_then(|made| made.snapshot);
+            self.snapshot = wanted.unwrap_or(self.snapshot);
+            self.happen(Event::Resized(Made {
+                number: made.map_or(0, |made| made.number),
+                grown: made.filter(|_| grown).map(|made| made.disk),
+                snapshot: self.snapshot,
+            }));
+        }
+    }
+
+    /// The user wants the snapshot back; or, said again, the same as before.
+    pub fn restore(&mut self, again: bool) {
+        self.restores = self.restores.wrapping_add(u8::from(!again));
+        self.happen(Event::Restore {
+            nonce: [self.restores; 16],
+        });
+    }
+
+    /// The machine comes to the end of a restore.
+    pub fn put_back(&mut self, good: bool) {
+        if std::mem::take(&mut self.restoring) {
+            let put_back = if good { PutBack::Done } else { PutBack::Failed };
+            self.happen(Event::Restored(put_back));
         }
     }
 
@@ -386,7 +417,8 @@ impl World {
     pub fn cut(&mut self) {
         self.on = false;
         self.flights.clear();
-        (self.building, self.tearing, self.resizing) = (false, false, false);
+        (self.building, self.tearing) = (false, false);
+        (self.resizing, self.restoring) = (false, false);
     }
 
     pub fn start(&mut self) {

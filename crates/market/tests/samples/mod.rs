@@ -44,6 +44,7 @@ fn gives() -> Gives {
         disk: Bytes(2 << 30),
         rate: BitsPerSecond(100_000_000),
         pids: 1024,
+        snapshot: Bytes::ZERO,
     }
 }
 
@@ -212,6 +213,7 @@ pub fn all() -> Vec<(Kind, Vec<u8>)> {
         paid: Amount(400_000),
         paid_until: Some(UnixMillis(1_764_003_600_000)),
         receipt: Some(receipt_bytes.clone()),
+        snapshot: None,
     };
     let grant = KeyGrant {
         sale,
@@ -329,6 +331,7 @@ pub fn all() -> Vec<(Kind, Vec<u8>)> {
                 cpu: None,
                 memory: Some(Bytes(4 << 30)),
                 disk: Some(Bytes(20 << 30)),
+                snapshot: None,
             },
         ),
         bytes(
@@ -340,6 +343,14 @@ pub fn all() -> Vec<(Kind, Vec<u8>)> {
                 price: Amount(800_000),
                 begun: 2,
                 lacks: vec![Reason::numbers(DeclineCode::Memory, 4 << 30, 3 << 30)],
+            },
+        ),
+        bytes(
+            &by_user,
+            Restore {
+                sale,
+                nonce: [0x44; 16],
+                taken: UnixMillis(1_764_000_000_000),
             },
         ),
     ]

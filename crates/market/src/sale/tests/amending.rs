@@ -44,7 +44,11 @@ const THIRTY: Bytes = Bytes(30 << 30);
 
 /// Made: CPU and memory, and the volume where the key was there.
 pub fn resized(number: u32, grown: Option<Bytes>) -> Event {
-    Event::Resized { number, grown }
+    Event::Resized(Made {
+        number,
+        grown,
+        snapshot: false,
+    })
 }
 
 /// The volume that [`larger`] grows.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::amending::{self, topped_up};
+use super::snapshots;
 use super::*;
 
 #[test]
@@ -48,7 +49,19 @@ fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
         any::<bool>().prop_map(|space_runs| Event::Restarted { space_runs }),
         any::<bool>().prop_map(Event::SpaceRuns),
         any::<bool>().prop_map(amending::larger),
-        any::<bool>().prop_map(amending::grown),
+        (0u32..3, any::<(bool, bool)>()).prop_map(|(number, (grown, snapshot))| Event::Resized(Made {
+            number,
+            grown: grown.then_some(Bytes(20 << 30)),
+            snapshot
+        })),
+        any::<bool>().prop_map(|wanted| snapshots::next(1, wanted)),
+        (0u8..3).prop_map(|number| Event::Restore { nonce: [number; 16] }),
+        prop_oneof![
+            Just(PutBack::Done),
+            Just(PutBack::Failed),
+            any::<bool>().prop_map(|runs| PutBack::Untouched { runs })
+        ]
+        .prop_map(Event::Restored),
         Just(Event::Tick),
     ];
     prop::collection::vec((0u64..30_000, event), 0..80)
@@ -68,6 +81,7 @@ proptest! {
                         prop_assert!(voucher.not_before <= later(ms).rail, "not due");
                         prop_assert!(new.ready_at.is_some(), "nothing was ready");
                     }
+                    Effect::UnlockSpace => prop_assert!(new.restoring.is_none(), "opened while it is put back"),
                     Effect::BuildSpace => prop_assert!(new.lock.funded >= PRICE, "built without money"),
                     Effect::GiveBack { paid } => {
                         prop_assert_eq!(*paid, new.lock.paid);

@@ -10,6 +10,7 @@ use storage::lvm::LogicalVolume;
 use storage::snapshot::Devices;
 
 use super::{Place, VolumeError};
+use crate::limits::DISK_BYTES_PER_SECOND;
 use crate::step::named;
 
 impl Place {
@@ -86,13 +87,14 @@ impl Place {
         Ok(self.devices().check()?)
     }
 
-    /// Writes what the snapshot kept back into the volume, which is closed.
+    /// Writes what the snapshot kept back into the volume, which is closed, as fast as the space itself might write.
     pub(in crate::volume) fn put_back(&self) -> Result<u64, VolumeError> {
         self.refuse_if_open()?;
         self.check_snapshot()?;
         named("put-back", || {
-            self.devices()
-                .put_back(|| named("put-back-part", || Ok::<_, VolumeError>(())))
+            self.devices().put_back(DISK_BYTES_PER_SECOND, || {
+                named("put-back-part", || Ok::<_, VolumeError>(()))
+            })
         })
     }
 }
