@@ -11,6 +11,7 @@
 //! | none is served unpaid past its grace | a node that never stops |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that panics has failed
 
+mod restoring;
 mod trouble;
 mod world;
 

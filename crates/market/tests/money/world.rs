@@ -17,7 +17,7 @@ use market::id::SaleId;
 use market::message::SaleState;
 use market::prices::Prices;
 use market::quantity::{Bytes, Seconds};
-use market::sale::{Deal, Effect, Event, Made, Now, PutBack, Resizing, Sale, TornDown, Why, step};
+use market::sale::{Deal, Effect, Event, Made, Now, Resizing, Sale, TornDown, Why, step};
 
 pub use crate::trouble::{Fate, Fault, Mode};
 
@@ -72,10 +72,10 @@ pub struct World {
     /// What each period costs, as both last agreed; the world's own list, first period first.
     pub each: Vec<u128>,
     resizing: bool,
-    restoring: bool,
+    pub restoring: bool,
     /// The machine has a snapshot.
     snapshot: bool,
-    restores: u8,
+    pub restores: u8,
     /// Periods that the user has signed for at the prices of now.
     pub signed: u32,
     /// Vouchers that the node took.
@@ -375,22 +375,6 @@ impl World {
                 grown: made.filter(|_| grown).map(|made| made.disk),
                 snapshot: self.snapshot,
             }));
-        }
-    }
-
-    /// The user wants the snapshot back; or, said again, the same as before.
-    pub fn restore(&mut self, again: bool) {
-        self.restores = self.restores.wrapping_add(u8::from(!again));
-        self.happen(Event::Restore {
-            nonce: [self.restores; 16],
-        });
-    }
-
-    /// The machine comes to the end of a restore.
-    pub fn put_back(&mut self, good: bool) {
-        if std::mem::take(&mut self.restoring) {
-            let put_back = if good { PutBack::Done } else { PutBack::Failed };
-            self.happen(Event::Restored(put_back));
         }
     }
 
