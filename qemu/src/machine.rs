@@ -145,6 +145,8 @@ pub struct Machine {
     pub network: bool,
     /// Forwarded ports; need the network.
     pub forwards: Vec<Forward>,
+    /// A second card, whose cable ends at this port of 127.0.0.1: frames, each with its length before it (32 bits).
+    pub cable: Option<u16>,
     /// How instructions are executed.
     pub accel: Accel,
     /// Every console line is also appended here.
@@ -193,6 +195,7 @@ impl Machine {
             disks: Vec::new(),
             network: true,
             forwards: Vec::new(),
+            cable: None,
             accel: Accel::Tcg,
             console_log: None,
             resets: false,
@@ -371,6 +374,10 @@ impl Machine {
                 .map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", f.host, f.guest))
                 .collect();
             push(&["-nic", &format!("user,model=virtio-net-pci{forwards}")]);
+        }
+        if let Some(port) = self.cable {
+            let end = format!("socket,id=cable,connect=127.0.0.1:{port}");
+            push(&["-netdev", &end, "-device", "virtio-net-pci,netdev=cable"]);
         }
         out
     }

@@ -14,6 +14,7 @@ mod carry;
 mod containers;
 mod identity;
 mod keys;
+mod line;
 mod machine;
 mod resize;
 mod struck;
@@ -59,6 +60,9 @@ const LISTS: [List; 3] = [
                 ("machine_grows_while_a_login_runs", resize::grows),
                 ("machine_runs_containers", containers::run),
                 ("ten_ssh_at_once_go_through_the_relay", ten_at_once),
+                ("line_is_shut_where_nobody_opened_it", line::is_shut),
+                ("line_is_open_where_the_farmer_opened_it", line::is_open),
+                ("line_carries_what_the_farmer_allows", line::is_limited),
             ],
         ],
     ),

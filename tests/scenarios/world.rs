@@ -5,8 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::keys;
+use crate::line::Line;
 use anyhow::{Context, Result, ensure};
-use qemu::{Disk, Running};
+use qemu::{Disk, Forward, Running};
 use stage::{Answer, Artefacts, Node, NodeSettings, Person, Stage};
 
 /// Starts empty; scenarios fill it in their order.
@@ -20,6 +21,7 @@ pub struct World {
     running: Option<Running>,
     copy: Option<Node>,
     space: Option<String>,
+    line: Option<Line>,
     /// What the user was given, smallest units.
     pub funded: u128,
     /// What a period of the bought space costs.
@@ -117,6 +119,45 @@ impl World {
     pub fn power_on(&mut self) -> Result<()> {
         let mut running = self.node.as_ref().context("no node")?.power_on()?;
         stage::wait_until_selling(&mut running)?;
+        self.running = Some(running);
+        Ok(())
+    }
+
+    /// One on a line of its own, with these lines of `farmer.toml`, in the place of the one before.
+    pub fn start_node_on(&mut self, line: Line, more: &str) -> Result<()> {
+        self.stage()?;
+        let mut settings = NodeSettings::new("lined", self.farmer()?.address());
+        settings.more = more.into();
+        let stage = self.stage.as_ref().context("no stage")?;
+        let mut node = Node::prepare(stage, settings)?;
+        let machine = node.machine();
+        machine.cable = Some(line.cable());
+        machine.forwards.push(Forward {
+            host: line.port(),
+            guest: line.port(),
+        });
+        if let Some(before) = self.running.take() {
+            before.cut_power();
+        }
+        (self.node, self.line) = (Some(node), Some(line));
+        self.power_on()
+    }
+
+    /// The line that the node is on.
+    pub fn line(&self) -> Result<&Line> {
+        self.line.as_ref().context("no line yet")
+    }
+
+    /// The farmer writes these lines while the node, whose plug is pulled, is off.
+    pub fn farmer_writes(&mut self, lines: &str) -> Result<()> {
+        let stage = self.stage.as_ref().context("no stage")?;
+        self.node.as_mut().context("no node")?.rewrite(stage, lines)
+    }
+
+    /// Powers it on and waits for words on its console.
+    pub fn power_on_until(&mut self, words: &str) -> Result<()> {
+        let mut running = self.node.as_ref().context("no node")?.power_on()?;
+        running.wait_for(words, stage::BOOT_WITHIN)?;
         self.running = Some(running);
         Ok(())
     }

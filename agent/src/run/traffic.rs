@@ -20,7 +20,7 @@ use crate::month::{Calendar, Month};
 use crate::net::NetWatch;
 
 /// The counters are looked at so often; what a power cut takes away of a month is no more than this.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The journal is written when so much is new: an idle node writes nothing.
 const WORTH_WRITING: u64 = 1 << 20;
 /// The agent's room and row in the journal.

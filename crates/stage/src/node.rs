@@ -91,9 +91,7 @@ impl Node {
     pub fn prepare(stage: &Stage, settings: NodeSettings) -> Result<Node> {
         let dir = stage.dir().join("nodes").join(&settings.name);
         std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        let medium = dir.join("medium.img");
-        image::disk::medium(&medium, &farmer_toml(stage, &settings), &stage.artefacts().base)
-            .context("making the boot medium")?;
+        let medium = write_medium(stage, &settings, &dir)?;
         let mut machine = Machine::new(
             &settings.name,
             Boot::Direct {
@@ -126,6 +124,12 @@ impl Node {
         &mut self.machine
     }
 
+    /// The farmer writes other further lines of `farmer.toml` onto the boot medium, while the machine is off.
+    pub fn rewrite(&mut self, stage: &Stage, more: &str) -> Result<()> {
+        self.settings.more = more.into();
+        write_medium(stage, &self.settings, &self.dir).map(drop)
+    }
+
     /// What the farmer chose.
     pub fn settings(&self) -> &NodeSettings {
         &self.settings
@@ -140,6 +144,13 @@ impl Node {
     pub fn power_on(&self) -> Result<Running> {
         Ok(self.machine.start()?)
     }
+}
+
+fn write_medium(stage: &Stage, settings: &NodeSettings, dir: &Path) -> Result<PathBuf> {
+    let medium = dir.join("medium.img");
+    image::disk::medium(&medium, &farmer_toml(stage, settings), &stage.artefacts().base)
+        .context("making the boot medium")?;
+    Ok(medium)
 }
 
 /// Generous: emulated processors on a shared machine differ by a factor of four.
