@@ -168,7 +168,12 @@ impl World {
         Ok(())
     }
 
-    /// Copies the disks of the node, which is switched off, and prepares a second machine with the copies.
+    /// The process that is the node.
+    pub fn process_id(&self) -> Result<u32> {
+        Ok(self.running.as_ref().context("no node runs")?.process_id())
+    }
+
+    /// Copies the disks of the node, which is switched off or stopped, and prepares a second machine with the copies.
     pub fn copy_node(&mut self) -> Result<()> {
         let stage = self.stage.as_ref().context("no stage")?;
         let mut settings = NodeSettings::new("copy", self.farmer()?.address());

@@ -92,7 +92,7 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
         }),
         ("demo", &|built| demo(tree, built)),
         ("scenarios", &|built| {
-            scenarios(tree, built, options.filter.as_deref())
+            scenarios(tree, built, options.filter.as_deref(), options.long)
         }),
         ("stick", &|built| crate::stick::boots(tree, built, makers.stick)),
     ];
@@ -224,7 +224,7 @@ fn demo(tree: &Tree, built: &Built) -> Result<()> {
 }
 
 /// The two lanes of scenarios beside each other, or what is named in one process.
-fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
+fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>, long: bool) -> Result<()> {
     let mut words = build::everything();
     words.extend(["--test".into(), "scenarios".into()]);
     let folder = built
@@ -246,6 +246,9 @@ fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
                 .env("STEADING_ARTEFACTS", folder)
                 .env("STEADING_CONTAINERS", &containers)
                 .env("STEADING_CLIENT", &built.artefacts.client);
+            if long {
+                job.command.env(LONG, "1");
+            }
             jobs.push(job);
         }
     }
