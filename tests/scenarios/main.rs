@@ -18,6 +18,7 @@ mod keys;
 mod line;
 mod machine;
 mod resize;
+mod snapshot;
 mod struck;
 mod world;
 
@@ -73,6 +74,11 @@ const LISTS: [List; 4] = [
         &[&[
             ("a_power_cut_while_active_loses_nothing", cut_while_active),
             ("a_copy_of_the_node_is_refused_and_the_node_goes_on", copy_refused),
+            ("a_snapshot_is_put_back", snapshot::is_put_back),
+            (
+                "a_snapshot_is_put_back_over_a_power_cut",
+                snapshot::is_put_back_over_a_power_cut,
+            ),
             ("cancelling_gives_a_receipt_and_the_rest_back", cancelled),
             ("a_power_cut_while_building_leaves_nothing", cut_while_building),
             ("too_much_is_refused_with_reasons", refused),

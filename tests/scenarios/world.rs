@@ -269,8 +269,12 @@ impl World {
 
     /// Begins to buy, and returns while the client works.
     pub fn start_buying(&mut self) -> Result<Child> {
-        let arguments = [&["buy"], &NEEDS[..], &["--json"]].concat();
-        let mut command = self.user()?.command(&arguments);
+        self.start(&[&["buy"], &NEEDS[..], &["--json"]].concat())
+    }
+
+    /// Starts the user's client and returns while it works; what the console says is waited for from here on.
+    pub fn start(&mut self, arguments: &[&str]) -> Result<Child> {
+        let mut command = self.user()?.command(arguments);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

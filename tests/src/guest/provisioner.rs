@@ -73,6 +73,10 @@ pub fn trials() -> Vec<Trial> {
             Bench::with(snapshot::stopped)
         }),
         #[cfg(feature = "fault-points")]
+        trial("faults::a_restore_is_stopped_at_each_point", || {
+            Bench::with(snapshot::put_back_stopped)
+        }),
+        #[cfg(feature = "fault-points")]
         trial("faults::a_snapshot_is_killed_at_any_moment", || {
             Bench::with(snapshot::killed_at_any_moment)
         }),

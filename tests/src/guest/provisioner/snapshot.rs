@@ -227,6 +227,66 @@ pub async fn stopped(mut bench: Bench) -> Result<()> {
     Ok(())
 }
 
+/// The agent is gone at each point of putting back: no key opens the half of it, the next one goes on. Then the undo of
+/// the snapshot fails at an end: the volume's header goes after the snapshot, so it is there.
+#[cfg(feature = "fault-points")]
+pub async fn put_back_stopped(mut bench: Bench) -> Result<()> {
+    use provision::step::fault::{Side, Way, What, arm, disarm};
+
+    use super::faults::{after_death, clean, point};
+
+    let start = std::time::Instant::now();
+    let mut provisioner = bench.provisioner().await?;
+    let (free, steps) = (bench.free()?, provisioner.snapshot_steps());
+    let before = build(&provisioner).await?;
+    provisioner.resize(with_snapshot(), None).await?;
+    let mut points = 0;
+    for (name, side) in [
+        ("put-back", Side::Intended),
+        ("put-back-part", Side::Done),
+        ("put-back", Side::Done),
+    ] {
+        points += 1;
+        change()?;
+        let at = point(Way::Do, name, side, What::Die);
+        drop(provisioner);
+        let found;
+        (provisioner, found) = after_death(&mut bench, "restore", &at).await?;
+        ensure!(matches!(&found[..], [Outcome::Locked]), "{at}: {found:?}");
+        let early = unlock(&provisioner).await;
+        ensure!(early.is_err(), "{at}: opened before it was put back to its end");
+        // This process built the space, and a child closed it: a new agent remembers nothing of what it made.
+        bench.storage().luks().close(&names::mapping(FIRST.as_bytes()))?;
+        provisioner.restore(FIRST).await?;
+        unlock(&provisioner).await?;
+        ensure!(
+            files()? == before,
+            "{at}: the files are not those of the snapshot"
+        );
+        bench.agrees(&provisioner).await.with_context(|| at.to_string())?;
+    }
+    for step in &steps {
+        points += 1;
+        let at = point(Way::Undo, step, Side::Intended, What::Fail);
+        arm(std::slice::from_ref(&at));
+        let ended = provisioner.end(FIRST).await;
+        ensure!(disarm().is_empty(), "{at}: never reached");
+        let error = ended.err().with_context(|| format!("{at}: ended"))?;
+        ensure!(
+            chain(&error).contains("there is a snapshot of the volume"),
+            "{}",
+            chain(&error)
+        );
+        bench
+            .opens_by_the_key_alone(FIRST)
+            .context("the header went before the snapshot")?;
+        provisioner.end(FIRST).await?;
+        clean(&bench, &provisioner, free, &at.to_string()).await?;
+    }
+    println!("{points} points in {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
 /// The agent is gone in the middle of what LVM does, at any moment: nothing stands still, and the next agent has the
 /// snapshot or has none.
 #[cfg(feature = "fault-points")]
