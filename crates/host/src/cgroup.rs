@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,8 @@ pub fn is_populated(cgroup: &Path) -> Result<bool, CgroupError> {
 
 /// Hands a cgroup over to `owner`, the first id of a space's range: its root may then make children
 /// and give them parts of what it has. The limits of the cgroup itself stay root's. Which files
-/// those are, the kernel says in `/sys/kernel/cgroup/delegate`.
+/// those are, the kernel says in `/sys/kernel/cgroup/delegate`. Its other users may read them, as on any machine:
+/// podman does not start where they cannot.
 pub fn delegate(cgroup: &Path, owner: u32) -> Result<(), CgroupError> {
     const LIST: &str = "/sys/kernel/cgroup/delegate";
     let list = fs::read_to_string(LIST).map_err(at(Path::new(LIST)))?;
@@ -75,7 +77,7 @@ pub fn delegate(cgroup: &Path, owner: u32) -> Result<(), CgroupError> {
             result => result.map_err(at(&path))?,
         }
     }
-    Ok(())
+    fs::set_permissions(cgroup, fs::Permissions::from_mode(0o755)).map_err(at(cgroup))
 }
 
 /// Waits until `cgroup` has no process, for at most `limit`, woken by the kernel.

@@ -291,6 +291,8 @@ fn devices(root: &OwnedFd, layers: &Layers) -> Result<(), Failure> {
         let path = dev.join(name);
         if let Some(folder) = path.parent().filter(|folder| *folder != dev) {
             fs::create_dir_all(folder).at(STEP)?;
+            // PID 1 makes folders for root alone; net/tun is for everybody, as everywhere.
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).at(STEP)?;
         }
         File::create_new(&path).at(STEP)?;
         let place = open_below(root.as_fd(), &Path::new("dev").join(name)).at(STEP)?;
