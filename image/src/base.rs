@@ -7,7 +7,7 @@
 //! Invariant: a base is named by its content; one that was made from the same packages and files is not made again.
 
 mod files;
-mod repository;
+pub mod repository;
 
 use anyhow::{Context, Result, bail};
 use packages::program::{command, run};

@@ -17,12 +17,12 @@ mod identity;
 mod keys;
 mod line;
 mod machine;
+mod playbook;
 mod resize;
 mod snapshot;
 mod struck;
 mod world;
 
-use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -60,7 +60,11 @@ const LISTS: [List; 4] = [
             &[
                 ("what_a_space_holds_comes_back_in_another", carry::comes_back),
                 ("machine_grows_while_a_login_runs", resize::grows),
-                ("machine_runs_containers", containers::run),
+                ("machine_plays_an_ansible_playbook_twice", playbook::twice),
+                (
+                    "machine_runs_containers_for_root_and_others",
+                    containers::for_root_and_others,
+                ),
                 ("ten_ssh_at_once_go_through_the_relay", ten_at_once),
                 ("line_is_shut_where_nobody_opened_it", line::is_shut),
                 ("line_is_open_where_the_farmer_opened_it", line::is_open),
@@ -194,19 +198,14 @@ fn other_programs(world: &mut World) -> Result<()> {
     run("scp", &["-F", &config, &path, &format!("{name}:/root/letter")])?;
     let said = run("ssh", &["-F", &config, &name, "cat /root/letter"])?;
     ensure!(said == "from outside\n", "scp brought {said:?}");
-    if Path::new("/usr/bin/rsync").exists() {
-        run(
-            "rsync",
-            &[
-                "-e",
-                &format!("ssh -F {config}"),
-                &path,
-                &format!("{name}:/root/by-rsync"),
-            ],
-        )?;
-        let said = run("ssh", &["-F", &config, &name, "cat /root/by-rsync"])?;
-        ensure!(said == "from outside\n", "rsync brought {said:?}");
-    }
+    let rsync = playbook::of_the_packages("usr/bin/rsync")?
+        .args(["-e", &format!("ssh -F {config}"), &path])
+        .arg(format!("{name}:/root/by-rsync"))
+        .status()
+        .context("starting rsync")?;
+    ensure!(rsync.success(), "rsync ended with {rsync}");
+    let said = run("ssh", &["-F", &config, &name, "cat /root/by-rsync"])?;
+    ensure!(said == "from outside\n", "rsync brought {said:?}");
     let status = world.user()?.run(&["ssh", &name, "--", "exit 7"])?;
     ensure!(
         status.code == 7,

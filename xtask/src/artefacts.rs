@@ -244,3 +244,18 @@ pub fn unpacked(store: &Store, sets: &[Set], path: &Path) -> Result<bool> {
     }
     Ok(anew)
 }
+
+/// A folder at `path` that apt takes for an archive of a set's packages, unless it is that already.
+pub fn archive(store: &Store, set: Set, path: &Path) -> Result<()> {
+    let fetched = store.fetch(&[set], &say)?;
+    let stamp = path.join("made-of");
+    let digest = fetched.digest();
+    if std::fs::read_to_string(&stamp).is_ok_and(|made_of| made_of == digest) {
+        return Ok(());
+    }
+    if path.exists() {
+        std::fs::remove_dir_all(path)?;
+    }
+    image::base::repository::make(&fetched, path)?;
+    Ok(std::fs::write(stamp, digest)?)
+}

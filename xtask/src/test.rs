@@ -12,8 +12,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use packages::Set;
 use stage::Artefacts;
 
+use crate::artefacts;
 use crate::beside::{self, Job, Program};
 use crate::build;
 use crate::show::heading;
@@ -232,9 +234,12 @@ fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>, long: bool) -> Re
         .initramfs
         .parent()
         .context("the initramfs lies in no folder")?;
-    let store = crate::artefacts::store(tree, &mut crate::options::Options::default())?;
-    let containers = tree.artefact("image/containers");
-    crate::artefacts::unpacked(&store, &[packages::Set::Containers], &containers)?;
+    let store = artefacts::store(tree, &mut crate::options::Options::default())?;
+    let [programs, archive, containers] =
+        ["tests", "archive", "containers"].map(|name| tree.artefact("image").join(name));
+    artefacts::unpacked(&store, &[Set::Tests], &programs)?;
+    artefacts::archive(&store, Set::Archive, &archive)?;
+    artefacts::unpacked(&store, &[Set::Containers], &containers)?;
     let environment = build::environment(tree);
     let mut jobs = Vec::new();
     for part in filter.map_or(vec!["used::", "lost::"], |filter| vec![filter]) {
@@ -244,7 +249,10 @@ fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>, long: bool) -> Re
             job.command
                 .arg(part)
                 .env("STEADING_ARTEFACTS", folder)
+                .env("STEADING_PROGRAMS", &programs)
+                .env("STEADING_ARCHIVE", &archive)
                 .env("STEADING_CONTAINERS", &containers)
+                .env("STEADING_SYSROOT", tree.sysroot())
                 .env("STEADING_CLIENT", &built.artefacts.client);
             if long {
                 job.command.env(LONG, "1");

@@ -20,6 +20,10 @@ pub enum Set {
     Boot,
     /// Programs that run here while the image is made, so that any builder makes the same one.
     Tools,
+    /// Programs that people use on a space from outside, for the scenarios.
+    Tests,
+    /// What scenarios install in a space by apt, in the place of Debian's own archive: what the base lacks of it.
+    Archive,
     /// podman and what it needs beyond the base, for scenarios that put it into a space.
     Containers,
 }
@@ -35,7 +39,7 @@ pub enum Reach {
 
 impl Set {
     /// All of them.
-    pub const ALL: [Set; 8] = [
+    pub const ALL: [Set; 10] = [
         Set::Sysroot,
         Set::Kernel,
         Set::Firmware,
@@ -43,6 +47,8 @@ impl Set {
         Set::Base,
         Set::Boot,
         Set::Tools,
+        Set::Tests,
+        Set::Archive,
         Set::Containers,
     ];
 
@@ -56,6 +62,8 @@ impl Set {
             | Set::Programs
             | Set::Boot
             | Set::Tools
+            | Set::Tests
+            | Set::Archive
             | Set::Containers => Reach::Exact,
         }
     }
@@ -168,6 +176,30 @@ impl Set {
                 "xz-utils",
             ],
             Set::Tools => &["erofs-utils", "libdeflate0", "liblz4-1", "liblzma5", "syslinux"],
+            // rsync, Ansible, and the Python that it runs in: the build machine may have none.
+            Set::Tests => &[
+                "ansible-core",
+                "libacl1",
+                "libbz2-1.0",
+                "libexpat1",
+                "libffi8",
+                "liblz4-1",
+                "liblzma5",
+                "libpython3.13-minimal",
+                "libpython3.13-stdlib",
+                "libuuid1",
+                "libxxhash0",
+                "libyaml-0-2",
+                "python3-jinja2",
+                "python3-markupsafe",
+                "python3-packaging",
+                "python3-resolvelib",
+                "python3-yaml",
+                "python3.13-minimal",
+                "rsync",
+            ],
+            // What Ansible's module for apt wants, and a package to install.
+            Set::Archive => &["distro-info-data", "passt", "python-apt-common", "python3-apt"],
             Set::Containers => &[
                 "conmon",
                 "crun",
