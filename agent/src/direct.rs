@@ -13,8 +13,9 @@
 //! Invariants: a stream speaks for a sale only after a Delegate in which the sale's user key names the endpoint at the
 //! other end (the transport has proven it), and every message about a sale is signed by that user's key all the same.
 //! Frames and streams are bounded, streams and tunnels by peer too; what is refused is answered by a signed Refusal, and
-//! the stream goes on. Where all streams are taken, one over which no sale was served yet gives way to the next: who only
-//! asks does not keep a user from handing over his voucher.
+//! the stream goes on. Where all are taken, one of who has most gives way to the next: first those that serve nobody, by
+//! endpoint, for its key is free; then those over which a key, a voucher or a login came, by the sale's user. So who only
+//! asks keeps no user from handing over his voucher, and a user who takes all that he gets keeps no other one out.
 
 mod command;
 mod recall;
@@ -23,7 +24,7 @@ mod tunnel;
 
 use std::sync::Arc;
 
-use grid::Shares;
+use grid::{PeerId, Share, Shares};
 use market::envelope::{Signed, open};
 use market::id::EndpointId;
 use market::message::{Delegate, RefusalCode};
@@ -43,6 +44,8 @@ pub struct Most {
     pub tunnels: usize,
     /// Of these, by one peer.
     pub tunnels_a_peer: usize,
+    /// Whether one of who has most gives way where all are taken; else who comes is let go.
+    pub gives_way: bool,
 }
 
 impl Default for Most {
@@ -52,6 +55,7 @@ impl Default for Most {
             streams_a_peer: 32,
             tunnels: 512,
             tunnels_a_peer: 64,
+            gives_way: true,
         }
     }
 }
@@ -62,16 +66,23 @@ const MOST_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 /// Starts accepting, for ever.
 pub fn start(desk: &Desk, most: Most) {
     let counter = desk.counter();
-    tokio::spawn(streams(
-        counter.clone(),
-        Shares::new(most.streams, most.streams_a_peer),
-    ));
-    tokio::spawn(tunnels(counter, Shares::new(most.tunnels, most.tunnels_a_peer)));
+    let way: Way = if most.gives_way {
+        Shares::enter
+    } else {
+        Shares::take
+    };
+    let streams_of = Shares::new(most.streams, most.streams_a_peer);
+    tokio::spawn(streams(counter.clone(), streams_of, way));
+    let tunnels_of = Shares::new(most.tunnels, most.tunnels_a_peer);
+    tokio::spawn(tunnels(counter, tunnels_of, way));
 }
 
-async fn streams(counter: Arc<Counter>, shares: Shares) {
+/// How a place is taken.
+type Way = fn(&Shares, PeerId) -> Option<Share>;
+
+async fn streams(counter: Arc<Counter>, shares: Shares, way: Way) {
     while let Some((peer, stream)) = counter.shared.grid.accept().await {
-        let Some(share) = shares.enter(peer) else {
+        let Some(share) = way(&shares, peer) else {
             continue;
         };
         let counter = counter.clone();
@@ -85,15 +96,17 @@ async fn streams(counter: Arc<Counter>, shares: Shares) {
     }
 }
 
-async fn tunnels(counter: Arc<Counter>, shares: Shares) {
+async fn tunnels(counter: Arc<Counter>, shares: Shares, way: Way) {
     while let Some(tunnel) = counter.shared.grid.accept_tunnel().await {
-        let Some(share) = shares.take(tunnel.peer()) else {
+        let Some(share) = way(&shares, tunnel.peer()) else {
             continue;
         };
         let counter = counter.clone();
         tokio::spawn(async move {
-            let _share = share;
-            tunnel::serve(counter, tunnel).await;
+            tokio::select! {
+                () = tunnel::serve(counter, tunnel, &share) => {}
+                () = share.gives_way() => {}
+            }
         });
     }
 }

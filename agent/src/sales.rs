@@ -11,6 +11,7 @@
 //! at most one call to the rail is under way for one sale. A seal key, a host key's private half and an unlock key are
 //! in the keeper's memory alone.
 
+mod changed;
 mod clock;
 mod effects;
 mod keeper;
@@ -24,6 +25,7 @@ mod shared;
 mod show;
 mod spaces;
 
+pub use changed::Changed;
 pub use clock::{RailClock, boot_ms};
 pub use keeper::{Keeper, No, Order};
 pub use record::{PORTS, Record, RecordError, recalled, request_of};

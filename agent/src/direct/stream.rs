@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grid::{DirectStream, Share};
+use grid::{DirectStream, Kept, Share};
 use market::envelope::{Signed, open, peek_kind, sign};
-use market::id::{Digest, EndpointId, SaleId};
+use market::id::{Digest, EndpointId, SaleId, UserId};
 use market::message::{
     Agree, Amend, Cancel, Command, Funded, Kind, Message, Recall, Refusal, RefusalCode, Resize, Restore,
     SealedKey, StatusQuery, VoucherMessage,
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{command, read_delegate, recall};
 use crate::desk::Counter;
-use crate::sales::{Keeper, No, Order};
+use crate::sales::{Changed, Keeper, No, Order};
 
 /// Frames of one stream: a client that polls for an hour stays below.
 const MOST_FRAMES: usize = 8192;
@@ -31,6 +31,8 @@ pub(super) struct Conversation {
     stream: DirectStream,
     /// Sales this stream speaks for, and the user key that let it.
     speaks_for: BTreeMap<SaleId, [u8; 32]>,
+    /// Whose key or voucher over this stream changed something; until its place is kept for him.
+    served: Option<UserId>,
 }
 
 /// What a frame is answered with; a delegate is not answered.
@@ -50,11 +52,14 @@ impl Conversation {
             peer,
             stream,
             speaks_for: BTreeMap::new(),
+            served: None,
         }
     }
 
-    /// Until the other end is done. The stream keeps its place once a key or a voucher came over it.
+    /// Until the other end is done. The stream keeps its place once a key or a voucher came over it that changed something:
+    /// what is only said again costs nothing.
     pub(super) async fn run(mut self, share: &Share) {
+        let mut kept: Option<(Kept, Option<Kept>)> = None;
         for _ in 0..MOST_FRAMES {
             let Ok(frame) = self.stream.receive().await else {
                 return;
@@ -66,15 +71,12 @@ impl Conversation {
                 ))
             };
             let answer = timeout(PATIENCE, self.answer(&frame)).await.unwrap_or_else(slow);
-            let serves = |kind| matches!(kind, Kind::SealedKey | Kind::Voucher);
+            if let Some(user) = self.served.take() {
+                kept.get_or_insert_with(|| (share.keep(user.0), self.stream.keep(user.0)));
+            }
             let bytes = match answer {
                 Ok(None) => continue,
-                Ok(Some(bytes)) => {
-                    if peek_kind(&frame).is_ok_and(serves) {
-                        share.keep();
-                    }
-                    bytes
-                }
+                Ok(Some(bytes)) => bytes,
                 Err(refusal) => match self.refusal(&frame, refusal) {
                     Some(bytes) => bytes,
                     None => return,
@@ -127,10 +129,11 @@ impl Conversation {
             }
             Kind::SealedKey => {
                 let (sealed, keeper) = self.of_user::<SealedKey>(frame, |message| message.sale)?;
-                keeper
-                    .ask(|reply| Order::Sealed(sealed.message, reply))
-                    .await
-                    .map(Some)
+                let changed = Changed::default();
+                let order = |reply| Order::Sealed(sealed.message, changed.clone(), reply);
+                let answer = keeper.ask(order).await;
+                self.served = changed.has().then(|| keeper.user());
+                answer.map(Some)
             }
             Kind::StatusQuery => {
                 let (query, keeper) = self.of_user::<StatusQuery>(frame, |message| message.sale)?;
@@ -141,10 +144,11 @@ impl Conversation {
             }
             Kind::Voucher => {
                 let (vouchers, keeper) = self.of_user::<VoucherMessage>(frame, |message| message.sale)?;
-                keeper
-                    .ask(|reply| Order::Vouchers(vouchers.message, reply))
-                    .await
-                    .map(Some)
+                let changed = Changed::default();
+                let order = |reply| Order::Vouchers(vouchers.message, changed.clone(), reply);
+                let answer = keeper.ask(order).await;
+                self.served = changed.has().then(|| keeper.user());
+                answer.map(Some)
             }
             Kind::Cancel => {
                 let (_, keeper) = self.of_user::<Cancel>(frame, |message| message.sale)?;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use grid::IncomingTunnel;
-use market::id::EndpointId;
+use grid::{IncomingTunnel, Share};
+use market::id::{EndpointId, UserId};
 use market::message::{RefusalCode, TunnelAnswer, TunnelOpening};
 use tokio::io::copy_bidirectional;
 use tokio::time::timeout;
@@ -16,10 +16,12 @@ use crate::sales::{Bytes, No};
 /// How long the way into a space may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Answers one opening, then carries bytes until either end is done.
-pub(super) async fn serve(counter: Arc<Counter>, tunnel: IncomingTunnel) {
+/// Answers one opening, then carries bytes until either end is done. A login is its user's: its place gives way last, and
+/// then that of the user who has most.
+pub(super) async fn serve(counter: Arc<Counter>, tunnel: IncomingTunnel, share: &Share) {
     match open(&counter, &tunnel).await {
-        Ok(mut space) => {
+        Ok((mut space, user)) => {
+            let _kept = (share.keep(user.0), tunnel.keep(user.0));
             let Ok(mut stream) = tunnel.accept(&TunnelAnswer::Open.to_bytes()).await else {
                 return;
             };
@@ -33,7 +35,7 @@ pub(super) async fn serve(counter: Arc<Counter>, tunnel: IncomingTunnel) {
     }
 }
 
-async fn open(counter: &Counter, tunnel: &IncomingTunnel) -> Result<Box<dyn Bytes>, No> {
+async fn open(counter: &Counter, tunnel: &IncomingTunnel) -> Result<(Box<dyn Bytes>, UserId), No> {
     let no = |code, words: &str| No {
         code,
         words: words.to_owned(),
@@ -55,7 +57,7 @@ async fn open(counter: &Counter, tunnel: &IncomingTunnel) -> Result<Box<dyn Byte
     }
     let connected = timeout(PATIENCE, counter.shared.spaces.connect(sale, opening.port)).await;
     match connected {
-        Ok(Ok(space)) => Ok(space),
+        Ok(Ok(space)) => Ok((space, keeper.user())),
         Ok(Err(failed)) => Err(no(
             RefusalCode::State,
             &format!("the space cannot be reached: {failed}"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use escrow::{Amount, LockView, RailError, Terms, Voucher};
+use escrow::{Amount, LockView, RailError, Terms};
 use market::envelope::{Signed, sign};
 use market::id::{SaleId, UserId};
 use market::message::{
@@ -13,6 +13,7 @@ use market::sale::{Event, Made, Now, Rejection, TornDown, Why, step};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::changed::Changed;
 use super::keys::{KeyError, Keys};
 use super::resizing::Rules;
 use super::spaces::NotRestored;
@@ -25,7 +26,7 @@ const KEEP_SERVED_MS: u64 = 10_000;
 /// Orders that may wait.
 const MOST_ORDERS: usize = 64;
 /// Answers that may wait for one thing.
-const MOST_WAITING: usize = 32;
+pub(super) const MOST_WAITING: usize = 32;
 
 /// A refusal: why, and in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +45,11 @@ pub enum Order {
     /// The user says that the money is locked: answered by a grant.
     Funded(Reply),
     /// The sealed unlock key: answered by a status.
-    Sealed(SealedKey, Reply),
+    Sealed(SealedKey, Changed, Reply),
     /// How it stands.
     Query([u8; 16], Reply),
     /// Vouchers: answered by a status, once the rail has answered.
-    Vouchers(VoucherMessage, Reply),
+    Vouchers(VoucherMessage, Changed, Reply),
     /// The user or the farmer ends it: answered by the receipt.
     End(Why, Reply),
     /// Another size: answered by what it would cost.
@@ -333,14 +334,14 @@ impl Task {
     async fn take(&mut self, order: Order) {
         match order {
             Order::Funded(reply) => self.funded(reply).await,
-            Order::Sealed(sealed, reply) => {
-                let answer = self.sealed(sealed).await;
+            Order::Sealed(sealed, changed, reply) => {
+                let answer = self.sealed(sealed, &changed).await;
                 let _ = reply.send(answer.and_then(|()| self.status([0; 16])));
             }
             Order::Query(nonce, reply) => {
                 let _ = reply.send(self.status(nonce));
             }
-            Order::Vouchers(vouchers, reply) => self.vouchers(vouchers, reply).await,
+            Order::Vouchers(vouchers, changed, reply) => self.vouchers(vouchers, &changed, reply).await,
             Order::End(why, reply) => self.end(why, reply).await,
             Order::Quote(resize, rules, reply) => {
                 let _ = reply.send(self.quote(&resize, &rules));
@@ -374,7 +375,7 @@ impl Task {
         }
     }
 
-    async fn sealed(&mut self, sealed: SealedKey) -> Result<(), No> {
+    async fn sealed(&mut self, sealed: SealedKey, changed: &Changed) -> Result<(), No> {
         let sale = &self.record.sale;
         let handed_over = matches!(
             sale.state,
@@ -395,36 +396,9 @@ impl Task {
             KeyError::NoGrant => no(RefusalCode::Epoch, error.to_string()),
             KeyError::Random | KeyError::Seal(_) => no(RefusalCode::Key, error.to_string()),
         })?;
-        self.happen(Event::KeyOpened { epoch: sealed.epoch }).await
-    }
-
-    async fn vouchers(&mut self, message: VoucherMessage, reply: Reply) {
-        let vouchers = match self.read_vouchers(&message) {
-            Ok(vouchers) => vouchers,
-            Err(refusal) => return drop(reply.send(Err(refusal))),
-        };
-        self.redeem_wanted = false;
-        if let Err(refusal) = self.happen(Event::Vouchers(vouchers)).await {
-            return drop(reply.send(Err(refusal)));
-        }
-        if self.redeem_wanted && self.rail_busy && self.waiting.voucher.len() < MOST_WAITING {
-            self.waiting.voucher.push(reply);
-        } else {
-            let _ = reply.send(self.status([0; 16]));
-        }
-    }
-
-    fn read_vouchers(&self, message: &VoucherMessage) -> Result<Vec<Voucher>, No> {
-        let bad = |why: String| no(RefusalCode::Voucher, why);
-        let read = |bytes: &Vec<u8>| {
-            let voucher = Voucher::from_bytes(bytes).map_err(|error| bad(error.to_string()))?;
-            self.shared
-                .rail
-                .check(&self.terms, &voucher)
-                .map_err(|error| bad(error.to_string()))?;
-            Ok(voucher)
-        };
-        message.vouchers.iter().map(read).collect()
+        self.happen(Event::KeyOpened { epoch: sealed.epoch }).await?;
+        changed.now();
+        Ok(())
     }
 
     async fn end(&mut self, why: Why, reply: Reply) {

@@ -1,29 +1,28 @@
 //! One loop that accepts: limits first, then by ALPN.
 //!
 //! ```text
-//!   incoming ─► a place free? ─► address proven, if half are taken ─► handshake within a bound
-//!            ─► this peer's share ─► broadcast │ direct │ tunnel │ seat (at the bootstrap)
+//!   incoming ─► a place to shake hands ─► address proven, if half are taken ─► handshake within a bound
+//!            ─► a place among the connections ─► broadcast │ direct │ tunnel │ seat (at the bootstrap)
 //! ```
+//!
+//! Where all places are taken, one of who has most gives way ([`Shares`]); last those that carry a kept stream or tunnel,
+//! or a neighbour's broadcasts.
 //!
 //! Invariant: nothing waits on a consumer. Where the desk does not take streams fast enough, the
 //! connection is closed as busy; the loop itself never stops accepting.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use iroh::{
     Endpoint,
-    endpoint::{Connection, Incoming, ServerConfig},
+    endpoint::{Connection, Incoming, IncomingAddr, ServerConfig},
 };
 use iroh_gossip::Gossip;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use crate::{
-    BROADCAST_ALPN, DIRECT_ALPN, DirectStream, ENTER_ALPN, IncomingTunnel, Limits, PeerId, SEAT_ALPN, Shares,
-    TUNNEL_ALPN, Timing, seat, stream::Carried,
+    BROADCAST_ALPN, DIRECT_ALPN, DirectStream, ENTER_ALPN, IncomingTunnel, Limits, PeerId, SEAT_ALPN, Share,
+    Shares, TUNNEL_ALPN, Timing, seat, shares::Keeping, stream::Carried,
 };
 
 mod links;
@@ -49,40 +48,77 @@ pub(crate) struct Acceptor {
     pub(crate) seats: seat::Host,
 }
 
+/// Where an incoming connection says that it comes from: nothing else is known of it before the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    Address(IpAddr),
+    Relayed(PeerId),
+    Other,
+}
+
+impl From<IncomingAddr> for Source {
+    fn from(address: IncomingAddr) -> Self {
+        match address {
+            IncomingAddr::Ip(address) => Self::Address(address.ip()),
+            IncomingAddr::Relay { endpoint_id, .. } => Self::Relayed(endpoint_id.into()),
+            _ => Self::Other,
+        }
+    }
+}
+
 impl Acceptor {
     /// Runs until the endpoint is closed.
     pub(crate) async fn run(self) {
-        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let handshakes = Shares::new(self.limits.connections, usize::MAX);
         let shares = Shares::new(self.limits.connections, self.limits.connections_per_peer);
         let this = Arc::new(self);
         let mut tasks = JoinSet::new();
         while let Some(incoming) = this.endpoint.accept().await {
             while tasks.try_join_next().is_some() {}
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                incoming.refuse();
-                continue;
-            };
-            if places.available_permits() < this.limits.connections / 2 && !incoming.remote_addr_validated() {
+            if handshakes.taken() > this.limits.connections / 2 && !incoming.remote_addr_validated() {
                 // It may come again with the token; if it cannot be asked to, it is refused.
                 let _ = incoming.retry().map_err(|error| error.into_incoming().refuse());
                 continue;
             }
-            tasks.spawn(this.clone().handle(incoming, place, shares.clone()));
+            let Some(waits) = handshakes.enter(Source::from(incoming.remote_addr())) else {
+                incoming.refuse();
+                continue;
+            };
+            tasks.spawn(this.clone().handle(incoming, waits, shares.clone()));
         }
     }
 
-    async fn handle(self: Arc<Self>, incoming: Incoming, place: OwnedSemaphorePermit, shares: Shares) {
+    async fn handle(self: Arc<Self>, incoming: Incoming, waits: Share<Source>, shares: Shares) {
         let Ok(accepting) = incoming.accept_with(self.server.clone()) else {
             return;
         };
-        let Ok(Ok(connection)) = timeout(HANDSHAKE, accepting).await else {
-            return;
+        let shaken = tokio::select! {
+            shaken = timeout(HANDSHAKE, accepting) => shaken,
+            () = waits.gives_way() => return,
         };
+        drop(waits);
+        let Ok(Ok(connection)) = shaken else { return };
         let peer = PeerId::from(connection.remote_id());
-        let Some(share) = shares.take(peer) else {
-            connection.close(BUSY.into(), b"too many connections of one peer");
+        let way = if self.limits.gives_way {
+            Shares::enter
+        } else {
+            Shares::take
+        };
+        let Some(share) = way(&shares, peer) else {
+            connection.close(BUSY.into(), b"too many connections");
             return;
         };
+        let (gives_way, weak) = (share.gives_way(), connection.weak_handle());
+        tokio::select! {
+            () = self.carry(connection, peer, share) => {}
+            () = gives_way => if let Some(connection) = weak.upgrade() {
+                connection.close(BUSY.into(), b"others need the place");
+            }
+        }
+    }
+
+    /// One connection, until it closes.
+    async fn carry(self: &Arc<Self>, connection: Connection, peer: PeerId, share: Share) {
         let alpn = connection.alpn().to_vec();
         if alpn == BROADCAST_ALPN || alpn == ENTER_ALPN {
             if alpn == ENTER_ALPN {
@@ -91,21 +127,28 @@ impl Acceptor {
             self.links.keep(peer, &connection);
             let closed = connection.weak_handle().closed();
             if self.gossip.handle_connection(connection).await.is_ok() {
-                closed.await;
+                tokio::select! {
+                    _ = closed => {}
+                    () = self.links.hold(peer, &share) => {}
+                }
             }
         } else if alpn == DIRECT_ALPN {
-            self.streams(connection, Self::direct).await;
+            self.streams(connection, &share, Self::direct).await;
         } else if alpn == TUNNEL_ALPN {
-            self.streams(connection, Self::tunnel).await;
+            self.streams(connection, &share, Self::tunnel).await;
         } else if alpn == SEAT_ALPN {
-            return self.seats.serve(connection, (place, share)).await;
+            self.seats.serve(connection, share).await;
         }
-        drop((place, share));
     }
 
     /// All streams of one connection, until it closes or is idle.
-    async fn streams(self: &Arc<Self>, connection: Connection, take: fn(&Arc<Self>, Carried) -> bool) {
-        let open = Arc::new(());
+    async fn streams(
+        self: &Arc<Self>,
+        connection: Connection,
+        share: &Share,
+        take: fn(&Arc<Self>, Carried) -> bool,
+    ) {
+        let open: Arc<Keeping> = Arc::new(share.keeping());
         loop {
             match timeout(self.timing.idle, connection.accept_bi()).await {
                 Ok(Ok((send, recv))) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    PeerId,
+    Holder, Kept, PeerId,
     frame::{self, FrameError},
     stream::{Carried, LINGER},
 };
@@ -75,6 +75,12 @@ impl DirectStream {
     /// Who is at the other end, proven by the handshake.
     pub fn peer(&self) -> PeerId {
         self.carried.peer()
+    }
+
+    /// Its connection gives way to others' last, as long as that lives, and is counted to this holder; none where this end
+    /// dialled it.
+    pub fn keep(&self, holder: Holder) -> Option<Kept> {
+        self.carried.keep(holder)
     }
 
     /// Sends one frame. Returning says that it is on its way, not that it was read.

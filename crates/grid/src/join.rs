@@ -137,6 +137,8 @@ pub struct Limits {
     pub connections: usize,
     /// Of these, of one peer.
     pub connections_per_peer: usize,
+    /// Whether, where all are taken, one of who has most gives way to who comes; else who comes is refused.
+    pub gives_way: bool,
     /// Streams at once on one of them.
     pub streams_per_connection: u32,
     /// Seats that a bootstrap peer remembers, each a connection without traffic, beside the others.
@@ -148,6 +150,7 @@ impl Default for Limits {
         Self {
             connections: 512,
             connections_per_peer: 40,
+            gives_way: true,
             streams_per_connection: 8,
             seats: 4096,
         }

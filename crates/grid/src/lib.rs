@@ -58,7 +58,7 @@ pub use join::{JoinConfig, JoinError, Limits, Listen, Timing, fresh_secret};
 pub use node::{BroadcastError, Broadcasts, Grid, Heard, NotJoined};
 pub use peer::PeerId;
 pub use seat::{Refused, Seat, SeatConfig, SeatState};
-pub use shares::{Share, Shares};
+pub use shares::{Holder, Kept, Peer, Share, Shares};
 pub use state::GridState;
 pub use ticket::{GridTicket, TicketError};
 pub use tunnel::{IncomingTunnel, MAX_OPENING_BYTES, TunnelStream};

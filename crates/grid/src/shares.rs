@@ -2,82 +2,118 @@
 //!
 //! ```text
 //!   take    all taken, or this peer's share is ─► none
-//!   enter   this peer's share is taken ─► none          all taken ─► the oldest place that is not kept, of the peer who has
-//!                                                                    most and more than this one, gives way; else none
+//!   enter   this peer's share is taken ─► none
+//!           all taken ─► 1. the oldest place that nobody keeps, of the peer who has most such and more than this one
+//!                        2. where there is none: the oldest kept place of the holder who keeps most and more than this
+//!                           peer has that are not kept
+//!                        gives way; else none
 //! ```
+//!
+//! A key of an endpoint costs nothing, so shares by peer alone are a matter of minutes for a stranger. What a place carries
+//! may make it a kept one, for a holder that costs something (a user with a sale): such a place gives way last, and then
+//! that of whoever keeps most.
 //!
 //! Invariant: at most `most` places are counted, at most `most_a_peer` of them by one peer; a place is free again when its
 //! [`Share`] is dropped or gives way. So one peer who takes all that he can leaves the rest to the others, and peers who
 //! together take all keep nobody out.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    fmt::Debug,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
 
 use crate::PeerId;
 
+/// Whom a kept place is counted to: what it means is its user's business.
+pub type Holder = [u8; 32];
+
 /// The places. Clones are the same places.
 #[derive(Debug, Clone)]
-pub struct Shares {
+pub struct Shares<P: Peer = PeerId> {
     most: usize,
     most_a_peer: usize,
-    taken: Arc<Mutex<Taken>>,
+    taken: Arc<Mutex<Taken<P>>>,
 }
 
-#[derive(Debug, Default)]
-struct Taken {
+/// Who takes places.
+pub trait Peer: Debug + Copy + Eq + Hash + Send + 'static {}
+
+impl<P: Debug + Copy + Eq + Hash + Send + 'static> Peer for P {}
+
+#[derive(Debug)]
+struct Taken<P> {
     all: usize,
     next: u64,
     /// The oldest has the lowest number.
-    by_peer: HashMap<PeerId, BTreeMap<u64, Arc<Place>>>,
+    by_peer: HashMap<P, BTreeMap<u64, Arc<Place>>>,
 }
 
 #[derive(Debug, Default)]
 struct Place {
-    kept: AtomicBool,
+    /// Each once for each [`Kept`]; it is counted to the first.
+    holders: Mutex<Vec<Holder>>,
     gives_way: Notify,
 }
 
 /// One place, as long as it lives.
 #[derive(Debug)]
-pub struct Share {
-    taken: Arc<Mutex<Taken>>,
-    peer: PeerId,
+pub struct Share<P: Peer = PeerId> {
+    taken: Arc<Mutex<Taken<P>>>,
+    peer: P,
     number: u64,
     place: Arc<Place>,
 }
 
-impl Shares {
+/// A way to keep a place without taking it.
+#[derive(Debug)]
+pub(crate) struct Keeping(Arc<Place>);
+
+/// While it lives, its place gives way last.
+#[derive(Debug)]
+pub struct Kept {
+    place: Arc<Place>,
+    holder: Holder,
+}
+
+impl<P: Peer> Shares<P> {
     /// So many places in all, so many of them for one peer.
     pub fn new(most: usize, most_a_peer: usize) -> Self {
         Self {
             most,
             most_a_peer,
-            taken: Arc::default(),
+            taken: Arc::new(Mutex::new(Taken {
+                all: 0,
+                next: 0,
+                by_peer: HashMap::new(),
+            })),
         }
     }
 
     /// A place for this peer; none if all are taken, or this peer's share is.
-    pub fn take(&self, peer: PeerId) -> Option<Share> {
+    pub fn take(&self, peer: P) -> Option<Share<P>> {
         self.place(peer, |_, _| false)
     }
 
-    /// A place for this peer, where all are taken that of another; none if this peer's share is taken, or nobody who has
-    /// more than he has one that is not kept. Who enters this way has to watch for [`Share::gives_way`].
-    pub fn enter(&self, peer: PeerId) -> Option<Share> {
+    /// A place for this peer, where all are taken that of another; none if this peer's share is taken, or nobody has more
+    /// than he. Who enters this way has to watch for [`Share::gives_way`].
+    pub fn enter(&self, peer: P) -> Option<Share<P>> {
         self.place(peer, Taken::give_way)
     }
 
-    fn place(&self, peer: PeerId, room: impl FnOnce(&mut Taken, usize) -> bool) -> Option<Share> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+    /// How many are taken.
+    pub(crate) fn taken(&self) -> usize {
+        locked(&self.taken).all
+    }
+
+    fn place(&self, peer: P, room: impl FnOnce(&mut Taken<P>, P) -> bool) -> Option<Share<P>> {
+        let mut taken = locked(&self.taken);
         let own = taken.by_peer.get(&peer).map_or(0, BTreeMap::len);
-        if own >= self.most_a_peer || taken.all >= self.most && !room(&mut taken, own) {
+        if own >= self.most_a_peer || taken.all >= self.most && !room(&mut taken, peer) {
             return None;
         }
         let (number, place) = (taken.next, Arc::<Place>::default());
@@ -97,22 +133,20 @@ impl Shares {
     }
 }
 
-impl Taken {
-    /// Frees a place of whoever has most, if that is more than `own`.
-    fn give_way(&mut self, own: usize) -> bool {
-        let loose = |places: &BTreeMap<u64, Arc<Place>>| {
-            let mut free = places
-                .iter()
-                .filter(|(_, place)| !place.kept.load(Ordering::Relaxed));
-            free.next().map(|(number, _)| *number)
-        };
-        let most = self
-            .by_peer
-            .iter()
-            .filter(|(_, places)| places.len() > own)
-            .filter_map(|(peer, places)| Some((places.len(), loose(places)?, *peer)))
-            .max_by_key(|(many, number, _)| (*many, std::cmp::Reverse(*number)));
-        let Some((_, number, peer)) = most else {
+impl<P: Peer> Taken<P> {
+    /// Frees a place for this peer.
+    fn give_way(&mut self, to: P) -> bool {
+        let (mut loose, mut kept) = (HashMap::new(), HashMap::new());
+        for (peer, places) in &self.by_peer {
+            for (number, place) in places {
+                match place.holder() {
+                    None => count(&mut loose, *peer, (*number, *peer)),
+                    Some(holder) => count(&mut kept, holder, (*number, *peer)),
+                }
+            }
+        }
+        let own = loose.get(&to).map_or(0, |counted| counted.many);
+        let Some((number, peer)) = of_most(loose, own).or_else(|| of_most(kept, own)) else {
             return false;
         };
         if let Some(place) = self.free(peer, number) {
@@ -121,7 +155,7 @@ impl Taken {
         true
     }
 
-    fn free(&mut self, peer: PeerId, number: u64) -> Option<Arc<Place>> {
+    fn free(&mut self, peer: P, number: u64) -> Option<Arc<Place>> {
         let places = self.by_peer.get_mut(&peer)?;
         let place = places.remove(&number)?;
         if places.is_empty() {
@@ -132,100 +166,85 @@ impl Taken {
     }
 }
 
-impl Share {
-    /// This place gives way to nobody any more.
-    pub fn keep(&self) {
-        self.place.kept.store(true, Ordering::Relaxed);
-    }
+/// How many places somebody has, and the oldest of them.
+struct Counted<P> {
+    many: usize,
+    oldest: (u64, P),
+}
 
-    /// Comes back when another peer has this place: what holds it is to end now.
-    pub async fn gives_way(&self) {
-        self.place.gives_way.notified().await;
+fn count<K: Eq + Hash, P: Copy>(counts: &mut HashMap<K, Counted<P>>, of: K, place: (u64, P)) {
+    let counted = counts.entry(of).or_insert(Counted {
+        many: 0,
+        oldest: place,
+    });
+    counted.many += 1;
+    if place.0 < counted.oldest.0 {
+        counted.oldest = place;
     }
 }
 
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.free(self.peer, self.number);
+/// The oldest place of whoever has most, if that is more than `own`.
+fn of_most<K, P>(counts: HashMap<K, Counted<P>>, own: usize) -> Option<(u64, P)> {
+    let more = counts.into_values().filter(|counted| counted.many > own);
+    let most = more.max_by_key(|counted| (counted.many, Reverse(counted.oldest.0)));
+    most.map(|counted| counted.oldest)
+}
+
+impl Place {
+    fn holder(&self) -> Option<Holder> {
+        locked(&self.holders).first().copied()
     }
+
+    fn keep(self: &Arc<Self>, holder: Holder) -> Kept {
+        locked(&self.holders).push(holder);
+        Kept {
+            place: self.clone(),
+            holder,
+        }
+    }
+}
+
+impl<P: Peer> Share<P> {
+    /// This place gives way last, as long as that lives; it is counted to this holder.
+    pub fn keep(&self, holder: Holder) -> Kept {
+        self.place.keep(holder)
+    }
+
+    pub(crate) fn keeping(&self) -> Keeping {
+        Keeping(self.place.clone())
+    }
+
+    /// Comes back when another has this place: what holds it is to end now.
+    pub fn gives_way(&self) -> impl Future<Output = ()> + Send + use<P> {
+        let place = self.place.clone();
+        async move { place.gives_way.notified().await }
+    }
+}
+
+impl Keeping {
+    pub(crate) fn keep(&self, holder: Holder) -> Kept {
+        self.0.keep(holder)
+    }
+}
+
+impl<P: Peer> Drop for Share<P> {
+    fn drop(&mut self) {
+        locked(&self.taken).free(self.peer, self.number);
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let mut holders = locked(&self.place.holders);
+        if let Some(at) = holders.iter().position(|holder| *holder == self.holder) {
+            holders.remove(at);
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ONE: PeerId = PeerId([1; 32]);
-
-    #[test]
-    fn a_share_is_given_back() {
-        let shares = Shares::new(9, 2);
-        let (one, two) = (shares.take(ONE), shares.take(ONE));
-        assert!(one.is_some() && two.is_some() && shares.take(ONE).is_none());
-        assert!(shares.take(PeerId([2; 32])).is_some());
-        drop(one);
-        assert!(shares.take(ONE).is_some());
-        drop(two);
-        let taken = shares.taken.lock().unwrap();
-        assert!(taken.all == 0 && taken.by_peer.is_empty());
-    }
-
-    #[test]
-    fn who_takes_all_that_he_can_leaves_room() {
-        let taken_by_one = |most_a_peer| {
-            let shares = Shares::new(8, most_a_peer);
-            let taken: Vec<Share> = std::iter::from_fn(|| shares.take(ONE)).collect();
-            (taken.len(), shares.take(PeerId([2; 32])).is_some())
-        };
-        assert_eq!(taken_by_one(3), (3, true));
-        assert_eq!(
-            taken_by_one(usize::MAX),
-            (8, false),
-            "the control: without a share of his own"
-        );
-    }
-
-    /// Eight peers hold all places; another one comes. Whether he gets in, and who gives way.
-    async fn nine(way: fn(&Shares, PeerId) -> Option<Share>) -> (bool, usize) {
-        let shares = Shares::new(32, 4);
-        let held: Vec<Share> = (0..32u8)
-            .map(|number| way(&shares, PeerId([number % 8; 32])).unwrap())
-            .collect();
-        held[0].keep();
-        let entered = way(&shares, PeerId([99; 32]));
-        let gone = async |share: &Share| {
-            tokio::time::timeout(std::time::Duration::from_millis(1), share.gives_way()).await
-        };
-        let mut told = Vec::new();
-        for (number, share) in held.iter().enumerate() {
-            if gone(share).await.is_ok() {
-                told.push(number);
-            }
-        }
-        assert!(told.len() <= 1 && !told.contains(&0), "{told:?}");
-        (entered.is_some(), told.first().copied().unwrap_or(usize::MAX))
-    }
-
-    #[tokio::test]
-    async fn peers_who_take_all_keep_nobody_out() {
-        assert_eq!(
-            nine(Shares::enter).await,
-            (true, 1),
-            "the oldest that is not kept"
-        );
-        assert_eq!(nine(Shares::take).await, (false, usize::MAX), "the control");
-    }
-
-    #[tokio::test]
-    async fn who_has_as_much_or_keeps_it_gives_no_way() {
-        let shares = Shares::new(2, 2);
-        let (one, two) = (shares.enter(ONE).unwrap(), shares.enter(PeerId([2; 32])).unwrap());
-        assert!(shares.enter(ONE).is_none(), "the other has no more than he");
-        one.keep();
-        two.keep();
-        assert!(shares.enter(PeerId([3; 32])).is_none(), "all are kept");
-        drop((one, two));
-        let taken = shares.taken.lock().unwrap();
-        assert!(taken.all == 0 && taken.by_peer.is_empty());
-    }
-}
+mod tests;

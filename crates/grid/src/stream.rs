@@ -4,11 +4,14 @@
 //! handle is dropped, and takes unsent bytes with it; so on drop the sending half is finished and
 //! the connection is held, in the background and within [`LINGER`], until the other end has it all.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use iroh::endpoint::{Connection, RecvStream, SendStream};
 
-use crate::PeerId;
+use crate::{
+    Kept, PeerId,
+    shares::{Holder, Keeping},
+};
 
 /// How long the last bytes of a dropped stream may take.
 pub(crate) const LINGER: Duration = Duration::from_secs(10);
@@ -20,7 +23,7 @@ pub(crate) struct Carried {
     pub(crate) recv: RecvStream,
     connection: Connection,
     /// Counts this stream among those of an accepted connection.
-    open: Option<std::sync::Arc<()>>,
+    open: Option<Arc<Keeping>>,
 }
 
 impl Carried {
@@ -28,7 +31,7 @@ impl Carried {
         connection: Connection,
         send: SendStream,
         recv: RecvStream,
-        open: Option<std::sync::Arc<()>>,
+        open: Option<Arc<Keeping>>,
     ) -> Self {
         Self {
             send: Some(send),
@@ -40,6 +43,11 @@ impl Carried {
 
     pub(crate) fn peer(&self) -> PeerId {
         self.connection.remote_id().into()
+    }
+
+    /// Keeps the place of the connection that carries it; there is none where it was dialled from here.
+    pub(crate) fn keep(&self, holder: Holder) -> Option<Kept> {
+        self.open.as_ref().map(|open| open.keep(holder))
     }
 
     /// The sending half; there is none after [`Carried::delivered`].

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    PeerId, StreamError, frame,
+    Holder, Kept, PeerId, StreamError, frame,
     stream::{Carried, LINGER},
 };
 
@@ -108,6 +108,12 @@ impl IncomingTunnel {
     /// Who wants it, proven by the handshake.
     pub fn peer(&self) -> PeerId {
         self.carried.peer()
+    }
+
+    /// Its connection gives way to others' last, as long as that lives, and is counted to this holder; none where this end
+    /// dialled it.
+    pub fn keep(&self, holder: Holder) -> Option<Kept> {
+        self.carried.keep(holder)
     }
 
     /// What it said to open it.

@@ -18,7 +18,7 @@ use std::{
 use iroh::endpoint::{Connection, WeakConnectionHandle};
 use tokio::{sync::watch, time::timeout};
 
-use crate::PeerId;
+use crate::{PeerId, Share};
 
 /// The engine needs milliseconds to notice; a peer that it links by a connection of its own stays.
 const NOTICED_WITHIN: Duration = Duration::from_secs(1);
@@ -47,6 +47,22 @@ impl Links {
             !handles.is_empty()
         });
         open.entry(peer).or_default().push(connection.weak_handle());
+    }
+
+    /// Keeps the place of a peer's connection while he is a neighbour: as many as the view has can be, no more. Comes back
+    /// when the engine has ended.
+    pub(crate) async fn hold(&self, peer: PeerId, share: &Share) {
+        let mut neighbours = self.neighbours.clone();
+        while neighbours.wait_for(|linked| linked.contains(&peer)).await.is_ok() {
+            let _kept = share.keep(*peer.as_bytes());
+            if neighbours
+                .wait_for(|linked| !linked.contains(&peer))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
     }
 
     /// Closes what the peer has open, and waits (bounded) until it is no neighbour any more.
