@@ -4,6 +4,7 @@
 #[allow(dead_code)] // each test file uses a part
 mod street;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use agent::sales::{Failed, NotRestored};
@@ -400,4 +401,71 @@ async fn a_snapshot_is_put_back_once_and_the_key_opens_it_then() {
     user.wait_for(&mut stream, bought.id, SaleState::Active).await;
     assert_eq!(restores(), 3, "said again, not done again");
     assert!(node.machine.running.lock().unwrap().contains_key(&bought.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_the_power_cut_stopped_goes_on_by_itself() {
+    let (street, node, user, bought, mut stream) = active().await;
+    let quote = user.quote(&mut stream, ask_snapshot(&bought, true)).await;
+    change(&user, &mut stream, &bought, 1, &quote).await;
+    let taken = wait_snapshot(&user, &mut stream, &bought, true).await.unwrap();
+    let specs: Vec<_> = node.machine.running.lock().unwrap().values().cloned().collect();
+    node.machine.is_stuck.store(true, Ordering::SeqCst);
+    let restore = user.sign(Restore {
+        sale: bought.id,
+        nonce: [9; 16],
+        taken,
+    });
+    user.open::<Status>(&say(&mut stream, &restore.bytes).await);
+    eventually(|| node.machine.restores.load(Ordering::SeqCst) == 1).await;
+    user.wait_for(&mut stream, bought.id, SaleState::Building).await;
+    node.power_cut();
+
+    let node = Node::start(&street, Arc::default(), specs).await;
+    let restores = || node.machine.restores.load(Ordering::SeqCst);
+    eventually(|| restores() == 1).await;
+    let user = User::new(&street, USER).await;
+    let request = user.request(77, 512 << 20).await;
+    let offer = user.open::<Offer>(&user.ask(&request).await);
+    let bought = Bought {
+        node: grid::EndpointAddress::from_bytes(&offer.message.address).unwrap(),
+        ..bought
+    };
+    let mut stream = user.speak(&bought).await;
+    user.wait_for(&mut stream, bought.id, SaleState::Locked).await;
+    user.open::<Status>(&say(&mut stream, &restore.bytes).await);
+    let grant = user.grant(&mut stream, bought.id).await;
+    user.open::<Status>(&user.seal(&mut stream, &grant).await);
+    user.wait_for(&mut stream, bought.id, SaleState::Active).await;
+    assert_eq!(restores(), 1, "said again after it came through");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_without_room_is_refused_with_figures_and_price() {
+    let (_street, node, user, bought, mut stream) = active().await;
+    let quote = user.quote(&mut stream, ask(&bought, 0, 0, 6 * 1024)).await;
+    top_up(&user, &bought, Amount(10 * PRICE.0)).await;
+    let prices = Prices::of(PRICE).changed(1, quote.price).unwrap();
+    let larger = user.sign(amend(&bought, 1, &quote, prices));
+    signed(&user, &mut stream, &larger).await;
+    let early = user.quote(&mut stream, ask_snapshot(&bought, true)).await;
+    let words = early.lacks[0].words.clone().unwrap();
+    assert!(words.contains("while there is a snapshot"), "{words}");
+    let grant = user.grant(&mut stream, bought.id).await;
+    user.open::<Status>(&user.seal(&mut stream, &grant).await);
+    eventually(|| node.machine.keys.load(Ordering::SeqCst) == 1).await;
+
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(20));
+    for _ in 0..500 {
+        pace.tick().await;
+        let refused = user.quote(&mut stream, ask_snapshot(&bought, true)).await;
+        if let Some(asked) = refused.lacks[0].asked {
+            let (six, all) = (6 << 30, (10 << 30) - (64 << 20)); // the base's room is not for sale
+            assert!((2 * six..2 * six + (16 << 20)).contains(&asked), "{asked}");
+            assert_eq!(refused.lacks[0].have, Some(all), "with what it has already");
+            assert!(refused.price > quote.price, "what it would cost");
+            return;
+        }
+    }
+    panic!("it never had grown");
 }

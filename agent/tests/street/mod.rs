@@ -141,7 +141,7 @@ pub struct Machine {
     pub seeds: Mutex<Vec<bool>>,
     /// The next build fails for this reason.
     pub next_failure: Mutex<Option<Failed>>,
-    /// Builds never come to an end.
+    /// Builds and restores never come to an end.
     pub is_stuck: AtomicBool,
     /// Resizes to which the user's key came.
     pub keys: AtomicUsize,
@@ -198,6 +198,9 @@ impl Spaces for Machine {
             self.running.lock().unwrap().remove(&sale);
         }
         self.restores.fetch_add(1, Ordering::SeqCst);
+        if self.is_stuck.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         failed.map_or(Ok(()), Err)
     }
 
