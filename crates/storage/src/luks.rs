@@ -40,6 +40,11 @@ use mapping::check_mapping;
 
 use crate::owner::{OwnerError, Storage};
 
+/// How a mapping is opened. Whoever writes encrypts, in his own time: the kernel's default hands it to workers of nobody's,
+/// which run on every processor beside those who bought it, outside the writer's limit of CPU. (Reads stay with the
+/// workers: without them they would be decrypted in an interrupt.)
+const OPEN: CryptActivate = CryptActivate::NO_WRITE_WORKQUEUE;
+
 /// What the header takes from a volume: data begins after it.
 pub const HEADER_BYTES: u64 = header::DATA_OFFSET_BYTES;
 
@@ -125,9 +130,8 @@ impl Luks {
             // No header is read back here, so there is none that could lie about what is opened.
             let mut made = format(&device)?;
             call("opening", &mapping, || {
-                let flags = CryptActivate::empty();
                 made.activate_handle()
-                    .activate_by_volume_key(Some(&mapping), None, flags)
+                    .activate_by_volume_key(Some(&mapping), None, OPEN)
             })?;
             let path = names::mapping_device(&mapping);
             libraries.made.insert(mapping, Some(made));
@@ -326,11 +330,10 @@ fn open(path: &Path, mapping: &str, key: &UnlockKey) -> Result<PathBuf, LuksErro
     let mut device = load(path)?;
     check_header(&mut device, &name)?;
     if !is_open(mapping)? {
-        let flags = CryptActivate::empty();
         let activate = |device: &mut CryptDevice| {
             device
                 .activate_handle()
-                .activate_by_passphrase(Some(mapping), Some(0), key.bytes(), flags)
+                .activate_by_passphrase(Some(mapping), Some(0), key.bytes(), OPEN)
         };
         wrong_key(&name, call_raw(|| activate(&mut device)))?;
     } else if !opens(path, key)? {
