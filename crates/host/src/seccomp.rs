@@ -6,6 +6,7 @@
 //!  DENIED                    ──► its errno
 //!  socket(family)            ──► VSOCK and ALG: EAFNOSUPPORT
 //!  personality(other)        ──► EPERM
+//!  advice to forget pages    ──► "done", and nothing is
 //!  everything else           ──► allowed
 //! ```
 //!
@@ -13,6 +14,8 @@
 //! podman) denies for the capabilities that a space keeps ([`crate::capability`]), turned around:
 //! that profile names what is allowed. Stricter in three points: no 32-bit calls, no vsock (it leads
 //! to the hypervisor of a node that is a virtual machine), no ALG (kernel crypto, an open door often).
+//! Advice to forget what was read (`fadvise`, `madvise`) is advice about pages that all spaces share: the base's. One space
+//! would make the others read it from the disk, and unpack it, again and again; who gives it in good faith loses nothing.
 //! The kernel remembers which numbers are always allowed, so those do not run the filter at all.
 
 use std::io;
@@ -41,7 +44,7 @@ const LAST_KNOWN: u32 = 462;
 
 /// What nobody in a space may call, and what it is told: EPERM for what root would be refused,
 /// ENOSYS where programs know another way.
-const DENIED: [(libc::c_long, Errno); 42] = [
+const DENIED: [(libc::c_long, Errno); 43] = [
     // Keys of the kernel are not in a namespace.
     (libc::SYS_add_key, Errno::ENOSYS),
     (libc::SYS_request_key, Errno::ENOSYS),
@@ -67,6 +70,8 @@ const DENIED: [(libc::c_long, Errno); 42] = [
     (libc::SYS_ioperm, Errno::EPERM),
     (libc::SYS_migrate_pages, Errno::EPERM),
     (libc::SYS_move_pages, Errno::EPERM),
+    // Advice to forget pages, in a form whose advice this filter could not see in all its ways.
+    (libc::SYS_process_madvise, Errno::ENOSYS),
     // Old, and without a user.
     (libc::SYS_uselib, Errno::ENOSYS),
     (libc::SYS_ustat, Errno::ENOSYS),
@@ -96,10 +101,19 @@ const FAMILIES: [u32; 2] = [libc::AF_VSOCK as u32, libc::AF_ALG as u32];
 /// Personalities that are allowed: Linux, the same with 16-bit addresses, UNAME26, both, and "ask".
 const PERSONALITIES: [u32; 5] = [0, 0x8, 0x2_0000, 0x2_0008, u32::MAX];
 
+/// System calls that give advice, where their advice stands, and the advice that is taken and not followed: POSIX_FADV_DONTNEED,
+/// MADV_COLD and MADV_PAGEOUT.
+const FORGETTING: [(libc::c_long, u32, &[u32]); 2] = [
+    (libc::SYS_fadvise64, FOURTH_ARGUMENT, &[4]),
+    (libc::SYS_madvise, THIRD_ARGUMENT, &[20, 21]),
+];
+
 // `struct seccomp_data`: number, architecture, instruction pointer, arguments.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const FIRST_ARGUMENT: u32 = 16;
+const THIRD_ARGUMENT: u32 = 32;
+const FOURTH_ARGUMENT: u32 = 40;
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
@@ -108,6 +122,8 @@ const IF_GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+/// The call is not made and returns 0.
+const PRETEND: u32 = libc::SECCOMP_RET_ERRNO;
 
 const fn refuse(errno: Errno) -> u32 {
     libc::SECCOMP_RET_ERRNO | errno as u32
@@ -136,7 +152,16 @@ impl Filter {
             put(IF_EQUAL, 0, 1, number as u32);
             put(RETURN, 0, 0, refuse(errno));
         }
-        // A family is an int: its low half is all that the kernel looks at.
+        // Advice is an int, as a family is: its low half is all that the kernel looks at.
+        for (number, place, advices) in FORGETTING {
+            put(IF_EQUAL, 0, 2 * advices.len() as u8 + 2, number as u32);
+            put(LOAD, 0, 0, place);
+            for advice in advices {
+                put(IF_EQUAL, 0, 1, *advice);
+                put(RETURN, 0, 0, PRETEND);
+            }
+            put(RETURN, 0, 0, ALLOW);
+        }
         put(IF_EQUAL, 0, 2 * FAMILIES.len() as u8 + 2, libc::SYS_socket as u32);
         put(LOAD, 0, 0, FIRST_ARGUMENT);
         for family in FAMILIES {
@@ -214,7 +239,7 @@ mod tests {
                     accumulator = match i.k {
                         NUMBER => number,
                         ARCHITECTURE => architecture,
-                        FIRST_ARGUMENT => argument as u32,
+                        FIRST_ARGUMENT | THIRD_ARGUMENT | FOURTH_ARGUMENT => argument as u32,
                         other => panic!("loads {other}"),
                     }
                 }
@@ -290,6 +315,24 @@ mod tests {
         );
         assert_eq!(native(libc::SYS_personality, 0xffff_ffff), ALLOW);
         assert_eq!(native(libc::SYS_personality, 0x0040_0000), refuse(Errno::EPERM));
+    }
+
+    #[test]
+    fn advice_to_forget_is_taken_and_not_followed() {
+        for advice in [libc::MADV_COLD, libc::MADV_PAGEOUT] {
+            assert_eq!(native(libc::SYS_madvise, advice as u64), PRETEND);
+        }
+        assert_eq!(
+            native(libc::SYS_fadvise64, libc::POSIX_FADV_DONTNEED as u64),
+            PRETEND
+        );
+        assert_eq!(native(libc::SYS_fadvise64, 1 << 32 | 4), PRETEND);
+        // MADV_DONTNEED is no advice: what it forgets is zero afterwards, and programs rely on it.
+        assert_eq!(native(libc::SYS_madvise, libc::MADV_DONTNEED as u64), ALLOW);
+        assert_eq!(
+            native(libc::SYS_fadvise64, libc::POSIX_FADV_WILLNEED as u64),
+            ALLOW
+        );
     }
 
     #[test]
