@@ -3,6 +3,8 @@
 //! Every figure is the gap between two steps of the demo's own report; all runs are kept beside the summary, so that an
 //! outlier can be seen and not only averaged away. Emulated figures compare with each other, not with hardware.
 
+pub mod neighbour;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +16,7 @@ use crate::show::heading;
 
 /// What was asked for on the command line.
 pub struct Options {
-    /// How many sales.
+    /// How many sales, or rounds.
     pub runs: usize,
     /// Where all figures go.
     pub json: Option<PathBuf>,

@@ -33,11 +33,11 @@ const STRIKE: &[u8] = b"strike: ready";
 pub fn run(tree: &Tree, built: &Built, filter: Option<&str>) -> Result<()> {
     what_goes_wrong_is_in_tests_alone(built)?;
     if let Some(filter) = filter {
-        return boot(tree, built, "guest-tests", filter);
+        return trials(tree, built, "guest-tests", filter);
     }
     let results = std::thread::scope(|scope| {
         HALVES
-            .map(|(name, trials)| scope.spawn(move || boot(tree, built, name, trials)))
+            .map(|(name, trials)| scope.spawn(move || self::trials(tree, built, name, trials)))
             .map(|half| {
                 half.join()
                     .map_err(|_| anyhow::anyhow!("a half of the tests panicked"))
@@ -77,10 +77,16 @@ pub fn blank(dir: &Path, name: &str, bytes: u64) -> Result<Disk> {
     Ok(Disk::new(&path, &format!("BLANK-{name}")))
 }
 
-/// One boot with blank disks, in which these trials run.
-fn boot(tree: &Tree, built: &Built, name: &str, trials: &str) -> Result<()> {
-    let mut machine = machine(tree, built, name, &format!("guest-tests={trials}"))?;
-    let dir = tree.artefact(name);
+/// One boot with these trials.
+fn trials(tree: &Tree, built: &Built, name: &str, trials: &str) -> Result<()> {
+    let machine = machine(tree, built, name, &format!("guest-tests={trials}"))?;
+    boot(tree, built, machine, &mut |_| {})
+}
+
+/// One boot with blank disks, in which the trials run that its command line names; `each` reads along.
+pub fn boot(tree: &Tree, built: &Built, mut machine: Machine, each: &mut dyn FnMut(&str)) -> Result<()> {
+    let name = machine.name.clone();
+    let dir = tree.artefact(&name);
     for (disk, bytes) in [("vda", 8u64 << 30), ("vdb", 8 << 30), ("vdc", 1 << 30)] {
         machine.disks.push(blank(&dir, disk, bytes)?);
     }
@@ -92,6 +98,7 @@ fn boot(tree: &Tree, built: &Built, name: &str, trials: &str) -> Result<()> {
     let mut last = None;
     while let Some(line) = running.next_line(deadline) {
         println!("{name:<13}| {}", line.text);
+        each(&line.text);
         if let Some((_, counts)) = line.text.split_once("guest tests: ")
             && counts.ends_with(" failed")
         {

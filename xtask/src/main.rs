@@ -45,7 +45,7 @@ const VERBS: &[Verb] = &[
     ),
     (
         "bench",
-        "sale: the demo several times, and where its time goes (--runs N, --json FILE, --kvm)",
+        "sale: the demo several times, and where its time goes; neighbour: a space beside a hostile one (--runs N, --json FILE, --kvm)",
         verbs::bench,
     ),
     ("steading", "the client, from the tree", verbs::steading),

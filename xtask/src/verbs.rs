@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use stage::Artefacts;
 
 use crate::artefacts::{self, store};
@@ -60,32 +60,14 @@ pub fn test(mut options: Options) -> Result<ExitCode> {
     let build = !options.flag("no-build");
     let wanted = test::options(options.rest())?;
     let makers = test::Makers {
-        all: &|| {
-            let artefacts = built(&tree, &store, build)?;
-            let guest_initramfs = tree.artefact("image/guest-tests.cpio");
-            build::ensure_guest_tests(&tree)?;
-            let program = build::program(&tree, "guest-tests")?;
-            artefacts::assemble_initramfs(&tree, &store, &program, &[], &guest_initramfs)?;
-            let strike = ("/usr/sbin/strike".to_owned(), build::program(&tree, "strike")?);
-            artefacts::assemble_initramfs(
-                &tree,
-                &store,
-                &build::program(&tree, "agent")?,
-                &[strike],
-                &tree.artefact("image/struck.cpio"),
-            )?;
-            Ok(test::Built {
-                artefacts,
-                guest_initramfs,
-            })
-        },
+        all: &|| for_tests(&tree, &store, build),
         stick: &|farmer_toml, path| stick_image::make(&tree, &store, farmer_toml, path),
     };
     test::run(&tree, &wanted, &makers)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// `./x bench sale [--runs N] [--json FILE] [--kvm]`
+/// `./x bench sale [--runs N] [--json FILE] [--kvm]`, `./x bench neighbour [--runs N] [--json FILE]`
 pub fn bench(mut options: Options) -> Result<ExitCode> {
     let tree = Tree::here();
     let store = store(&tree, &mut options)?;
@@ -96,9 +78,17 @@ pub fn bench(mut options: Options) -> Result<ExitCode> {
         kvm: options.flag("kvm"),
         dir: tree.artefact("bench"),
     };
-    match options.rest().as_slice() {
-        [what] if what == "sale" => bench::sale(&wanted, &built(&tree, &store, build)?)?,
-        other => bail!("{}: there is one benchmark, `./x bench sale`", other.join(" ")),
+    let json = wanted.json.as_deref();
+    match options.rest().join(" ").as_str() {
+        "sale" => bench::sale(&wanted, &built(&tree, &store, build)?)?,
+        "neighbour" => {
+            ensure!(
+                !wanted.kvm,
+                "`./x bench neighbour` emulates both processors: leave --kvm out"
+            );
+            bench::neighbour::run(&tree, &for_tests(&tree, &store, build)?, wanted.runs, json)?;
+        }
+        other => bail!("{other:?}: there are two benchmarks, `./x bench sale` and `./x bench neighbour`"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -147,6 +137,26 @@ fn built(tree: &Tree, store: &packages::Store, build: bool) -> Result<Artefacts>
         initramfs: boot.initramfs,
         base: boot.base.path,
         client: absolute(&build::program(tree, "steading")?)?,
+    })
+}
+
+/// The same for tests: beside it the images in which something else stands in the agent's place, or beside it.
+fn for_tests(tree: &Tree, store: &packages::Store, build: bool) -> Result<test::Built> {
+    let artefacts = built(tree, store, build)?;
+    if build {
+        build::ensure_guest_tests(tree)?;
+    }
+    let program = |name| build::program(tree, name);
+    let (guest_initramfs, struck) = (
+        tree.artefact("image/guest-tests.cpio"),
+        tree.artefact("image/struck.cpio"),
+    );
+    artefacts::assemble_initramfs(tree, store, &program("guest-tests")?, &[], &guest_initramfs)?;
+    let strike = ("/usr/sbin/strike".to_owned(), program("strike")?);
+    artefacts::assemble_initramfs(tree, store, &program("agent")?, &[strike], &struck)?;
+    Ok(test::Built {
+        artefacts,
+        guest_initramfs,
     })
 }
 

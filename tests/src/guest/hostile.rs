@@ -1,13 +1,15 @@
 //! What a hostile space, root inside, uses up, and what is left for the one beside it.
 
+mod beside;
 pub mod client;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use host::isolate;
 use libtest_mimic::Trial;
+use nix::mount::MsFlags;
 
 use crate::spaces::bench::{Bench, START, expect, value};
 use crate::trial;
@@ -21,6 +23,10 @@ pub fn trials() -> Vec<Trial> {
             "hostile::one_that_serves_itself_files_ends_all_the_same",
             deadlock,
         ),
+        trial("hostile::no_space_makes_others_forget_the_base", forget),
+        trial("hostile::a_good_space_does_not_notice", || {
+            crate::provisioner::bench::Bench::with(beside::beside)
+        }),
     ]
 }
 
@@ -136,4 +142,65 @@ fn deadlock() -> Result<()> {
     ensure!(aborted == 1, "{aborted} connections of {stuck:?} were aborted");
     host::cgroup::wait_empty(&cgroup, Duration::from_secs(10))?;
     bench.end()
+}
+
+/// The base's pages are in memory once for all. Advice to forget them is not followed: else whoever gives it makes all
+/// others read the disk. The control: under a filter that lets the advice through.
+fn forget() -> Result<()> {
+    const FORGET: &str = "import mmap,os\n\
+        f=os.open('/usr/bin/perl',os.O_RDONLY)\n\
+        m=mmap.mmap(f,0,prot=mmap.PROT_READ)\n\
+        sum(m[::4096])\n\
+        m.madvise(21)\n\
+        m.close()\n\
+        os.posix_fadvise(f,0,0,os.POSIX_FADV_DONTNEED)\n\
+        print('forgot=1')\n";
+    // `ret ALLOW`.
+    const ALLOW_ALL: [u8; 8] = [6, 0, 0, 0, 0, 0, 0xff, 0x7f];
+    let filter = Path::new("/run/filter-of-a-trial");
+    std::fs::write(filter, ALLOW_ALL)?;
+    let (first, second) = (Bench::new(1)?, Bench::new(2)?);
+    std::fs::create_dir_all(second.volume().join("upper/root"))?;
+    std::fs::write(second.volume().join("upper/root/forget.py"), FORGET)?;
+    let order = |bench: &Bench, seccomp: Option<&Path>, script: &str| -> Result<()> {
+        host::cgroup::ensure_absent(&bench.cgroup(), Duration::from_secs(10))?;
+        std::fs::create_dir_all(bench.cgroup())?;
+        let script = format!("exec >/root/found 2>&1; {script}; echo done=1");
+        let mut start = bench.space(&["/usr/bin/catatonit", "--", "/bin/bash", "-c", &script]);
+        start.seccomp = seccomp.map(Path::to_owned);
+        isolate::start(&start, START)?;
+        host::cgroup::wait_empty(&bench.cgroup(), Duration::from_secs(60))?;
+        expect(&bench.found()?, "done", "1")
+    };
+    // Sectors that the disk with the base gave, for one reading by the first space.
+    let reading = || -> Result<u64> {
+        let sectors = || -> Result<u64> {
+            let stat = std::fs::read_to_string("/sys/block/vdd/stat")?;
+            Ok(stat.split_whitespace().nth(2).context("no sectors")?.parse()?)
+        };
+        let before = sectors()?;
+        order(&first, None, "cat /usr/bin/perl >/dev/null")?;
+        Ok(sectors()? - before)
+    };
+    // Pages live as long as the base is mounted anywhere.
+    let held = Path::new("/run/base-of-a-trial");
+    host::mount::ensure_mounted(Path::new("/dev/vdd2"), held, "erofs", MsFlags::MS_RDONLY, "")?;
+    reading()?;
+    let kept = reading()?;
+    let forget = |seccomp| -> Result<u64> {
+        order(&second, seccomp, "python3 /root/forget.py")?;
+        expect(&second.found()?, "forgot", "1")?;
+        reading()
+    };
+    let (advised, control) = (forget(None)?, forget(Some(filter))?);
+    println!(
+        "sectors of the base read again: {kept}; after another's advice {advised}; where it is followed {control}"
+    );
+    std::fs::remove_file(filter)?;
+    ensure!(
+        control > 1000,
+        "where it is followed {control} sectors: this shows nothing"
+    );
+    ensure!(advised < control / 4, "{advised} sectors are read again");
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Whoever exceeds it is this program itself, started anew as a child that waits until it has been put into the cgroup.
 
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -22,6 +22,10 @@ const MIB: u64 = 1 << 20;
 /// How long a child keeps a CPU busy.
 const LOOP: Duration = Duration::from_secs(5);
 const BLANK: &str = "/dev/vdc";
+/// Where the base of all spaces lies.
+const BASE: &str = "/dev/vdd2";
+/// How much of it is read.
+const READ_MIB: u64 = 200;
 
 /// The trials of this room.
 pub fn trials() -> Vec<Trial> {
@@ -30,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
         trial("limits::memory_beyond_the_limit_is_death", memory),
         trial("limits::processes_beyond_the_limit_are_refused", processes),
         trial("limits::the_disk_is_as_slow_as_was_said", disk),
+        trial("limits::the_base_is_read_no_faster_than_was_said", base),
         trial("limits::cpu_beyond_the_limit_is_waited_for", cpu),
         trial("limits::spaces_are_spread_over_processors", spread),
         trial("limits::cgroups_beyond_the_limit_are_refused", cgroups),
@@ -37,7 +42,10 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What this program does as a child: `agent exceed memory|pids|disk|cpu`. `None`: it is no such child.
+/// Where direct reads and writes begin in memory.
+const ALIGNED: usize = 4096;
+
+/// What this program does as a child: `agent exceed memory|pids|disk|base|cpu`. `None`: it is no such child.
 pub fn child() -> Option<ExitCode> {
     let mut words = std::env::args().skip(1);
     if words.next().as_deref() != Some("exceed") {
@@ -69,6 +77,10 @@ pub fn child() -> Option<ExitCode> {
                 println!("{error:#}");
             }
         }
+        Some("base") => match read_directly() {
+            Ok(took) => println!("{took:.3}"),
+            Err(error) => println!("{error:#}"),
+        },
         _ => {
             let start = Instant::now();
             let mut turns = 0u64;
@@ -84,7 +96,6 @@ pub fn child() -> Option<ExitCode> {
 
 /// Zeros to a blank disk, past the page cache, so that it is blank afterwards as well.
 fn write_directly() -> Result<()> {
-    const ALIGNED: usize = 4096;
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .custom_flags(nix::libc::O_DIRECT)
@@ -100,6 +111,29 @@ fn write_directly() -> Result<()> {
     }
     println!("written");
     Ok(())
+}
+
+/// The base from the disk, past the page cache, again and again; how many seconds it took.
+fn read_directly() -> Result<f64> {
+    let mut file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_DIRECT)
+        .open(BASE)?;
+    let mut bytes = vec![0u8; MIB as usize + ALIGNED];
+    let start = bytes.as_ptr().align_offset(ALIGNED);
+    let piece = bytes
+        .get_mut(start..start + MIB as usize)
+        .context("no aligned bytes")?;
+    let (began, mut read) = (Instant::now(), 0);
+    while read < READ_MIB * MIB {
+        match file.read(piece)? {
+            0 => {
+                file.seek(SeekFrom::Start(0))?;
+            }
+            some => read += some as u64,
+        }
+    }
+    Ok(began.elapsed().as_secs_f64())
 }
 
 fn cgroup(number: u8) -> PathBuf {
@@ -258,6 +292,40 @@ fn disk() -> Result<()> {
     ensure!((3.6..6.0).contains(&slow), "16 MiB at 4 MiB/s took {slow:.2} s");
     ensure!(usual < 3.0, "without the limit they took {usual:.2} s as well");
     Ok(limits::ensure_absent(&path)?)
+}
+
+/// All spaces read one base, and its unpacking is nobody's CPU time: so what one may read of it a second is limited.
+fn base() -> Result<()> {
+    let path = cgroup(0xc8);
+    let timed = |disks: Vec<DiskLimit>| -> Result<f64> {
+        limits::ensure(
+            &path,
+            &Limits {
+                disks,
+                cpu: MilliCpus(2000),
+                ..small()
+            },
+            FIRST_ID,
+        )?;
+        let (_, said) = exceed(&path, "base")?;
+        limits::ensure_absent(&path)?;
+        said.parse().with_context(|| said.clone())
+    };
+    let sold = DiskLimit::of_base(Device::of(std::path::Path::new(BASE))?);
+    let (held, free) = (timed(vec![sold])?, timed(Vec::new())?);
+    let allowed = (READ_MIB * MIB) as f64 / limits::BASE_BYTES_PER_SECOND as f64;
+    println!(
+        "{READ_MIB} MiB of the base: {held:.2} s, at least {allowed:.2} s by the limit; without the limit {free:.2} s"
+    );
+    ensure!(
+        held > allowed * 0.9,
+        "{READ_MIB} MiB of the base took {held:.2} s"
+    );
+    ensure!(
+        free < allowed * 0.8,
+        "without the limit they took {free:.2} s as well"
+    );
+    Ok(())
 }
 
 fn cpu() -> Result<()> {

@@ -10,16 +10,12 @@ use provision::space::Access;
 use storage::luks::UnlockKey;
 use zeroize::Zeroizing;
 
-use crate::hostile::client::Client;
+use crate::hostile::client::{Client, LOGIN};
 use crate::network::town::Town;
 use crate::provisioner::bench::{Bench, spec};
 
 const SEARCH: &str = include_str!("search.py");
 const SALE: SaleId = SaleId([0xa7; 32]);
-/// The public half of the key that [`Client`] logs in with.
-const LOGIN: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDxKLa6aDSuVCfLziG7grOvK/d7z5CuIwuYhE5SPmocw guest-test";
-
 /// A key that nothing else contains by chance.
 fn key() -> [u8; 64] {
     std::array::from_fn(|place| (place as u8).wrapping_mul(151) ^ 0x6d)
