@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use market::quantity::Bytes;
 use provision::claim::{DiskState, Holding};
+use provision::journal::Standing;
 use provision::state::{self, State};
 use storage::Storage;
 use tokio::task::spawn_blocking;
@@ -22,6 +23,9 @@ const HARDWARE: Duration = Duration::from_secs(30);
 const COPY_EVERY: Duration = Duration::from_secs(20);
 /// Whether spaces came or went is looked at so often.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
+
+/// The part that says it.
+const COPY: &str = "copy";
 
 /// What is ours.
 pub(super) struct Owned {
@@ -89,10 +93,10 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
         super::part_failed(board, "disk", &why, "put the disk back, then switch off and on");
     }
     let state = Arc::new(state);
+    let groups: Vec<(String, String)> = started.disks.iter().filter_map(group).collect();
     if state.groups().len() > 1 {
-        tokio::spawn(copy_journal(state.clone()));
+        tokio::spawn(copy_journal(board.clone(), state.clone(), groups.clone()));
     }
-    let groups = started.disks.iter().filter_map(group).collect();
     Some(Owned {
         storage,
         state,
@@ -194,13 +198,17 @@ fn show_free(board: &Board, groups: &[(String, String)], free: &[(String, u64)])
     });
 }
 
-/// Keeps those copies fresh that do not follow the journal by themselves.
-async fn copy_journal(state: Arc<State>) {
+/// Keeps those copies fresh that do not follow the journal by themselves, and says which should and do not.
+async fn copy_journal(board: Board, state: Arc<State>, groups: Vec<(String, String)>) {
     loop {
         sleep(COPY_EVERY).await;
         let copied = spawn_blocking({
-            let state = state.clone();
-            move || state.replicate()
+            let (board, state, groups) = (board.clone(), state.clone(), groups.clone());
+            move || {
+                // Said first: a disk that does not answer may keep the copying.
+                show_copies(&board, &groups, &state.copies()?);
+                state.replicate()
+            }
         });
         match copied.await {
             Ok(Ok(())) => {}
@@ -210,6 +218,33 @@ async fn copy_journal(state: Arc<State>) {
             Err(error) => tracing::warn!(%error, "the journal was not copied"),
         }
     }
+}
+
+/// What a farmer reads where the journal would not survive the loss of a disk.
+fn show_copies(board: &Board, groups: &[(String, String)], copies: &[(String, Standing)]) {
+    let lacking: Vec<String> = copies
+        .iter()
+        .filter_map(|(group, standing)| {
+            let disk = groups.iter().find(|(_, of)| of == group);
+            let disk = disk.map_or(group, |(name, _)| name);
+            match standing {
+                Standing::Follows => None,
+                Standing::Behind => Some(format!("{disk} is slow, the journal's copy there is behind")),
+                Standing::Left => Some(format!("{disk} failed, the journal is copied there now and then")),
+                Standing::Silent => Some(format!("{disk} does not answer, the journal's copy there is old")),
+            }
+        })
+        .collect();
+    if lacking.is_empty() {
+        board.update(|status| status.failures.retain(|failure| failure.part != COPY));
+        return;
+    }
+    super::part_failed(
+        board,
+        COPY,
+        &lacking.join("; "),
+        "if it stays, look at the disk, then switch off and on",
+    );
 }
 
 /// Bytes that no volume has, a group.
@@ -224,4 +259,32 @@ pub(super) async fn free(storage: &Storage, groups: &[String]) -> Result<Vec<(St
         .filter(|group| wanted.contains(&group.name))
         .map(|group| (group.name, group.free_bytes))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_does_not_follow_is_told_by_its_disk_until_it_does() {
+        let board = Board::new("test");
+        let groups = [("sdb".to_owned(), "steading-1".to_owned())];
+        let show = |standing| {
+            show_copies(&board, &groups, &[("steading-1".to_owned(), standing)]);
+            board.status().failures.first().map(|failure| failure.why.clone())
+        };
+        assert_eq!(show(Standing::Follows), None);
+        for (standing, word) in [
+            (Standing::Behind, "sdb is slow"),
+            (Standing::Left, "sdb failed"),
+            (Standing::Silent, "sdb does not answer"),
+        ] {
+            assert!(
+                show(standing).is_some_and(|why| why.starts_with(word)),
+                "{standing:?}"
+            );
+        }
+        assert_eq!(board.status().failures.len(), 1);
+        assert_eq!(show(Standing::Follows), None);
+    }
 }

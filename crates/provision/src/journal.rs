@@ -35,7 +35,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use async_trait::async_trait;
-use copies::Follower;
+pub use copies::Standing;
+use copies::{Copies, Follower};
 pub use entry::{Entry, Event, KeyAndValue, SaleRow};
 use market::id::SaleId;
 pub use open::{Found, inspect};
@@ -106,7 +107,7 @@ const WRITES: &str = "writes";
 /// What the writer's thread has.
 struct Writer {
     connection: Connection,
-    followers: Vec<Follower>,
+    copies: Copies,
 }
 
 type Job = Box<dyn FnOnce(&mut Writer) + Send>;
@@ -149,13 +150,13 @@ impl Journal {
             .spawn(move || {
                 let mut writer = Writer {
                     connection,
-                    followers: Vec::new(),
+                    copies: Copies::default(),
                 };
                 while let Ok(message) = queue.recv() {
                     match message {
                         Message::Work(job) => job(&mut writer),
                         Message::Close(closed) => {
-                            copies::close(writer.followers);
+                            writer.copies.close();
                             drop(writer.connection);
                             // Whoever asked may have gone; the file is closed all the same.
                             let _ = closed.send(());
@@ -209,7 +210,7 @@ impl Journal {
         self.ask(|writer| {
             let (value, redo) = transact(&mut writer.connection, work)?;
             if !redo.is_empty() {
-                copies::bring(&mut writer.followers, redo);
+                writer.copies.bring(redo);
             }
             Ok(value)
         })
@@ -264,7 +265,8 @@ impl Journal {
     }
 
     /// Makes a copy in the place of what is at `place`, and from then on writes there whatever is written here, before
-    /// it is acknowledged. A copy that cannot be written, or is too slow, is left out for good. It blocks.
+    /// it is acknowledged. A copy that is slow is not waited for until it has kept up again; one that cannot be written is
+    /// left. It blocks.
     ///
     /// # Errors
     /// When the copy cannot be made: then it does not follow.
@@ -275,11 +277,21 @@ impl Journal {
             open::remove(&new)?;
             open::copy(&writer.connection, &new)?;
             open::replace(&new, &place)?;
-            writer.followers.push(Follower::start(&place)?);
+            writer.copies.followers.push(Follower::start(&place)?);
             Ok(())
         })?
         .blocking_recv()
         .map_err(|_| JournalError::Gone)?
+    }
+
+    /// How the copies stand that were made to follow. It blocks.
+    ///
+    /// # Errors
+    /// [`JournalError::Gone`].
+    pub fn copies(&self) -> Result<Vec<(PathBuf, Standing)>, JournalError> {
+        self.ask(|writer| Ok(writer.copies.standings()))?
+            .blocking_recv()
+            .map_err(|_| JournalError::Gone)?
     }
 
     /// Puts a whole file of a journal that is not open in the place of another: after a cut one of them is there.

@@ -11,10 +11,11 @@
 //! ```
 //!
 //! At power-on the highest generation leads, and of equal ones the journal with the most writes: its keys
-//! and its journal are the node's. What follows has all that was ever acknowledged; the other copies are made
-//! at power-on and with [`State::replicate`]. Every copy has a lower generation than the journal that it was
-//! made from, so it leads only where that disk is gone; then the new leader's generation passes
-//! the lost one's, so that a disk that returns does not bring back what has since been undone.
+//! and its journal are the node's. What follows has all that was ever acknowledged, but for a disk that was slow and is
+//! being brought what it lacks; the other copies, and those that follow no more, are made at power-on and with
+//! [`State::replicate`]. Every copy has a lower generation than the journal that it was made from, so it leads only where
+//! that disk is gone; then the new leader's generation passes the lost one's, so that a disk that returns does not bring
+//! back what has since been undone.
 //!
 //! Invariants: an identity is complete once `node.json` is there, which is written last and
 //! replaced whole; a group without one, and without any volume of a space or a base, was never
@@ -37,7 +38,7 @@ use zeroize::Zeroizing;
 use crate::claim::{
     ClaimError, Consent, ConsentError, ConsentHash, DiskState, Holding, Rules, claim_disks, mark,
 };
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Standing};
 use crate::step::{chain, named};
 use identity::Identity;
 #[cfg(fuzzing)]
@@ -124,8 +125,6 @@ pub struct State {
     /// The leading group first.
     groups: Vec<String>,
     generation: u64,
-    /// Groups whose journal follows.
-    follow: BTreeSet<String>,
     /// Groups that the leader knew and nobody sees now.
     missing: Vec<String>,
     journal: Result<Journal, JournalError>,
@@ -285,11 +284,10 @@ impl State {
         named("state-identity", || {
             identity::write_generation(&leader, generation.saturating_add(2), &known)
         })?;
-        let mut state = Self {
+        let state = Self {
             node: identity.node(),
             groups,
             generation,
-            follow: BTreeSet::new(),
             missing,
             journal,
         };
@@ -341,10 +339,11 @@ impl State {
     }
 
     /// Has the journal write to the first other disks whatever it writes.
-    fn begin_to_follow(&mut self, known: &BTreeSet<String>) {
+    fn begin_to_follow(&self, known: &BTreeSet<String>) {
         let Ok(journal) = &self.journal else { return };
+        let mut following = 0;
         for group in &self.groups[1..] {
-            if self.follow.len() == FOLLOWERS {
+            if following == FOLLOWERS {
                 return;
             }
             let begun = journal
@@ -352,7 +351,7 @@ impl State {
                 .map_err(StateError::from)
                 .and_then(|()| identity::write_generation(group, self.generation.saturating_add(1), known));
             match begun {
-                Ok(()) => _ = self.follow.insert(group.clone()),
+                Ok(()) => following += 1,
                 Err(error) => {
                     tracing::warn!(group, error = %chain(&error), "the journal does not follow on a disk");
                 }
@@ -360,15 +359,37 @@ impl State {
         }
     }
 
-    /// Copies journal and generation to every other disk of ours whose journal does not follow. What came after the
-    /// last call is not on those. Blocking: some 50 ms, and some a disk.
+    /// How the journal's copies stand that were made to follow, a group. Blocking.
+    ///
+    /// # Errors
+    /// When the journal's writer has ended.
+    pub fn copies(&self) -> Result<Vec<(String, Standing)>, StateError> {
+        let Ok(journal) = &self.journal else {
+            return Ok(Vec::new());
+        };
+        let standings = journal.copies()?;
+        let of = |group: &String| {
+            let path = volumes::path(group, JOURNAL);
+            let found = standings.iter().find(|(place, _)| *place == path);
+            found.map(|(_, standing)| (group.clone(), *standing))
+        };
+        Ok(self.groups[1..].iter().filter_map(of).collect())
+    }
+
+    /// Copies journal and generation to every other disk of ours whose journal does not follow, or follows no more. What
+    /// came after the last call is not on those. Blocking: some 50 ms, and some a disk.
     ///
     /// # Errors
     /// The first disk that could not be written; the others are tried all the same.
     pub fn replicate(&self) -> Result<(), StateError> {
         let Ok(journal) = &self.journal else { return Ok(()) };
-        let others = self.groups[1..].iter();
-        let others: Vec<_> = others.filter(|group| !self.follow.contains(*group)).collect();
+        let copies = self.copies()?;
+        let is_copied = |group: &&String| {
+            let found = copies.iter().find(|(followed, _)| followed == *group);
+            // The thread of a silent one may yet write what is there.
+            found.is_none_or(|(_, standing)| *standing == Standing::Left)
+        };
+        let others: Vec<_> = self.groups[1..].iter().filter(is_copied).collect();
         if others.is_empty() {
             return Ok(());
         }

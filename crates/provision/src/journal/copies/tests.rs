@@ -103,6 +103,19 @@ fn what_failed_is_on_no_copy() {
     assert_eq!(held(&lead), held(&copy));
 }
 
+/// A transaction that wrote so many bytes.
+fn change(value: u8, bytes: usize) -> Vec<Redo> {
+    let mut connection = Connection::open_in_memory().unwrap();
+    connection
+        .execute_batch("CREATE TABLE rows (room, key, value, PRIMARY KEY (room, key))")
+        .unwrap();
+    let transaction = connection.transaction().unwrap();
+    let change = crate::journal::redo::Change::new(&transaction);
+    let entry = crate::journal::Entry::new(&change);
+    entry.put_row("room", &[value], &vec![value; bytes]).unwrap();
+    change.into_redo()
+}
+
 #[test]
 fn a_full_disk_of_a_copy_stops_neither_the_journal_nor_the_other_copy() {
     let (folder, lead, copy) = folder();
@@ -117,44 +130,116 @@ fn a_full_disk_of_a_copy_stops_neither_the_journal_nor_the_other_copy() {
     small
         .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
         .unwrap();
-    let mut followers = vec![
-        Follower::over(&full, small).unwrap(),
-        Follower::start(&copy).unwrap(),
-    ];
-    let change = |value: u8| {
-        let mut connection = Connection::open_in_memory().unwrap();
-        connection
-            .execute_batch("CREATE TABLE rows (room, key, value, PRIMARY KEY (room, key))")
-            .unwrap();
-        let transaction = connection.transaction().unwrap();
-        let change = crate::journal::redo::Change::new(&transaction);
-        let entry = crate::journal::Entry::new(&change);
-        entry.put_row("room", &[value], &vec![value; 100_000]).unwrap();
-        change.into_redo()
+    let mut copies = Copies {
+        followers: vec![
+            Follower::over(&full, small).unwrap(),
+            Follower::start(&copy).unwrap(),
+        ],
+        ..Copies::default()
     };
-    bring(&mut followers, change(1));
-    assert_eq!(followers.len(), 1);
-    assert_eq!(followers[0].path, copy);
-    bring(&mut followers, change(2));
-    let rows = |path: &Path| {
-        let mut held = held(path);
-        held.retain(|row| row[0] == Value::Text("room".into()));
-        held.len()
-    };
+    copies.bring(change(1, 100_000));
+    copies.bring(change(2, 100_000));
+    assert_eq!(
+        copies.standings(),
+        [(copy.clone(), Standing::Follows), (full.clone(), Standing::Left)]
+    );
     assert_eq!((rows(&copy), rows(&full)), (2, 0));
 }
 
-#[test]
-fn a_copy_that_does_not_answer_costs_its_time_once() {
-    let (work, _nobody_reads) = mpsc::channel();
-    let silent = Follower {
-        path: "silent".into(),
-        work,
-        closed: mpsc::channel().1,
+/// A copy whose disk is the test: it answers when it is told to.
+struct SlowDisk {
+    connection: Connection,
+    queue: mpsc::Receiver<Work>,
+}
+
+impl SlowDisk {
+    fn new(path: &Path) -> (SlowDisk, Follower, mpsc::Sender<()>) {
+        let (work, queue) = mpsc::channel();
+        let (open, closed) = mpsc::channel();
+        let follower = Follower {
+            path: path.to_owned(),
+            work,
+            closed,
+            owed: VecDeque::new(),
+            late: None,
+        };
+        let connection = open::open(path).unwrap();
+        (SlowDisk { connection, queue }, follower, open)
+    }
+
+    fn answer(&mut self) {
+        for work in self.queue.try_iter() {
+            work.answer.send(apply(&mut self.connection, &work.redo)).unwrap();
+        }
+    }
+}
+
+/// Copies of an empty journal: this one.
+fn slow(patience: Duration, rest: Duration) -> (TempDir, PathBuf, SlowDisk, Copies, mpsc::Sender<()>) {
+    let (folder, _, copy) = folder();
+    Journal::create(&copy).unwrap().close();
+    let (disk, follower, open) = SlowDisk::new(&copy);
+    let copies = Copies {
+        followers: vec![follower],
+        patience,
+        rest,
+        ..Copies::default()
     };
-    let mut followers = vec![silent];
-    bring_within(&mut followers, Vec::new(), Duration::from_millis(20));
-    assert!(followers.is_empty());
+    (folder, copy, disk, copies, open)
+}
+
+fn rows(path: &Path) -> usize {
+    let mut held = held(path);
+    held.retain(|row| row[0] == Value::Text("room".into()));
+    held.len()
+}
+
+#[test]
+fn a_copy_that_was_slow_once_gets_all_it_lacks_and_follows_again() {
+    let (_folder, copy, mut disk, mut copies, _open) = slow(Duration::from_millis(20), Duration::ZERO);
+    let standing = |copies: &mut Copies| copies.standings()[0].1;
+    assert_eq!(standing(&mut copies), Standing::Follows);
+    copies.bring(change(1, 10));
+    assert_eq!(standing(&mut copies), Standing::Behind);
+    // Nobody waits for it now, and it is given what is written meanwhile.
+    copies.patience = Duration::from_secs(3600);
+    copies.bring(change(2, 10));
+    assert_eq!((standing(&mut copies), rows(&copy)), (Standing::Behind, 0));
+    disk.answer();
+    assert_eq!((standing(&mut copies), rows(&copy)), (Standing::Follows, 2));
+    // It is waited for again.
+    let brought = std::thread::spawn(move || {
+        copies.bring(change(3, 10));
+        copies
+    });
+    let work = disk.queue.recv().unwrap();
+    assert!(!brought.is_finished());
+    work.answer.send(apply(&mut disk.connection, &work.redo)).unwrap();
+    let mut copies = brought.join().unwrap();
+    assert_eq!((standing(&mut copies), rows(&copy)), (Standing::Follows, 3));
+}
+
+#[test]
+fn a_copy_that_is_slow_again_and_again_costs_its_time_once_in_a_while() {
+    let (_folder, _, mut disk, mut copies, _open) =
+        slow(Duration::from_millis(20), Duration::from_secs(3600));
+    copies.bring(change(1, 10));
+    disk.answer();
+    // It has all, and is not waited for before its rest is over.
+    copies.patience = Duration::from_secs(3600);
+    copies.bring(change(2, 10));
+    assert_eq!(copies.standings()[0].1, Standing::Behind);
+}
+
+#[test]
+fn a_copy_that_never_answers_is_left_and_its_file_is_not_touched_before_it_is_closed() {
+    let (_folder, copy, disk, mut copies, open) = slow(Duration::ZERO, Duration::ZERO);
+    for _ in 0..=MOST_OWED {
+        copies.bring(Vec::new());
+    }
+    assert_eq!(copies.standings(), [(copy.clone(), Standing::Silent)]);
+    drop((disk, open));
+    assert_eq!(copies.standings(), [(copy, Standing::Left)]);
 }
 
 #[derive(Debug, Clone)]
