@@ -8,8 +8,11 @@
 //! A process that is both server and asker holds the connection open by the very thread that waits, so the kernel never
 //! aborts it by itself (Documentation/filesystems/fuse.rst, "malicious deadlocks").
 
-use std::fs;
-use std::path::Path;
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
 
@@ -27,46 +30,91 @@ pub fn abort(processes: &[i32], kept: &Path) -> usize {
     let kept = nix::sys::stat::stat(kept)
         .map(|stat| nix::sys::stat::minor(stat.st_dev))
         .ok();
-    let mut minors: Vec<u64> = processes
-        .iter()
-        .flat_map(|pid| {
-            fs::read_dir(format!("/proc/{pid}/task"))
-                .into_iter()
-                .flatten()
-                .flatten()
-        })
-        .filter_map(|thread| fs::read_to_string(thread.path().join("mountinfo")).ok())
-        .flat_map(|text| fuse_minors(&text))
-        .filter(|minor| Some(*minor) != kept)
-        .collect();
-    minors.sort_unstable();
-    minors.dedup();
+    let mut minors = BTreeSet::new();
+    for thread in in_own_mounts(processes) {
+        // One that has ended has no mounts.
+        if let Ok(mounts) = File::open(thread.join("mountinfo")) {
+            fuse_minors(BufReader::new(mounts), &mut minors);
+        }
+    }
     minors
         .iter()
+        .filter(|minor| Some(**minor) != kept)
         .filter(|minor| fs::write(control.join(format!("{minor}/abort")), "1").is_ok())
         .count()
 }
 
-/// The third column is `major:minor`; what stands behind ` - ` is the type.
-fn fuse_minors(mountinfo: &str) -> Vec<u64> {
-    let minor = |line: &str| {
+/// One thread of these processes for each set of mounts that they have: most share one, and it may be long.
+fn in_own_mounts(processes: &[i32]) -> Vec<PathBuf> {
+    let threads = processes.iter().flat_map(|pid| {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"));
+        threads.into_iter().flatten().flatten()
+    });
+    let mut seen = HashSet::new();
+    threads
+        .map(|thread| thread.path())
+        .filter(|thread| fs::metadata(thread.join("ns/mnt")).is_ok_and(|mounts| seen.insert(mounts.ino())))
+        .collect()
+}
+
+/// Adds the minor of each mount of FUSE. The third column is `major:minor`; what stands behind ` - ` is the type. A line at a
+/// time, and each minor once, of which there are 2^20 at most: whoever is inside decides how many mounts there are.
+fn fuse_minors(mut mountinfo: impl BufRead, minors: &mut BTreeSet<u64>) {
+    let minor = |line: &str| -> Option<u64> {
         let (fields, kind) = line.split_once(" - ")?;
         let is_fuse = kind == "fuse" || kind.starts_with("fuse ") || kind.starts_with("fuse.");
         let device = fields.split(' ').nth(2)?;
         is_fuse.then(|| device.split_once(':')?.1.parse().ok()).flatten()
     };
-    mountinfo.lines().filter_map(minor).collect()
+    let mut line = Vec::new();
+    while mountinfo.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        minors.extend(minor(&String::from_utf8_lossy(&line)));
+        line.clear();
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::fuse_minors;
+    use super::*;
+
+    fn minors(text: &str) -> Vec<u64> {
+        let mut minors = BTreeSet::new();
+        fuse_minors(text.as_bytes(), &mut minors);
+        minors.into_iter().collect()
+    }
 
     #[test]
     fn fuse_is_known_by_its_type() {
         let text = "36 35 0:32 / / rw - overlay overlay rw\n\
             37 36 0:57 / /mnt rw,relatime shared:1 - fuse.sshfs a - fuse rw\n\
             38 36 0:58 / /x rw - fuse x rw\n39 36 0:59 / /sys rw - fusectl c rw\nnonsense\n";
-        assert_eq!(fuse_minors(text), [57, 58]);
+        assert_eq!(minors(text), [57, 58]);
+    }
+
+    #[test]
+    fn one_that_is_mounted_a_hundred_thousand_times_is_kept_once() {
+        let line = "37 36 0:57 / /mnt rw,relatime - fuse.sshfs a rw\n";
+        assert_eq!(minors(&line.repeat(100_000)), [57]);
+    }
+
+    #[test]
+    fn mounts_that_threads_share_are_read_once() {
+        let (stop, waits) = std::sync::mpsc::channel::<()>();
+        let waits = std::sync::Arc::new(std::sync::Mutex::new(waits));
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let waits = waits.clone();
+                std::thread::spawn(move || drop(waits.lock().map(|waits| waits.recv())))
+            })
+            .collect();
+        let own = std::process::id() as i32;
+        let all = fs::read_dir("/proc/self/task").unwrap().count();
+        let once = in_own_mounts(&[own, own]);
+        drop(stop);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert!(all > 8, "the control: {all} threads");
+        assert_eq!(once.len(), 1);
     }
 }
