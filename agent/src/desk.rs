@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use tokio::time::{interval, sleep};
 
 use crate::farmer::Farmer;
-use crate::sales::{Given, Keeper, Record, RecordError, Rules, Shared, boot_ms, request_of};
+use crate::sales::{Given, Keeper, Record, RecordError, Rules, Shared, SpaceVolume, boot_ms, request_of};
 
 use dials::Dials;
 
@@ -58,8 +58,10 @@ pub struct Parts {
     pub recovered: Vec<Recovered>,
     /// The base below every new space.
     pub base: Digest,
-    /// What there is to sell; on the disks what is free, without what spaces hold already.
+    /// What there is to sell; on the disks what all spaces together may take, those that are there included.
     pub capacity: Capacity,
+    /// The volumes of spaces that are there.
+    pub volumes: Vec<SpaceVolume>,
     /// How many offers it has in mind, and of whom.
     pub room: Room,
     /// Whether the node sells: no offers while it does not.
@@ -123,10 +125,9 @@ impl Desk {
         self.counter.shared.keepers_alive()
     }
 
-    /// What there is to sell from now on; on the disks what is free, as in [`Parts::capacity`].
-    pub fn set_capacity(&self, capacity: Capacity) {
-        let shared = &self.counter.shared;
-        shared.book().set_capacity(shared.with_volumes(capacity));
+    /// What there is to sell from now on, as in [`Parts`].
+    pub fn set_capacity(&self, capacity: Capacity, volumes: &[SpaceVolume]) {
+        self.counter.shared.set_capacity(capacity, volumes);
     }
 }
 
@@ -142,6 +143,7 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
         recovered,
         base,
         capacity,
+        volumes,
         room,
         selling,
     } = parts;
@@ -151,26 +153,18 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
         let why = crate::words::chain(&error);
         given.board.event(format!("a sale is lost: {why}"));
     }
-    let volumes: Vec<SaleId> = recovered
-        .iter()
-        .filter(|found| has_volume(found))
-        .map(|found| found.spec.sale)
-        .collect();
     let outcomes: HashMap<SaleId, &Outcome> = recovered
         .iter()
         .map(|found| (found.spec.sale, &found.outcome))
         .collect();
     let book = Book::with_room(Capacity::default(), room);
     let shared = Arc::new(Shared::new(given, farmer.public_address.clone(), book));
-    for record in records.iter().filter(|record| volumes.contains(&record.id())) {
-        shared.has_volume(record.id(), Some((record.spec.group.clone(), record.on_disk())));
-    }
-    shared.book().set_capacity(shared.with_volumes(capacity));
     shared.recall_earned().await?;
     // What is sold is in the book before an agreement asks what is left to hold; both before a keeper acts on it.
     for record in &records {
         restore_sold(&shared, record, &outcomes);
     }
+    shared.set_capacity(capacity, &volumes);
     for record in &records {
         restore_agreed(&shared, record).await;
     }
@@ -191,14 +185,6 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
     tokio::spawn(hear(counter.clone(), room.gives_way));
     tokio::spawn(lapse(counter.clone()));
     Ok(Desk { counter })
-}
-
-/// Whether the machine holds a volume for this sale.
-fn has_volume(found: &Recovered) -> bool {
-    match found.outcome {
-        Outcome::Running { .. } | Outcome::Locked | Outcome::Quarantined { .. } => true,
-        Outcome::Undone | Outcome::Ended => false,
-    }
 }
 
 /// What the journal knows as sold: back into the book.

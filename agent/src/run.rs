@@ -14,6 +14,7 @@
 //! in one sentence with what to do, and tried again. One thing ends the agent: that another machine acts for this node;
 //! its next start knows, and does nothing for it.
 
+mod base;
 mod clock;
 mod disks;
 mod grid;
@@ -149,7 +150,7 @@ async fn node(lose: oneshot::Sender<SeatError>) -> anyhow::Result<Infallible> {
             };
             desk = spaces::open_desk(&board, &ready, &booted, owned, machinery, others).await;
         }
-        spaces::bring_base(
+        base::bring_base(
             ready,
             board,
             machinery.bases.clone(),

@@ -30,6 +30,6 @@ pub use clock::{RailClock, boot_ms};
 pub use keeper::{Keeper, No, Order};
 pub use record::{PORTS, Record, RecordError, recalled, request_of};
 pub use resizing::Rules;
-pub use shared::{Given, Shared};
+pub use shared::{Given, Shared, SpaceVolume};
 pub use spaces::{Bytes, Failed, NotRestored, Spaces};
 pub use storage::luks::UnlockKey;

@@ -7,15 +7,16 @@ mod street;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use agent::sales::{Failed, NotRestored};
+use agent::sales::{Failed, NotRestored, SpaceVolume};
 use escrow::{Amount, Rail, Wallet};
 use grid::DirectStream;
 use market::envelope::{Signed, open};
+use market::id::GroupId;
 use market::message::*;
 use market::prices::Prices;
 use market::quantity::{Bytes, MilliCpus, UnixMillis};
 use street::user::{Bought, eventually, say};
-use street::{MONEY, Node, PRICE, Street, User, opened};
+use street::{MONEY, Machine, Node, PRICE, Street, User, opened};
 
 const FARMER: u8 = 40;
 const USER: u8 = 20;
@@ -249,6 +250,66 @@ async fn a_growth_that_is_being_made_is_not_taken_back() {
     eventually(|| node.machine.keys.load(Ordering::SeqCst) == 1).await;
     let disk = node.machine.running.lock().unwrap()[&bought.id].disk;
     assert_eq!(disk, Bytes(4096 * MIB));
+}
+
+/// A disk without room for what was agreed keeps nobody from his files: the key opens them, and the next one is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_cannot_grow_is_opened_all_the_same() {
+    let (street, node, user, bought, mut stream) = active().await;
+    let quote = user.quote(&mut stream, ask(&bought, 0, 0, 4096)).await;
+    let prices = Prices::of(PRICE).changed(1, quote.price).unwrap();
+    top_up(&user, &bought, Amount(10 * PRICE.0)).await;
+    let change = user.sign(amend(&bought, 1, &quote, prices));
+    signed(&user, &mut stream, &change).await;
+    let spec = node.machine.running.lock().unwrap()[&bought.id].clone();
+    node.power_cut();
+
+    let machine = Arc::new(Machine::default());
+    machine.has_no_room.store(true, Ordering::SeqCst);
+    let node = Node::start(&street, machine, vec![spec]).await;
+    let user = User::new(&street, USER).await;
+    street::sells(&user).await;
+    let bought = Bought {
+        node: user.offered(77).await.node,
+        ..bought
+    };
+    let mut stream = user.speak(&bought).await;
+    let grant = user.grant(&mut stream, bought.id).await;
+    user.open::<Status>(&user.seal(&mut stream, &grant).await);
+    let status = user.wait_for(&mut stream, bought.id, SaleState::Active).await;
+    let why = status.why.unwrap();
+    assert!(why.starts_with("not resized: its disk did not grow"), "{why}");
+    let grant = user.grant(&mut stream, bought.id).await;
+    user.open::<Status>(&user.seal(&mut stream, &grant).await);
+    eventually(|| node.machine.keys.load(Ordering::SeqCst) == 1).await;
+    let status = user.wait_for(&mut stream, bought.id, SaleState::Active).await;
+    assert_eq!(status.why, None);
+}
+
+/// What a space has on its disk is in the book once, whether its volume is seen there yet or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_counted_once_whenever_the_disks_are_looked_at() {
+    let (_street, node, user, bought, mut stream) = active().await;
+    let room = [(GroupId("steading-test".into()), Bytes(10 << 30))];
+    let count = |volumes: &[SpaceVolume]| {
+        let capacity = agent::desk::capacity(2, Bytes(2 << 30), None, &room);
+        node.desk.set_capacity(capacity, volumes);
+    };
+    let volume = |sale, bytes| SpaceVolume {
+        sale,
+        group: room[0].0.clone(),
+        bytes: Bytes(bytes),
+    };
+    let mut most = async || {
+        let quote = user.quote(&mut stream, ask(&bought, 0, 0, 100 * 1024)).await;
+        quote.lacks[0].have.unwrap()
+    };
+    count(&[]);
+    let before = most().await;
+    count(&[volume(bought.id, 2052 * MIB)]);
+    assert_eq!(most().await, before);
+    count(&[volume(market::id::SaleId([9; 32]), 1024 * MIB)]);
+    assert_eq!(most().await, before - (1 << 30), "nobody's: it is not sold");
 }
 
 fn ask_snapshot(bought: &Bought, wanted: bool) -> Resize {

@@ -4,6 +4,7 @@ use market::book::Capacity;
 use market::id::GroupId;
 use market::message::{Gives, Needs};
 use market::quantity::{BitsPerSecond, Bytes, MilliCpus, Seconds};
+use provision::volume::BESIDE_BYTES;
 
 /// What the node itself needs: kernel, agent, page tables; measured idle at 60 MB and doubled, and more doubled.
 const OWN_MEMORY: Bytes = Bytes(320 << 20);
@@ -28,7 +29,7 @@ pub(super) const LEAST_MEMORY: Bytes = Bytes(64 << 20);
 /// Least volume: LUKS2 headers take 16 MiB, ext4 its own.
 pub(super) const LEAST_DISK: Bytes = Bytes(128 << 20);
 
-/// What a machine with so many cores, so much memory and so much free on its disks can sell.
+/// What a machine with so many cores, so much memory and so much for spaces on its disks can sell.
 /// `rate` is what the farmer allows for all spaces together.
 pub fn capacity(
     cores: u32,
@@ -46,6 +47,7 @@ pub fn capacity(
         pids: ALL_PIDS,
         spaces: ALL_SPACES,
         disks: disks.collect(),
+        a_volume: Bytes(BESIDE_BYTES),
     }
 }
 
@@ -88,6 +90,40 @@ mod tests {
             (accept_window(Seconds(10)), notice(Seconds(10))),
             (Seconds(300), Seconds(240))
         );
+    }
+
+    /// As many spaces as are let on a disk that they fill: each takes its header beside, so a margin does not do.
+    #[test]
+    fn what_is_sold_of_a_disk_is_what_lvm_takes() {
+        use market::book::Book;
+        use market::id::SaleId;
+        use provision::volume::extents_for;
+
+        let (group, disk) = (GroupId("g".into()), Bytes(128 << 20));
+        let room = Bytes(OWN_DISK.0 + 24 * disk.0);
+        let mut book = Book::new(capacity(64, Bytes(64 << 30), None, &[(group.clone(), room)]));
+        let asked = Needs {
+            cpu: LEAST_CPU,
+            memory: LEAST_MEMORY,
+            disk,
+            rate: Some(LEAST_RATE),
+        };
+        let given = gives(&asked, None);
+        let mut sold = 0;
+        while book.look(&given, 0).is_ok() {
+            sold += 1;
+            book.restore(SaleId([sold; 32]), given, group.clone());
+        }
+        let taken = u64::from(sold) * extents_for(disk.0).unwrap();
+        assert!(sold == 23 && taken <= room.0, "{sold}");
+        let one_more = taken + extents_for(disk.0).unwrap();
+        assert!(
+            one_more > room.0,
+            "the control: as many as 128 MiB fit are too many"
+        );
+        // What is left in the book can be had.
+        let left = book.unsold().disks[&group].saturating_sub(Bytes(BESIDE_BYTES));
+        assert!(taken + extents_for(left.0).unwrap() <= room.0, "{left:?}");
     }
 
     #[test]

@@ -4,11 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use market::id::GroupId;
 use market::quantity::Bytes;
 use provision::claim::{DiskState, Holding};
 use provision::journal::Standing;
 use provision::state::{self, State};
+use provision::volume::sale_of;
 use storage::Storage;
+use storage::lvm::{LogicalVolume, LvmError};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -16,6 +19,7 @@ use super::medium::Booted;
 use super::ready::Ready;
 use super::verdict::Part;
 use crate::console::{self, Board};
+use crate::sales::SpaceVolume;
 
 /// The drivers of power-on are waited for; a disk of a slow bus may come later still.
 const HARDWARE: Duration = Duration::from_secs(30);
@@ -247,6 +251,57 @@ fn show_copies(board: &Board, groups: &[(String, String)], copies: &[(String, St
     );
 }
 
+/// What spaces may take of the disks, and what of it they have.
+pub(super) struct Room {
+    /// All of each group but the node's own volumes.
+    pub groups: Vec<(GroupId, Bytes)>,
+    /// The volumes of spaces.
+    pub volumes: Vec<SpaceVolume>,
+}
+
+/// Looks once at all volumes: what comes and goes meanwhile changes nothing but their list.
+pub(super) async fn room(storage: &Storage, groups: &[String]) -> Result<Room, String> {
+    let storage = storage.clone();
+    let found = spawn_blocking(move || {
+        let lvm = storage.lvm();
+        Ok::<_, LvmError>((lvm.vgs()?, lvm.lvs(None)?))
+    });
+    let (all, volumes) = found
+        .await
+        .map_err(|error| crate::words::chain(&error))?
+        .map_err(|error| crate::words::chain(&error))?;
+    let ours = all.into_iter().filter(|group| groups.contains(&group.name));
+    Ok(divide(
+        ours.map(|group| (group.name, group.size_bytes)).collect(),
+        &volumes,
+    ))
+}
+
+fn divide(groups: Vec<(String, u64)>, volumes: &[LogicalVolume]) -> Room {
+    let of_a_space = |volume: &LogicalVolume| {
+        Some(SpaceVolume {
+            sale: sale_of(volume)?,
+            group: GroupId(volume.group.clone()),
+            bytes: Bytes(volume.size_bytes),
+        })
+    };
+    let own = |group: &String| -> u64 {
+        let own = volumes.iter().filter(|volume| sale_of(volume).is_none());
+        own.filter(|volume| volume.group == *group)
+            .fold(0, |sum, volume| sum.saturating_add(volume.size_bytes))
+    };
+    Room {
+        groups: groups
+            .into_iter()
+            .map(|(group, size)| {
+                let own = own(&group);
+                (GroupId(group), Bytes(size.saturating_sub(own)))
+            })
+            .collect(),
+        volumes: volumes.iter().filter_map(of_a_space).collect(),
+    }
+}
+
 /// Bytes that no volume has, a group.
 pub(super) async fn free(storage: &Storage, groups: &[String]) -> Result<Vec<(String, u64)>, String> {
     let (storage, wanted) = (storage.clone(), groups.to_vec());
@@ -263,6 +318,8 @@ pub(super) async fn free(storage: &Storage, groups: &[String]) -> Result<Vec<(St
 
 #[cfg(test)]
 mod tests {
+    use market::id::SaleId;
+
     use super::*;
 
     #[test]
@@ -286,5 +343,40 @@ mod tests {
         }
         assert_eq!(board.status().failures.len(), 1);
         assert_eq!(show(Standing::Follows), None);
+    }
+
+    fn volume(group: &str, name: &str, bytes: u64, sale: Option<SaleId>) -> LogicalVolume {
+        LogicalVolume {
+            name: name.into(),
+            uuid: String::new(),
+            group: group.into(),
+            size_bytes: bytes,
+            tags: sale.map(|sale| format!("sale-{sale}")).into_iter().collect(),
+            active: true,
+            writeable: true,
+            path: "/dev/null".into(),
+            origin: None,
+        }
+    }
+
+    #[test]
+    fn what_spaces_have_counts_as_room_for_spaces_and_what_the_node_has_does_not() {
+        let sale = SaleId::from([7; 32]);
+        let groups = || vec![("a".to_owned(), 1000), ("b".to_owned(), 500)];
+        let own = [
+            volume("a", "state", 100, None),
+            volume("a", "base-x", 200, None),
+            volume("b", "state", 100, None),
+        ];
+        let before = divide(groups(), &own);
+        let sizes = |room: &Room| -> Vec<u64> { room.groups.iter().map(|(_, bytes)| bytes.0).collect() };
+        assert_eq!((sizes(&before), before.volumes), (vec![700, 400], vec![]));
+        let mut with_space = own.to_vec();
+        with_space.push(volume("a", "space-7", 300, Some(sale)));
+        with_space.push(volume("a", "snap-7", 50, Some(sale)));
+        let after = divide(groups(), &with_space);
+        assert_eq!(sizes(&after), [700, 400], "whenever it is looked at");
+        let taken: Vec<_> = after.volumes.iter().map(|v| (v.sale, v.bytes.0)).collect();
+        assert_eq!(taken, [(sale, 300), (sale, 50)]);
     }
 }

@@ -10,8 +10,7 @@ use ed25519_dalek::SigningKey;
 use escrow::{Asset, Rail};
 use inventory::Inventory;
 use market::book::Room;
-use market::id::{Digest, GridId, GroupId};
-use market::quantity::{BitsPerSecond, Bytes};
+use market::id::{Digest, GridId};
 use provision::base::Bases;
 use provision::firewall::{InterfaceName, Openings, Uplink};
 use provision::journal::{Journal, JournalError};
@@ -20,7 +19,8 @@ use provision::space::{Outcome, Provisioner, Recovered};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use super::disks::{self, Owned};
+use super::base;
+use super::disks::Owned;
 use super::medium::Booted;
 use super::ready::Ready;
 use super::resolver;
@@ -34,8 +34,6 @@ use crate::farmer::Farmer;
 use crate::net::{NetState, NetWatch};
 use crate::sales::Given;
 
-/// A base that could not be copied (the stick was pulled out) is copied again after this.
-const BASE_AGAIN: Duration = Duration::from_secs(10);
 /// Firewall rules that could not be set are set again after this.
 const WALLS_AGAIN: Duration = Duration::from_secs(5);
 
@@ -154,59 +152,6 @@ pub(super) fn count_traffic(
     tokio::spawn(traffic::count(parts, farmer.clone()));
 }
 
-/// Copies the base to every disk of ours, until it is there; then counts the room anew.
-pub(super) async fn bring_base(
-    ready: Ready,
-    board: Board,
-    bases: Bases,
-    owned: Arc<Owned>,
-    desk: Option<Desk>,
-    inventory: Arc<Inventory>,
-    rate: Option<BitsPerSecond>,
-) {
-    let digest = bases.digest();
-    for group in owned.state.groups() {
-        while let Err(error) = bases.ensure(group, &digest).await {
-            let why = crate::words::chain(&error);
-            ready.set(|ready| ready.base = Part::Absent("the base cannot be copied from the stick".into()));
-            super::part_failed(
-                &board,
-                "base",
-                &why,
-                "put the stick back; if it is there, write it anew",
-            );
-            sleep(BASE_AGAIN).await;
-        }
-    }
-    board.update(|status| status.failures.retain(|failure| failure.part != "base"));
-    if let Some(desk) = &desk {
-        match capacity(&owned, &inventory, rate, 0).await {
-            Ok(capacity) => desk.set_capacity(capacity),
-            Err(why) => tracing::warn!(why, "the free room was not counted anew"),
-        }
-    }
-    ready.set(|ready| ready.base = Part::Good);
-    // The base took its room: from here on the figures follow the spaces.
-    tokio::spawn(disks::count_free(board, owned.clone(), owned.groups.clone()));
-}
-
-/// What there is to sell, less `keep` bytes on each disk.
-async fn capacity(
-    owned: &Owned,
-    inventory: &Inventory,
-    rate: Option<BitsPerSecond>,
-    keep: u64,
-) -> Result<market::book::Capacity, String> {
-    let free = disks::free(&owned.storage, owned.state.groups()).await?;
-    let groups: Vec<(GroupId, Bytes)> = free
-        .into_iter()
-        .map(|(group, free)| (GroupId(group), Bytes(free.saturating_sub(keep))))
-        .collect();
-    let cores = inventory.cpu.threads.or(inventory.cpu.cores).unwrap_or(1);
-    let memory = Bytes(inventory.memory_bytes.unwrap_or(0));
-    Ok(desk::capacity(cores, memory, rate, &groups))
-}
-
 /// Everything that the desk needs of the others.
 pub(super) struct Others {
     pub grid: Arc<Grid>,
@@ -242,7 +187,8 @@ pub(super) async fn open_desk(
         // Until the base is there, its room counts as taken.
         let farmer = booted.reading.farmer.clone();
         let keep = machinery.bases.extents();
-        let capacity = capacity(owned, &others.inventory, farmer.rate, keep).await?;
+        let counted = base::capacity(owned, &others.inventory, farmer.rate, keep, &[]).await;
+        let (capacity, volumes) = counted?;
         let facts = facts::of(&others.inventory, &farmer, &others.version);
         let asset: Asset = ledger::ASSET
             .parse()
@@ -267,6 +213,7 @@ pub(super) async fn open_desk(
             recovered: std::mem::take(&mut machinery.recovered),
             base: machinery.bases.digest(),
             capacity,
+            volumes,
             room: Room::default(),
             selling: ready.selling(),
         });

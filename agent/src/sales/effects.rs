@@ -53,8 +53,6 @@ impl Task {
             }
             Effect::PrepareSpace => {
                 let spec = self.record.spec.clone();
-                self.shared
-                    .has_volume(sale, Some((spec.group.clone(), self.record.on_disk())));
                 self.on_machine(async move { Done::Prepared(spaces.prepare(spec).await) });
             }
             Effect::BuildSpace | Effect::UnlockSpace => {
@@ -71,11 +69,9 @@ impl Task {
                     });
                 };
                 let (spec, began) = (self.record.spec.clone(), boot_ms());
-                self.shared
-                    .has_volume(sale, Some((spec.group.clone(), self.record.on_disk())));
                 self.on_machine(async move {
                     let built = match new_volume {
-                        true => spaces.build(spec, access).await,
+                        true => spaces.build(spec, access).await.map(|()| true),
                         false => spaces.unlock(spec, access).await,
                     };
                     Done::Built(built, began)
@@ -120,7 +116,6 @@ impl Task {
             }
             Effect::Release => {
                 self.shared.book().release(sale);
-                self.shared.has_volume(sale, None);
                 let given_back = self
                     .shared
                     .journal
@@ -201,9 +196,15 @@ impl Task {
             Done::Prepared(Err(_))
                 if !matches!(self.record.sale.state, SaleState::Funded | SaleState::Keyed) => {}
             Done::Prepared(Err(failed)) => self.not_built(failed).await,
-            Done::Built(Ok(()), began) => {
+            Done::Built(Ok(is_grown), began) => {
                 self.began_ms = began;
-                let _ = self.happen(Event::Built).await;
+                let event = if is_grown {
+                    Event::Built
+                } else {
+                    self.not_resized = Some("its disk did not grow as it was opened".to_owned());
+                    Event::OpenedSmaller
+                };
+                let _ = self.happen(event).await;
                 self.count_disk();
             }
             Done::Built(Err(failed), _) => self.not_built(failed).await,

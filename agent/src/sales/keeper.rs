@@ -74,7 +74,7 @@ pub enum Done {
     /// What needs no key is there, or why not.
     Prepared(Result<(), Failed>),
     /// The space is built or open again, or why not.
-    Built(Result<(), Failed>, u64),
+    Built(Result<bool, Failed>, u64),
     /// The space has the size of this change, or why not; and what that is.
     Resized(Result<(), Failed>, Made),
     /// Its volume is what the snapshot is, or why not.

@@ -20,6 +20,7 @@ impl Task {
         let said_once = matches!(
             event,
             Event::Built
+                | Event::OpenedSmaller
                 | Event::BuildFailed { .. }
                 | Event::TornDown(_)
                 | Event::Resized(_)

@@ -73,16 +73,6 @@ impl Record {
         self.sale.deal.id
     }
 
-    /// What of a disk is the sale's for certain: its volume, and the snapshot of it where none is being made or removed.
-    pub fn on_disk(&self) -> Bytes {
-        let resizing = self.sale.resizing;
-        let grows_from = resizing.and_then(|resizing| resizing.grows_from);
-        let disk = grows_from.unwrap_or(self.spec.disk);
-        let changes = resizing.is_some_and(|resizing| resizing.snapshot.is_some());
-        let snapshot = if changes { Bytes::ZERO } else { self.spec.snapshot };
-        Bytes(disk.0.saturating_add(snapshot.0))
-    }
-
     fn row(&self) -> Result<SaleRow, RecordError> {
         let sale = self.id();
         let json = |source| RecordError::Json { sale, source };

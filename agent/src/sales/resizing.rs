@@ -236,7 +236,7 @@ impl Task {
         Ok(())
     }
 
-    /// Says what of the disk is the sale's now; the room of a snapshot that is gone is free.
+    /// Says what the sale has in the book now: the room of a snapshot that is gone is free.
     pub(super) fn count_disk(&self) {
         let sale = &self.record.sale;
         if !matches!(
@@ -246,8 +246,6 @@ impl Task {
             return;
         }
         let (sale, spec) = (self.record.id(), &self.record.spec);
-        let on_disk = Some((spec.group.clone(), self.record.on_disk()));
-        self.shared.has_volume(sale, on_disk);
         let resizing = self.record.sale.resizing;
         if resizing.is_some_and(|resizing| resizing.snapshot.is_some()) {
             return;

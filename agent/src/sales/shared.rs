@@ -42,6 +42,17 @@ pub struct Given {
     pub image_version: String,
 }
 
+/// A volume or snapshot of a space, as it lies on a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpaceVolume {
+    /// Whose.
+    pub sale: SaleId,
+    /// On which disk.
+    pub group: GroupId,
+    /// What it takes.
+    pub bytes: Bytes,
+}
+
 /// One node's shop: what it was given, and what came to be.
 pub struct Shared {
     given: Given,
@@ -55,7 +66,6 @@ pub struct Shared {
     retired: Mutex<Retired>,
     /// One count a keeper that lives; the task holds it.
     alive: Arc<()>,
-    volumes: Mutex<BTreeMap<SaleId, (GroupId, Bytes)>>,
 }
 
 impl Deref for Shared {
@@ -87,7 +97,6 @@ impl Shared {
             earned: Mutex::default(),
             retired: Mutex::default(),
             alive: Arc::default(),
-            volumes: Mutex::default(),
         }
     }
 
@@ -173,28 +182,19 @@ impl Shared {
         Ok(())
     }
 
-    /// A sale's volume is there from now on, or is gone.
-    pub fn has_volume(&self, sale: SaleId, volume: Option<(GroupId, Bytes)>) {
-        let mut volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
-        match volume {
-            Some(volume) => volumes.insert(sale, volume),
-            None => volumes.remove(&sale),
-        };
-    }
-
-    /// What can be sold on the disks when so much is free on them now: the volumes of sales count as sold, not as gone.
-    pub fn with_volumes(&self, mut capacity: Capacity) -> Capacity {
-        for (group, bytes) in self
-            .volumes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-        {
-            if let Some(free) = capacity.disks.get_mut(group) {
-                free.0 = free.0.saturating_add(bytes.0);
+    /// What there is to sell from now on: what all spaces together may take, less the volumes that no sale in the book has.
+    pub fn set_capacity(&self, mut capacity: Capacity, volumes: &[SpaceVolume]) {
+        let mut book = self.book();
+        let nobodys = volumes
+            .iter()
+            .filter(|volume| book.group_of(volume.sale).is_none());
+        for SpaceVolume { sale, group, bytes } in nobodys {
+            tracing::warn!(%sale, "a volume of a sale that is not known takes room");
+            if let Some(room) = capacity.disks.get_mut(group) {
+                *room = room.saturating_sub(*bytes);
             }
         }
-        capacity
+        book.set_capacity(capacity);
     }
 
     /// An amount as people read it.

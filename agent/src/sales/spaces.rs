@@ -45,7 +45,8 @@ pub trait Spaces: Send + Sync {
     /// Builds a space; what fails is undone.
     async fn build(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed>;
     /// Opens a space again after a reboot, with the size that is agreed now; what fails is undone down to the volume.
-    async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed>;
+    /// Says whether its volume has that size: one that cannot be grown is opened as it was.
+    async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<bool, Failed>;
     /// Gives a running space this size, its snapshot too; its volume, where the key is there. Repeating it is fine.
     async fn resize(&self, spec: SpaceSpec, key: Option<UnlockKey>) -> Result<(), Failed>;
     /// Takes a space down to its volume, which is closed; its key opens it again. Repeating it is fine.
@@ -77,11 +78,11 @@ impl Spaces for Provisioner {
             .map_err(|error| failed(&error))
     }
 
-    async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed> {
+    async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<bool, Failed> {
         self.set_size(&spec).await.map_err(|error| plain(&error))?;
         Provisioner::unlock(self, spec.sale, access)
             .await
-            .map(drop)
+            .map(|ready| ready.is_grown)
             .map_err(|error| failed(&error))
     }
 

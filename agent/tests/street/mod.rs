@@ -17,7 +17,7 @@ use agent::console::Board;
 use agent::desk::{self, Desk, Parts};
 use agent::direct;
 use agent::farmer::Farmer;
-use agent::sales::{Bytes, Failed, Given, NotRestored, Spaces, UnlockKey};
+use agent::sales::{Bytes, Failed, Given, NotRestored, SpaceVolume, Spaces, UnlockKey};
 use agent::seat::{Asked, Asker, SeatError};
 use async_trait::async_trait;
 use ed25519_dalek::SigningKey;
@@ -147,6 +147,10 @@ pub struct Machine {
     pub keys: AtomicUsize,
     /// Whoever holds it for writing keeps the machine from giving a space another size.
     pub resizes: tokio::sync::RwLock<()>,
+    /// No volume grows as it is unlocked.
+    pub has_no_room: AtomicBool,
+    /// Volumes that the next start finds.
+    pub volumes: Mutex<Vec<SpaceVolume>>,
     /// Restores that were begun.
     pub restores: AtomicUsize,
     /// The next restore fails for this reason.
@@ -173,8 +177,9 @@ impl Spaces for Machine {
         Ok(())
     }
 
-    async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<(), Failed> {
-        self.build(spec, access).await
+    async fn unlock(&self, spec: SpaceSpec, access: Access) -> Result<bool, Failed> {
+        self.build(spec, access).await?;
+        Ok(!self.has_no_room.load(Ordering::SeqCst))
     }
 
     async fn resize(&self, spec: SpaceSpec, key: Option<UnlockKey>) -> Result<(), Failed> {
@@ -337,6 +342,7 @@ impl Node {
         let rail = Arc::new(LedgerRail::new(street.way.address.clone()).unwrap());
         let payee = street.account(40);
         let (board_of_node, machine_of_node) = (board.clone(), machine.clone());
+        let volumes = machine.volumes.lock().unwrap().clone();
         let started = runtime.spawn(async move {
             let asked = match seat {
                 Some(asker) => {
@@ -387,6 +393,7 @@ impl Node {
                 recovered,
                 base: Digest([7; 32]),
                 capacity: desk::capacity(2, quantity::Bytes(2 << 30), None, &groups),
+                volumes,
                 room,
                 selling,
             };

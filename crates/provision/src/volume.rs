@@ -20,7 +20,8 @@
 //!
 //! A volume that is smaller than what was sold is grown by `mount` while it is in use, with the user's key at hand: the
 //! logical volume, then the mapping, then the file system, each where it is smaller. Whatever stops it between, all
-//! three hold the same data, and the next `mount` with the key goes on. It never shrinks.
+//! three hold the same data, and the next `mount` with the key goes on. It never shrinks. A volume that is opened is
+//! open whether it can grow or not: nobody's files are out of reach for want of room.
 //!
 //! A snapshot of the volume is a step of a table of its own, since it comes and goes while the space runs: an LV
 //! `snap-<16 hex>` whose store is as large as the volume, so that it never runs full. It is made of the ciphertext and
@@ -46,7 +47,7 @@ use host::names;
 use market::id::SaleId;
 use storage::Storage;
 use storage::luks::{HEADER_BYTES, LuksError, UnlockKey};
-use storage::lvm::{EXTENT_BYTES, LvmError};
+use storage::lvm::{EXTENT_BYTES, LogicalVolume, LvmError};
 use storage::snapshot::{SnapshotError, store_bytes};
 
 use crate::step::{Cause, Step};
@@ -144,6 +145,18 @@ pub fn extents_for(disk: u64) -> Option<u64> {
     disk.checked_add(HEADER_BYTES)?
         .checked_next_multiple_of(EXTENT_BYTES)
 }
+
+/// What a space takes of a group beside its own whole extents.
+pub const BESIDE_BYTES: u64 = HEADER_BYTES.next_multiple_of(EXTENT_BYTES);
+
+/// Of which sale this volume is, or snapshot.
+pub fn sale_of(volume: &LogicalVolume) -> Option<SaleId> {
+    let named = |tag: &String| tag.strip_prefix(TAG)?.parse().ok();
+    volume.tags.iter().find_map(named)
+}
+
+/// A space's volumes have this and the sale's whole id as their tag.
+const TAG: &str = "sale-";
 
 /// The bytes of a group that a snapshot of a space of `disk` bytes takes, so that it holds whatever changes.
 pub fn snapshot_for(disk: u64) -> Option<u64> {
@@ -328,6 +341,17 @@ pub async fn grow(
         .map_err(|_| VolumeError::Cut)?
 }
 
+/// Whether an open volume is as large as this.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn is_grown(storage: &Storage, sale: &SaleId, group: &str, disk: u64) -> Result<bool, VolumeError> {
+    let place = make::Place::new(storage.clone(), *sale, group);
+    tokio::task::spawn_blocking(move || place.is_grown(disk))
+        .await
+        .map_err(|_| VolumeError::Cut)?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,5 +370,8 @@ mod tests {
             );
         }
         assert_eq!(extents_for(u64::MAX), None);
+        for disk in [EXTENT_BYTES, 128 << 20, 10 << 30] {
+            assert_eq!(extents_for(disk), Some(disk + BESIDE_BYTES), "as it is booked");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Claiming, the node's state, volumes and bases, on real disks: what a node does with them from its first
 //! power-on to a power cut. The trials build on one another, in this order, and leave both disks blank.
 
+mod copies;
 mod rotten;
 mod volume;
 
@@ -48,6 +49,10 @@ pub fn trials() -> Vec<Trial> {
             rotten::stops_nobody,
         ),
         trial("disks::the_journal_comes_back_from_the_other_disk", leader_lost),
+        trial(
+            "disks::a_copy_that_failed_is_copied_again_and_ranks_so",
+            copies::failed,
+        ),
         trial("disks::a_base_is_copied_once_and_only_whole", base),
         trial(
             "disks::a_space_s_volume_is_made_locked_opened_and_destroyed",

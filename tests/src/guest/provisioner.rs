@@ -85,6 +85,10 @@ pub fn trials() -> Vec<Trial> {
             Bench::with(full::opens_again)
         }),
         #[cfg(feature = "fault-points")]
+        trial("provisioner::a_volume_opens_without_the_room_to_grow", || {
+            Bench::with(resize::has_no_room)
+        }),
+        #[cfg(feature = "fault-points")]
         trial("faults::the_agent_is_gone_at_each_step_of_a_resize", || {
             Bench::with(resize::killed)
         }),

@@ -21,6 +21,8 @@ pub struct Capacity {
     pub spaces: u32,
     /// Free on each disk.
     pub disks: BTreeMap<GroupId, Bytes>,
+    /// What each volume takes of its disk beside what is sold of it.
+    pub a_volume: Bytes,
 }
 
 impl Capacity {
@@ -32,7 +34,7 @@ impl Capacity {
         self.pids = self.pids.saturating_sub(gives.pids);
         self.spaces = self.spaces.saturating_sub(1);
         if let Some(free) = self.disks.get_mut(group) {
-            *free = free.saturating_sub(gives.on_disk());
+            *free = free.saturating_sub(gives.on_disk()).saturating_sub(self.a_volume);
         }
         self
     }
@@ -50,17 +52,19 @@ impl Capacity {
                 .iter()
                 .map(|(group, free)| (group.clone(), Bytes(free.0 / 2)))
                 .collect(),
+            a_volume: self.a_volume,
         }
     }
 
     /// The most that is free on one disk.
-    pub fn largest_disk(&self) -> Bytes {
+    fn largest_disk(&self) -> Bytes {
         self.disks.values().copied().max().unwrap_or(Bytes::ZERO)
     }
 
     /// The fullest disk on which it still fits, so that large room stays whole.
     pub(super) fn best_group(&self, disk: Bytes) -> Option<GroupId> {
-        let fitting = self.disks.iter().filter(|(_, free)| **free >= disk);
+        let fits = |free: &Bytes| free.saturating_sub(self.a_volume) >= disk;
+        let fitting = self.disks.iter().filter(|(_, free)| fits(free));
         fitting
             .min_by_key(|(group, free)| (**free, (*group).clone()))
             .map(|(group, _)| group.clone())
@@ -87,7 +91,11 @@ impl Capacity {
         let rows = [
             (DeclineCode::Cpu, u64::from(gives.cpu.0), u64::from(self.cpu.0)),
             (DeclineCode::Memory, gives.in_memory().0, self.memory.0),
-            (DeclineCode::Disk, gives.on_disk().0, disk.0),
+            (
+                DeclineCode::Disk,
+                gives.on_disk().0,
+                disk.saturating_sub(self.a_volume).0,
+            ),
             (DeclineCode::Rate, gives.rate.0, self.rate.0),
             (DeclineCode::Spaces, u64::from(gives.pids), u64::from(self.pids)),
             (DeclineCode::Spaces, 1, u64::from(self.spaces)),

@@ -34,6 +34,8 @@ pub enum Event {
     },
     /// The space is built, or open again.
     Built,
+    /// It is open again with the volume that it had: that could not be grown.
+    OpenedSmaller,
     /// It could not be prepared or built, or not be opened again.
     BuildFailed {
         /// In words.

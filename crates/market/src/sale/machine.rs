@@ -4,7 +4,7 @@ use escrow::{Amount, LockState, LockView, RailTime, Voucher};
 
 use super::amending::{amended, handed_over, resized, resume};
 use super::ending::{end, gave_back, give_back_now, settle, torn};
-use super::restoring::{opened, refuses, restore, restored};
+use super::restoring::{opened, opened_smaller, refuses, restore, restored};
 use super::waiting::{counted, gives_up, look_back, paid_again, space_runs, stays_down, waited_out};
 use super::{Effect, Event, MOST_VOUCHERS, Now, Rejection, Sale, TornDown, Why, effects::Say};
 use crate::book::AGREED_MS;
@@ -25,6 +25,7 @@ pub fn step(sale: &Sale, event: Event, now: Now) -> Stepped {
         Event::LockSeen { view, admitted } => lock_seen(sale, view, admitted, now),
         Event::KeyOpened { epoch } => key_opened(sale, epoch, now),
         Event::Built => built(sale, now),
+        Event::OpenedSmaller => opened_smaller(sale, now),
         Event::BuildFailed { why, quarantine } => build_failed(sale, why, quarantine, now),
         Event::Vouchers(vouchers) => vouchers_came(sale, vouchers, now),
         Event::Redeemed(view) => redeemed(sale, view, now),

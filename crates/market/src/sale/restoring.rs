@@ -9,6 +9,7 @@
 //! Invariants: a restore that is said again is not done again; no key is taken before it came through; the time of it is
 //! not served, so it is not paid.
 
+use super::amending::handed_over;
 use super::machine::{Stepped, built, rejected, to};
 use super::{Effect, Event, Now, PutBack, Rejection, Resizing, Restoring, Sale};
 use crate::message::SaleState;
@@ -90,6 +91,15 @@ pub(super) fn restored(mut sale: Sale, put_back: PutBack, now: Now) -> Stepped {
         }
     }
     Ok((sale, Vec::new()))
+}
+
+/// It was opened, and its volume did not grow with the key: the next key is for that.
+pub(super) fn opened_smaller(sale: Sale, now: Now) -> Stepped {
+    let sale = handed_over(sale);
+    let still = sale.resizing.filter(|_| sale.wants_key());
+    let (sale, effects) = built(sale, now)?;
+    let resizing = still.or(sale.resizing);
+    Ok((Sale { resizing, ..sale }, effects))
 }
 
 /// It was opened with the size that was agreed; a snapshot is taken or removed now that it runs.

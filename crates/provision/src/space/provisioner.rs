@@ -60,6 +60,8 @@ pub struct Ready {
     pub pid: Option<i32>,
     /// What its steps took.
     pub times: Vec<StepTime>,
+    /// Whether its volume is as large as was sold: one that could not be grown is opened as it was.
+    pub is_grown: bool,
 }
 
 /// A space of which nothing is left.
@@ -125,7 +127,7 @@ impl Provisioner {
     }
 
     /// Brings a locked space back with the user's files: everything from the mount on. What fails is undone down to
-    /// the volume, which stays.
+    /// the volume, which stays. That its volume cannot be grown is no failure.
     pub async fn unlock(&self, sale: SaleId, access: Access) -> Result<Ready, BuildError> {
         let work = move |shared: Arc<Shared>| async move { shared.unlock(sale, access).await };
         self.alone(sale, work).await
@@ -275,7 +277,7 @@ impl Shared {
         };
         let built = record::set_phase(&self.journal, sale, Phase::Built).await;
         built.map_err(NotKept::about(sale))?;
-        Ok(self.ready(sale, times))
+        Ok(self.ready(sale, times, true))
     }
 
     async fn unlock(self: &Arc<Self>, sale: SaleId, access: Access) -> Result<Ready, BuildError> {
@@ -297,7 +299,10 @@ impl Shared {
             .run_from(&self.journal, &sale, &context, UNLOCK_FROM)
             .await;
         let times = run.map_err(|source| BuildError::Run { sale, source })?;
-        Ok(self.ready(sale, times))
+        let (group, disk) = (&record.spec.group.0, record.spec.disk.0);
+        let is_grown = volume::is_grown(&self.storage, &sale, group, disk).await;
+        // What is not known is asked again, with the next key.
+        Ok(self.ready(sale, times, is_grown.unwrap_or(false)))
     }
 
     async fn resize(&self, spec: SpaceSpec, key: Option<UnlockKey>) -> Result<(), ResizeError> {
@@ -322,13 +327,14 @@ impl Shared {
     }
 
     /// Every step is applied: from here on the space has a keeper.
-    fn ready(self: &Arc<Self>, sale: SaleId, times: Vec<StepTime>) -> Ready {
+    fn ready(self: &Arc<Self>, sale: SaleId, times: Vec<StepTime>, is_grown: bool) -> Ready {
         tracing::info!(%sale, steps = in_words(&times), "ready");
         keeper::keep(self, sale);
         Ready {
             sale,
             pid: pid(&sale),
             times,
+            is_grown,
         }
     }
 

@@ -16,8 +16,8 @@ use storage::luks::UnlockKey;
 use storage::lvm::{EXTENT_BYTES, LogicalVolume};
 use storage::probe::{Content, probe};
 
-use super::{VolumeError, extents_for, journal_bytes};
-use crate::step::named;
+use super::{TAG, VolumeError, extents_for, journal_bytes};
+use crate::step::{chain, named};
 
 /// Inode tables are not zeroed behind the space's back: the kernel knows which are in use, and to encrypt 16 MiB of
 /// zeros for each GiB takes a second of CPU on a slow node, just while the space starts.
@@ -44,7 +44,7 @@ impl Place {
     }
 
     fn tag(&self) -> String {
-        format!("sale-{}", self.sale)
+        format!("{TAG}{}", self.sale)
     }
 
     fn mapping(&self) -> String {
@@ -203,7 +203,7 @@ impl Place {
     }
 
     /// Opens and mounts it, unmapped, and with the key makes it as large as was sold. One that was made a moment ago is
-    /// open, and there is no key that it could ask for.
+    /// open, and there is no key that it could ask for. One that was mounted just now is there, grown or not.
     pub(super) fn ensure_mounted(&self, disk: u64, key: Option<&UnlockKey>) -> Result<(), VolumeError> {
         let luks = self.storage.luks();
         let mapping = if luks.is_made_here(&self.mapping())? {
@@ -221,8 +221,15 @@ impl Place {
             mapping
         };
         let (target, flags) = (self.mount_point(), MsFlags::MS_NODEV);
+        let is_in_use = mount::is_mount_point(&target).unwrap_or(false);
         mount::ensure_mounted(&mapping, &target, "ext4", flags, MOUNT_OPTIONS)?;
-        key.map_or(Ok(()), |key| self.ensure_grown(disk, key))
+        match key.map_or(Ok(()), |key| self.ensure_grown(disk, key)) {
+            Err(error) if !is_in_use => {
+                tracing::warn!(sale = %self.sale, error = %chain(&error), "a volume is opened and does not grow");
+                Ok(())
+            }
+            grown => grown,
+        }
     }
 
     /// Unmounts and closes it: its key leaves the kernel.
@@ -280,8 +287,7 @@ impl Place {
             })?;
         }
         let room = Device::open(&mapping)?.size()?;
-        // ext4 leaves out a last group that is too small to hold anything.
-        if file_system_bytes(&mapping)?.saturating_add(EXTENT_BYTES) > room {
+        if fills(file_system_bytes(&mapping)?, room) {
             return Ok(());
         }
         named("extend-file-system", || {
@@ -290,12 +296,24 @@ impl Place {
         })
     }
 
+    /// Whether mapping and file system have this size.
+    pub(super) fn is_grown(&self, disk: u64) -> Result<bool, VolumeError> {
+        let mapping = names::mapping_device(&self.mapping());
+        let room = Device::open(&mapping)?.size()?;
+        Ok(room >= disk && fills(file_system_bytes(&mapping)?, room))
+    }
+
     fn absent(&self) -> VolumeError {
         VolumeError::Absent {
             sale: self.sale,
             group: self.group.clone(),
         }
     }
+}
+
+/// Whether a file system has all the room that it can: ext4 leaves out a last group that is too small to hold anything.
+fn fills(file_system: u64, room: u64) -> bool {
+    file_system.saturating_add(EXTENT_BYTES) > room
 }
 
 /// What the file system itself says of its size: the count of blocks in ext4's superblock, of 4 KiB as we make them.

@@ -96,6 +96,7 @@ pub async fn at_random_steps(mut bench: Bench) -> Result<()> {
         pids: 4000,
         spaces: 16,
         disks: BTreeMap::from([(GroupId(GROUP.to_owned()), Bytes(free))]),
+        a_volume: Bytes(provision::volume::BESIDE_BYTES),
     };
     let mut book = Book::new(capacity.clone());
     let (mut now_ms, mut counts) = (0, BTreeMap::<Dropped, u32>::new());

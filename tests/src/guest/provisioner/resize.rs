@@ -188,6 +188,43 @@ pub async fn killed(mut bench: Bench) -> Result<()> {
     Ok(())
 }
 
+/// What was agreed has no room on the disk: the key opens the files all the same, and grows the volume when there is.
+#[cfg(feature = "fault-points")]
+pub async fn has_no_room(mut bench: Bench) -> Result<()> {
+    use super::faults::lock;
+
+    let provisioner = bench.provisioner().await?;
+    provisioner.build(spec(FIRST, 1), access()).await.map_err(told)?;
+    let mark = names::volume_mount(FIRST.as_bytes()).join("upper/root/mark");
+    std::fs::write(&mark, "the user's")?;
+    provisioner.set_size(&larger()).await?;
+    drop(provisioner);
+    lock(FIRST)?;
+    bench.journal_again()?;
+    let lvm = bench.storage().lvm();
+    lvm.lv_create(super::bench::GROUP, "in-the-way", bench.free()?, &[])?;
+    let provisioner = bench.provisioner().await?;
+    let mut again = access();
+    again.host_key_seed = None;
+    let ready = provisioner.unlock(FIRST, again).await.map_err(told)?;
+    ensure!(!ready.is_grown, "it grew without room");
+    ensure!(
+        std::fs::read_to_string(&mark)? == "the user's",
+        "the file is gone"
+    );
+    banner(&provisioner, FIRST).await?;
+    let key = || Some(access().unlock_key);
+    ensure!(
+        provisioner.resize(larger(), key()).await.is_err(),
+        "the control: a growth that fails is told where it is what was asked for"
+    );
+    lvm.lv_remove(super::bench::GROUP, "in-the-way")?;
+    provisioner.resize(larger(), key()).await?;
+    ensure_size(&larger())?;
+    provisioner.end(FIRST).await?;
+    bench.nothing_left().await
+}
+
 fn fill(path: &std::path::Path, bytes: u64) -> std::io::Result<()> {
     let (mut file, block) = (File::create(path)?, vec![0xa5; MIB as usize]);
     for _ in 0..bytes / MIB {

@@ -131,8 +131,15 @@ fn a_volume_that_grows_waits_for_the_key_and_survives_restarts() {
     assert!(step(&sale, larger(true), START).is_ok(), "said again");
     let (sale, _) = go(&sale, Event::FundedHint, START);
     let (sale, _) = go(&sale, Event::KeyOpened { epoch: sale.epoch }, START);
-    let (sale, _) = go(&sale, Event::Built, START);
+    let locked = sale;
+    let (sale, _) = go(&locked, Event::Built, START);
     assert_eq!((sale.state, sale.resizing), (SaleState::Active, None));
+    // Or the disk has no room for it: it is open all the same, and the next key is for the growth.
+    let (sale, _) = go(&locked, Event::OpenedSmaller, START);
+    assert!(sale.state == SaleState::Active && sale.wants_key());
+    assert_eq!(sale.resizing.unwrap().handed, Some(TWENTY), "it may have grown");
+    let (done, _) = go(&key_came(&sale), grown(true), START);
+    assert_eq!(done.resizing, None);
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
         (good.clone(), any::<bool>()).prop_map(|(view, admitted)| Event::LockSeen { view, admitted }),
         (1u64..4).prop_map(|epoch| Event::KeyOpened { epoch }),
         Just(Event::Built),
+        Just(Event::OpenedSmaller),
         any::<bool>().prop_map(|bad| Event::BuildFailed {
             why: "x".into(),
             quarantine: bad.then(|| "y".into())
