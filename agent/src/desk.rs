@@ -204,7 +204,7 @@ fn restore_sold(shared: &Shared, record: &Record, recovered: &HashMap<SaleId, &O
         | SaleState::Active
         | SaleState::Locked
         | SaleState::Ending
-        | SaleState::Quarantined => shared.book().restore(sale, spec.gives(), spec.group.clone()),
+        | SaleState::Quarantined => shared.book().restore(sale, record.booked(), spec.group.clone()),
         SaleState::Offered
         | SaleState::Agreed
         | SaleState::Ended

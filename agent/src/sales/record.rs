@@ -6,7 +6,7 @@
 
 use market::envelope::{EnvelopeError, Signed, open};
 use market::id::{GridId, SaleId};
-use market::message::{self, CapacityRequest, RecalledSale};
+use market::message::{self, CapacityRequest, Gives, RecalledSale};
 use market::quantity::Bytes;
 use market::sale::Sale;
 use provision::journal::{Entry, Journal, JournalError, SaleRow};
@@ -71,6 +71,18 @@ impl Record {
     /// The sale's id.
     pub fn id(&self) -> SaleId {
         self.sale.deal.id
+    }
+
+    /// What of the machine is the sale's: a snapshot that both gave up is there until the machine has removed it.
+    pub fn booked(&self) -> Gives {
+        let gives = self.spec.gives();
+        let goes = self.sale.resizing.and_then(|resizing| resizing.snapshot) == Some(false);
+        let snapshot = if goes {
+            snapshot_of(gives.disk)
+        } else {
+            gives.snapshot
+        };
+        Gives { snapshot, ..gives }
     }
 
     fn row(&self) -> Result<SaleRow, RecordError> {

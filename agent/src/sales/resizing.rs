@@ -183,7 +183,8 @@ impl Task {
         }
         if let Err(refusal) = self.happen(event).await {
             self.record.spec = before.0;
-            let _ = self.shared.book().resize(self.record.id(), before.1);
+            let booked = self.record.booked();
+            let _ = self.shared.book().resize(self.record.id(), booked);
             return Err(refusal);
         }
         let bytes = self.sign(Amended { amend })?;
@@ -226,7 +227,7 @@ impl Task {
     /// Takes the difference out of the book; the record says the new size, and is written with the change itself.
     fn book_size(&mut self, gives: &Gives) -> Result<(), No> {
         // The room of a snapshot is free when it is gone, not when that is signed.
-        let snapshot = gives.snapshot.max(self.record.spec.snapshot);
+        let snapshot = gives.snapshot.max(self.record.booked().snapshot);
         let booked = Gives { snapshot, ..*gives };
         let booked = self.shared.book().resize(self.record.id(), booked);
         booked.map_err(|error| no(RefusalCode::NoCapacity, error.to_string()))?;
