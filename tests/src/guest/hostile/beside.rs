@@ -125,10 +125,7 @@ async fn whole(provisioner: &Provisioner, town: &Town, rounds: usize, told: bool
     println!("{rounds} rounds after {:?}", began.elapsed());
     let seen = provisioner.observe(&SALES[2])?;
     println!("the hostile one at the end: {seen:?}");
-    ensure!(
-        seen.oom_kills > 0 && seen.pids_refused > 0 && seen.throttled_periods > 0,
-        "{seen:?}"
-    );
+    ensure!(seen.oom_kills > 0 && seen.pids_refused > 0, "{seen:?}");
     if told {
         scene.figures.tell();
     }
