@@ -113,9 +113,17 @@ async fn more_of_everything_is_signed_made_with_the_key_and_paid_from_the_next_p
         (MilliCpus(1000), 0)
     );
     let again = user.open::<Amended>(&say(&mut stream, &change.bytes).await);
+    assert_eq!(again.bytes, amended.bytes, "said again, answered again");
+    let mut greedy = amend(&bought, 1, &quote, prices.clone());
+    greedy.gives = Some(Gives {
+        cpu: MilliCpus(64_000),
+        ..quote.gives
+    });
+    let refused = refusal(&user, &say(&mut stream, &user.sign(greedy).bytes).await);
     assert_eq!(
-        again.message.amend.bytes, change.bytes,
-        "said again, signed again"
+        refused.code,
+        RefusalCode::State,
+        "another size under a number that is taken"
     );
 
     let grant = user.grant(&mut stream, bought.id).await;
@@ -311,4 +319,27 @@ async fn a_volume_is_counted_once_whenever_the_disks_are_looked_at() {
     assert_eq!(most().await, before);
     count(&[volume(market::id::SaleId([9; 32]), 1024 * MIB)]);
     assert_eq!(most().await, before - (1 << 30), "nobody's: it is not sold");
+}
+
+/// The newest takes the place of the one before; without that, each would be a row for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_without_end_fill_no_journal() {
+    let (_street, node, user, bought, mut stream) = active().await;
+    let rows = async || {
+        let read = node.journal.write(|entry| entry.rows("sale-amended"));
+        read.await.unwrap()
+    };
+    for number in 1..=20 {
+        let change = user.sign(Amend {
+            sale: bought.id,
+            number,
+            periods: bought.body.periods + number % 2,
+            gives: None,
+            prices: Prices::of(PRICE),
+        });
+        let amended = user.open::<Amended>(&say(&mut stream, &change.bytes).await);
+        let rows = rows().await;
+        assert_eq!(rows.len(), 1, "after {number} changes");
+        assert_eq!(rows[0].1, amended.bytes, "the newest is kept");
+    }
 }

@@ -138,6 +138,7 @@ impl Counter {
             spec,
             host_key: None,
             receipt: None,
+            amended: None,
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! One row a sale: the Sale as both signed it, the machine's state as JSON, what is to be built as JSON, the public
 //! half of the host key, the number of grants. Beside it, in rooms of their own, the request and offer that the sale
-//! is about, the newest grant, the changes, and at the end the signed receipt: what a user who lost his files gets back.
+//! is about, the newest grant, the newest change, and at the end the signed receipt: what a user who lost his files gets back.
 
 use market::envelope::{EnvelopeError, Signed, open};
 use market::id::{GridId, SaleId};
@@ -65,6 +65,8 @@ pub struct Record {
     pub host_key: Option<[u8; 32]>,
     /// The signed receipt, once there is one.
     pub receipt: Option<Vec<u8>>,
+    /// The newest change as both signed it, once one was agreed since the start.
+    pub amended: Option<Vec<u8>>,
 }
 
 impl Record {
@@ -98,14 +100,22 @@ impl Record {
         })
     }
 
-    /// Writes it; durable when this returns.
+    /// Writes it; durable when this returns. The newest change takes the place of the one before: it alone tells how the
+    /// sale stands, and whoever changes a sale without end fills no journal.
     pub async fn write(&self, journal: &Journal) -> Result<(), RecordError> {
-        let (row, receipt) = (self.row()?, self.receipt.clone());
+        let row = self.row()?;
+        let beside = [
+            (RECEIPTS, self.receipt.clone()),
+            (AMENDMENTS, self.amended.clone()),
+        ];
         let written = journal.write(move |entry| {
             entry.put_sale(&row)?;
-            receipt.map_or(Ok(()), |receipt| {
-                entry.put_row(RECEIPTS, row.sale.as_bytes(), &receipt)
-            })
+            for (room, bytes) in beside {
+                if let Some(bytes) = bytes {
+                    entry.put_row(room, row.sale.as_bytes(), &bytes)?;
+                }
+            }
+            Ok(())
         });
         Ok(written.await?)
     }
@@ -167,6 +177,7 @@ impl Record {
             spec,
             host_key: row.host_key,
             receipt,
+            amended: None,
         })
     }
 }
@@ -174,30 +185,16 @@ impl Record {
 /// Removes a sale and all that lies beside it.
 pub(super) fn forget_rows(entry: &Entry<'_>, sale: &SaleId) -> Result<(), JournalError> {
     entry.remove_sale(sale)?;
-    for room in [REQUESTS, OFFERS, RECEIPTS, GRANTS] {
+    for room in [REQUESTS, OFFERS, RECEIPTS, GRANTS, AMENDMENTS] {
         entry.remove_row(room, sale.as_bytes())?;
-    }
-    let mut number = 1_u32; // amendments count from 1, without a gap
-    while entry.remove_row(AMENDMENTS, &amendment(*sale, number))? {
-        number = number.saturating_add(1);
     }
     Ok(())
 }
 
-fn amendment(sale: SaleId, number: u32) -> Vec<u8> {
-    [&sale.as_bytes()[..], &number.to_be_bytes()].concat()
-}
-
-/// Keeps what both signed to change a sale.
-pub async fn keep_amended(
-    journal: &Journal,
-    sale: SaleId,
-    number: u32,
-    bytes: Vec<u8>,
-) -> Result<(), RecordError> {
-    let key = amendment(sale, number);
+/// The newest change as both signed it.
+pub(super) async fn newest_change(journal: &Journal, sale: SaleId) -> Result<Option<Vec<u8>>, RecordError> {
     Ok(journal
-        .write(move |entry| entry.put_row(AMENDMENTS, &key, &bytes))
+        .write(move |entry| entry.row(AMENDMENTS, sale.as_bytes()))
         .await?)
 }
 
@@ -220,14 +217,12 @@ pub async fn recalled(journal: &Journal, sale: SaleId) -> Result<Option<Recalled
         let (Some(row), Some(request), Some(offer)) = (row, request, offer) else {
             return Ok(None);
         };
-        let changes = serde_json::from_str::<Sale>(&row.state).map_or(0, |state| state.amendments);
-        let newest = amendment(sale, changes);
         Ok(Some(RecalledSale {
             request,
             offer,
             sale: row.signed,
             grant: entry.row(GRANTS, key)?,
-            amended: entry.row(AMENDMENTS, &newest)?,
+            amended: entry.row(AMENDMENTS, key)?,
             receipt: entry.row(RECEIPTS, key)?,
         }))
     });

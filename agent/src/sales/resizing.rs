@@ -148,7 +148,7 @@ impl Task {
         handed.unwrap_or(self.certain_disk())
     }
 
-    /// Signs a change, once the book and the journal have it.
+    /// Signs a change, once the book and the journal have it; said again, the answer is the one that was given.
     pub(super) async fn amend(&mut self, amend: Signed<Amend>, rules: &Rules) -> Result<Vec<u8>, No> {
         let asked = &amend.message;
         let number = asked.number;
@@ -157,9 +157,14 @@ impl Task {
             prices: asked.prices.clone(),
             ..self.record.sale.deal.clone()
         };
-        let said_again = number == self.record.sale.amendments && deal == self.record.sale.deal;
         let before = (self.record.spec.clone(), self.record.spec.gives());
-        let gives = asked.gives.filter(|gives| *gives != before.1 && !said_again);
+        let said_again = number == self.record.sale.amendments && deal == self.record.sale.deal;
+        if said_again && asked.gives.is_some_and(|gives| gives != before.1) {
+            let other = Rejection::Amendment;
+            return Err(no(other.code(), other.to_string()));
+        }
+        let given = if said_again { self.given().await? } else { None };
+        let gives = asked.gives.filter(|gives| *gives != before.1);
         let resizing = gives.map(|gives| {
             let snapshot = gives.snapshot > Bytes::ZERO;
             Resizing::new(gives.disk, self.certain_disk())
@@ -181,21 +186,31 @@ impl Task {
             }
             self.book_size(gives)?;
         }
+        let bytes = given.map_or_else(|| self.sign(Amended { amend }), Ok)?;
+        let earlier = self.record.amended.replace(bytes.clone());
         if let Err(refusal) = self.happen(event).await {
-            self.record.spec = before.0;
-            let booked = self.record.booked();
-            let _ = self.shared.book().resize(self.record.id(), booked);
+            if self.record.sale.amendments != number {
+                (self.record.spec, self.record.amended) = (before.0, earlier);
+                let booked = self.record.booked();
+                let _ = self.shared.book().resize(self.record.id(), booked);
+            }
             return Err(refusal);
         }
-        let bytes = self.sign(Amended { amend })?;
-        let kept = record::keep_amended(&self.shared.journal, self.record.id(), number, bytes.clone()).await;
-        kept.map_err(|error| self.not_kept(&error))?;
         if let Some(gives) = &gives {
             let (name, size) = (&self.record.spec.name, words(gives));
             self.shared.board.event(format!("{name} resized: {size}"));
         }
         self.show();
         Ok(bytes)
+    }
+
+    /// The newest change as it was signed: known since it was made, or as the journal has it.
+    async fn given(&self) -> Result<Option<Vec<u8>>, No> {
+        if let Some(bytes) = &self.record.amended {
+            return Ok(Some(bytes.clone()));
+        }
+        let read = record::newest_change(&self.shared.journal, self.record.id()).await;
+        read.map_err(|error| self.not_kept(&error))
     }
 
     /// Whether it is what would be quoted now.

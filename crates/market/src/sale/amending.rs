@@ -14,6 +14,9 @@ use super::machine::{Stepped, rejected};
 use super::{Deal, Effect, Made, Now, Rejection, Resizing, Sale};
 use crate::message::SaleState;
 
+/// Changes that a sale may have: each is work for the node that nobody pays.
+const MOST_CHANGES: u32 = 1000;
+
 pub(super) fn amended(mut sale: Sale, number: u32, deal: Deal, resizing: Option<Resizing>) -> Stepped {
     if number == sale.amendments && deal == sale.deal {
         let effects = sale.resizing.map(|_| Effect::ResizeSpace); // said again
@@ -43,7 +46,7 @@ pub(super) fn amended(mut sale: Sale, number: u32, deal: Deal, resizing: Option<
                 && deal.period == sale.deal.period
                 && prices.as_ref() == Some(&deal.prices);
             let least = begun.max(u64::from(sale.periods_paid()));
-            let next = sale.amendments.checked_add(1) == Some(number);
+            let next = sale.amendments.checked_add(1) == Some(number) && number <= MOST_CHANGES;
             if !next || !same || u64::from(deal.periods) < least {
                 return Err(Rejection::Amendment);
             }
