@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::{isolate, mount, names};
+use crate::{isolate, mount, names, process};
 
 /// Why a network namespace was not made, entered or removed.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum NetnsError {
     /// A step on it failed.
     #[error("cannot {what} the network namespace {path:?}")]
     Step {
-        /// "create", "enter", "bind".
+        /// "create", "enter", "bind", "count".
         what: &'static str,
         /// Where it is bound.
         path: PathBuf,
@@ -77,12 +77,24 @@ pub fn exists(name: &str) -> bool {
     mount::is_mount_point(&path(name)).unwrap_or(false)
 }
 
+/// The kernel bounds how many namespaces one id makes, and what a space makes inside is counted as its first id's. The
+/// node's own are counted as ids from here, which nobody has: as root's, the bound of a space would be that of all users.
+const COUNTED_FROM: u32 = 0x7000_0000;
+
+fn counted_as(name: &str) -> u32 {
+    let sum = name
+        .bytes()
+        .fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    COUNTED_FROM + (sum & 0xffff)
+}
+
 /// Makes the namespace `name`, owned by the node.
 pub fn create(name: &str) -> Result<(), NetnsError> {
     let path = path(name);
     prepare(&path)?;
-    let place = path.clone();
+    let (place, id) = (path.clone(), counted_as(name));
     let made = on_thread(&path, move || {
+        process::count_as(id).map_err(step("count", &place))?;
         unshare(CloneFlags::CLONE_NEWNET).map_err(|e| step("create", &place)(e.into()))?;
         mount::bind(Path::new("/proc/thread-self/ns/net"), &place).map_err(|source| NetnsError::Mount {
             path: place.clone(),

@@ -324,6 +324,26 @@ pub fn become_root() -> io::Result<()> {
     Ok(())
 }
 
+/// What the calling thread makes from here on the kernel counts as this id's, against the bounds that each id has
+/// (`/proc/sys/user`, user_namespaces(7)); the thread keeps its rights. For the rest of its life: a thread made for it.
+pub fn count_as(id: u32) -> io::Result<()> {
+    const SECBIT_NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+    let kept: libc::uid_t = libc::uid_t::MAX;
+    // SAFETY: numbers alone are passed; libc's setresuid would change every thread, the system call changes this one.
+    let done = unsafe {
+        if libc::prctl(libc::PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0) == 0 {
+            libc::syscall(libc::SYS_setresuid, kept, id, kept)
+        } else {
+            -1
+        }
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Gives the process a session keyring of its own, so that it holds none of its parent's keys.
 pub fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;

@@ -38,7 +38,7 @@ use market::quantity::{Bytes, MilliCpus};
 
 pub use disk::{BASE_BYTES_PER_SECOND, DISK_BYTES_PER_SECOND, Device, DiskLimit};
 pub use place::place;
-pub use read::{Observed, ReadLimitsError, in_use, observe};
+pub use read::{Observed, ReadLimitsError, cpu_used, in_use, observe};
 
 /// Controllers that every space has.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];
@@ -200,8 +200,7 @@ pub fn ensure(path: &Path, limits: &Limits, first_id: u32) -> Result<(), LimitsE
     delegate(path, first_id)
 }
 
-/// Lets the cgroup use all CPUs (`None`), or as much as was sold. While its first programs are loaded nobody is inside
-/// yet who bought anything: at a quarter of a CPU he would wait four times as long for nothing. Blocks.
+/// Lets the cgroup use all CPUs (`None`), or as much as was sold. Blocks.
 pub fn set_cpu(path: &Path, cpu: Option<MilliCpus>) -> Result<(), LimitsError> {
     let file = path.join("cpu.max");
     let value = cpu.map_or_else(|| "max".to_owned(), |cpu| cpu_quota(cpu).to_string());

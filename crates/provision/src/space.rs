@@ -51,7 +51,7 @@ use crate::network::address::{SpaceIndex, UserIndex};
 
 pub use context::{Access, SpaceContext};
 pub use error::{BuildError, EndError, Lost, NotKept, ProvisionerError, ResizeError, RestoreError};
-pub use process::ProcessError;
+pub use process::{HEAD_START, ProcessError};
 pub use provisioner::{Ended, Provisioner, Ready};
 pub use record::{AdmitError, Phase, SpaceRecord};
 pub use recover::{Outcome, RecoverError, Recovered};

@@ -41,6 +41,9 @@ pub fn trials() -> Vec<Trial> {
         trial("network::a_narrow_path_that_drops_in_silence_carries_all", || {
             run(narrow::narrow())
         }),
+        trial("network::more_users_than_an_id_may_make_namespaces", || {
+            run(many_users())
+        }),
         trial("network::nothing_is_left", || run(nothing_left())),
     ]
 }
@@ -293,6 +296,36 @@ async fn entries(space: &SpaceLink) -> Result<u32> {
     let read = || std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count");
     let text = inside::run(Some(&path), read).await??;
     Ok(text.trim().parse()?)
+}
+
+/// A space's first id may make fewer (`user.max_net_namespaces`); the users' own are no one id's.
+async fn many_users() -> Result<()> {
+    const USERS: u8 = 40;
+    let names: Vec<String> = (0..USERS).map(|user| names::user_netns(&[user; 32])).collect();
+    let made: Result<(), _> = names.iter().try_for_each(|name| host::netns::create(name));
+    for name in &names {
+        host::netns::delete(name)?;
+    }
+    made?;
+    // The control: made by root, as many are too many.
+    let mut held = Vec::new();
+    let refused = loop {
+        let one = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+            std::fs::File::open("/proc/thread-self/ns/net").map_err(|_| nix::errno::Errno::EIO)
+        });
+        match one.join() {
+            Ok(Ok(namespace)) if held.len() < USERS.into() => held.push(namespace),
+            Ok(refused) => break refused.err(),
+            Err(_) => bail!("the thread panicked"),
+        }
+    };
+    ensure!(
+        refused == Some(nix::errno::Errno::ENOSPC),
+        "root made {}: {refused:?}",
+        held.len()
+    );
+    Ok(())
 }
 
 async fn connections() -> Result<()> {

@@ -3,6 +3,7 @@
 //! Uses /dev/vdb: a volume group for one trial, with the base of the boot medium (vdd2) copied into it. Its ends are
 //! blank again afterwards.
 
+mod ahead;
 pub mod bench;
 #[cfg(feature = "fault-points")]
 mod dropped;
@@ -79,6 +80,9 @@ pub fn trials() -> Vec<Trial> {
         #[cfg(feature = "fault-points")]
         trial("faults::a_snapshot_is_killed_at_any_moment", || {
             Bench::with(snapshot::killed_at_any_moment)
+        }),
+        trial("provisioner::a_start_runs_ahead_once_and_not_far", || {
+            Bench::with(ahead::not_far)
         }),
         #[cfg(feature = "fault-points")]
         trial("provisioner::a_full_volume_opens_again", || {

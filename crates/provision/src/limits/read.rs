@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use market::quantity::Bytes;
 
@@ -66,6 +67,13 @@ pub fn observe(path: &Path) -> Result<Observed, ReadLimitsError> {
         oom_kills: memory_events.named("oom_kill")?,
         populated: Figures::read(path, "cgroup.events")?.named("populated")? != 0,
     })
+}
+
+/// CPU time that the space in the cgroup at `path` has used since its start.
+pub fn cpu_used(path: &Path) -> Result<Duration, ReadLimitsError> {
+    Ok(Duration::from_micros(
+        Figures::read(path, "cpu.stat")?.named("usage_usec")?,
+    ))
 }
 
 /// Memory that the space in the cgroup at `path` could not give back now: without file pages and what else the kernel

@@ -1,7 +1,18 @@
 //! The step `process`: the space's PID 1, and sshd's first words as the proof that a login would find it.
+//!
+//! ```text
+//!   start ──► all CPUs ──┬─ sshd speaks ──────────► what was sold; what is left of the head start is kept
+//!                        └─ the head start is used ► what was sold, until sshd speaks
+//! ```
+//!
+//! A first login should not wait four times as long because a quarter of a CPU was bought. But what starts may be the
+//! user's own program, which ends as often as he likes: so a head start is CPU time, HEAD_START at most, and comes back
+//! as slowly as nobody gains by it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +20,7 @@ use host::cgroup::CgroupError;
 use host::isolate::{self, IsolateError, SpaceStart};
 use host::names;
 use market::id::SaleId;
+use market::quantity::MilliCpus;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
@@ -29,6 +41,12 @@ const WORDS_WITHIN: Duration = Duration::from_secs(10);
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 /// How long killed processes may take to be gone.
 const EMPTY_WITHIN: Duration = Duration::from_secs(30);
+/// CPU time that a space's starts may use beyond what was sold: ten times what one takes under emulation.
+pub const HEAD_START: Duration = Duration::from_secs(20);
+/// It comes back by one second in so many.
+const COMES_BACK: u32 = 200;
+/// How often it is looked at what a start has used.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What every SSH server of version 2 says first (RFC 4253, section 4.2).
 const BANNER: &[u8] = b"SSH-2.0-";
 /// Where a login knocks.
@@ -52,7 +70,28 @@ pub enum ProcessError {
 }
 
 /// The space's processes.
-pub(super) struct ProcessStep;
+#[derive(Default)]
+pub(super) struct ProcessStep {
+    /// Whose head start is not whole: what was left of it, and when.
+    left: Mutex<BTreeMap<SaleId, (Duration, Instant)>>,
+}
+
+impl ProcessStep {
+    /// Takes all of a space's head start that there is.
+    fn take(&self, sale: &SaleId) -> Duration {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = |(left, since): (Duration, Instant)| left + since.elapsed() / COMES_BACK;
+        left.retain(|_, known| now(*known) < HEAD_START);
+        let known = left.insert(*sale, (Duration::ZERO, Instant::now()));
+        known.map_or(HEAD_START, now)
+    }
+
+    /// What a start did not use of it.
+    fn give_back(&self, sale: &SaleId, unused: Duration) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.insert(*sale, (unused, Instant::now()));
+    }
+}
 
 #[async_trait]
 impl Step<SpaceContext> for ProcessStep {
@@ -62,7 +101,11 @@ impl Step<SpaceContext> for ProcessStep {
 
     async fn ensure(&self, sale: &SaleId, context: &SpaceContext) -> Result<(), Cause> {
         let cgroup = names::cgroup(sale.as_bytes());
-        if !host::cgroup::is_populated(&cgroup)? {
+        // A start that is repeated finds the space running, and the limit where it was put.
+        let start = async {
+            if host::cgroup::is_populated(&cgroup)? {
+                return Ok(banner(sale).await?);
+            }
             let start = SpaceStart {
                 base: context.base.clone(),
                 base_digest: context.spec.base.to_string(),
@@ -74,13 +117,20 @@ impl Step<SpaceContext> for ProcessStep {
                 argv: isolate::default_argv(),
                 seccomp: context.seccomp.clone(),
             };
-            limits::set_cpu(&cgroup, None)?;
             let started = tokio::task::spawn_blocking(move || isolate::start(&start, START_WITHIN)).await?;
             started.map_err(ProcessError::Start)?;
-        }
-        banner(sale).await?;
+            Ok(banner(sale).await?)
+        };
         // What is not `Applied` is undone or started anew: no space goes on with more than was sold.
-        Ok(limits::set_cpu(&cgroup, Some(context.spec.cpu))?)
+        if host::cgroup::is_populated(&cgroup)? {
+            limits::set_cpu(&cgroup, Some(context.spec.cpu))?;
+            return start.await;
+        }
+        let most = self.take(sale);
+        let done = ahead(&cgroup, context.spec.cpu, most, start).await;
+        let used = limits::cpu_used(&cgroup).unwrap_or(most);
+        self.give_back(sale, most.saturating_sub(used));
+        done
     }
 
     async fn ensure_absent(&self, sale: &SaleId, _: &SpaceContext) -> Result<(), Cause> {
@@ -98,6 +148,38 @@ impl Step<SpaceContext> for ProcessStep {
         });
         Ok(ended.await??)
     }
+}
+
+/// A start with all CPUs, until it has used what it may; then, and whatever comes of it, with what was sold.
+async fn ahead(
+    cgroup: &Path,
+    sold: MilliCpus,
+    most: Duration,
+    start: impl Future<Output = Result<(), Cause>>,
+) -> Result<(), Cause> {
+    let first = (most < LOOK_EVERY).then_some(sold);
+    limits::set_cpu(cgroup, first)?;
+    let used_up = async {
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if limits::cpu_used(cgroup).is_ok_and(|used| used < most) {
+                continue;
+            }
+            return limits::set_cpu(cgroup, Some(sold));
+        }
+    };
+    let mut start = std::pin::pin!(start);
+    let done = tokio::select! {
+        done = &mut start => done,
+        limited = used_up => match limited {
+            Ok(()) => start.await,
+            Err(error) => Err(error.into()),
+        },
+    };
+    let limited = limits::set_cpu(cgroup, Some(sold));
+    done.and(limited.map_err(Cause::from))
 }
 
 /// Returns when sshd inside has said its first words.

@@ -417,7 +417,7 @@ fn steps() -> Vec<Box<dyn Step<SpaceContext>>> {
         Box::new(files::FilesStep),
         Box::new(LimitsStep),
         Box::new(NetworkStep),
-        Box::new(ProcessStep),
+        Box::new(ProcessStep::default()),
     ]
 }
 
