@@ -77,7 +77,7 @@ async fn act(counter: &Counter, act: &Act) -> (bool, Vec<String>) {
     match act {
         Act::StopSpace(sale) => match counter.shared.keeper(*sale) {
             None => (false, vec!["no such sale here".to_owned()]),
-            Some(keeper) => match keeper.ask(|reply| Order::End(Why::Stopped, reply)).await {
+            Some(keeper) => match keeper.ask_first(|reply| Order::End(Why::Stopped, reply)).await {
                 Ok(_) => (true, vec![format!("{} stopped, the rest went back", sale.name())]),
                 Err(refusal) => (false, vec![refusal.words]),
             },

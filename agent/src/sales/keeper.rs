@@ -97,18 +97,22 @@ pub struct Keeper {
     sale: SaleId,
     user: UserId,
     orders: mpsc::Sender<Order>,
+    /// What is taken before any of those: a tenant who asks without end keeps nobody else from it.
+    first: mpsc::Sender<Order>,
 }
 
 impl Keeper {
     /// Starts the keeper of a sale. `restarted`: the sale comes out of the journal, and whether its space runs.
     pub fn start(shared: Arc<Shared>, record: Record, restarted: Option<bool>) -> Keeper {
         let (orders, queue) = mpsc::channel(MOST_ORDERS);
+        let (first, before) = mpsc::channel(MOST_ORDERS);
         let sale = record.id();
         let user = record.signed.message.body().user;
         let keeper = Keeper {
             sale,
             user,
             orders: orders.clone(),
+            first,
         };
         shared.add_keeper(sale, keeper.clone());
         let (terms, alive) = (record.signed.message.body().terms(), shared.alive());
@@ -132,7 +136,7 @@ impl Keeper {
             began_ms: boot_ms(),
             _alive: alive,
         };
-        tokio::spawn(task.run(queue, restarted));
+        tokio::spawn(task.run(before, queue, restarted));
         keeper
     }
 
@@ -161,11 +165,20 @@ impl Keeper {
 
     /// Gives an order and waits for its answer.
     pub async fn ask(&self, order: impl FnOnce(Reply) -> Order) -> Result<Vec<u8>, No> {
-        let (reply, answer) = oneshot::channel();
-        let busy = || no(RefusalCode::Busy, "the node cannot answer now");
-        self.orders.try_send(order(reply)).map_err(|_| busy())?;
-        answer.await.map_err(|_| busy())?
+        ask(&self.orders, order).await
     }
+
+    /// The farmer's: before all that the user's clients ask.
+    pub async fn ask_first(&self, order: impl FnOnce(Reply) -> Order) -> Result<Vec<u8>, No> {
+        ask(&self.first, order).await
+    }
+}
+
+async fn ask(orders: &mpsc::Sender<Order>, order: impl FnOnce(Reply) -> Order) -> Result<Vec<u8>, No> {
+    let (reply, answer) = oneshot::channel();
+    let busy = || no(RefusalCode::Busy, "the node cannot answer now");
+    orders.try_send(order(reply)).map_err(|_| busy())?;
+    answer.await.map_err(|_| busy())?
 }
 
 pub(super) fn no(code: RefusalCode, words: impl Into<String>) -> No {
@@ -216,7 +229,12 @@ pub(super) struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut queue: mpsc::Receiver<Order>, restarted: Option<bool>) {
+    async fn run(
+        mut self,
+        mut first: mpsc::Receiver<Order>,
+        mut queue: mpsc::Receiver<Order>,
+        restarted: Option<bool>,
+    ) {
         if let Some(space_runs) = restarted {
             let _ = self.happen(Event::Restarted { space_runs }).await;
             if self.record.sale.state.is_final() && self.record.receipt.is_none() {
@@ -230,16 +248,18 @@ impl Task {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                order = queue.recv() => match order {
-                    Some(Order::Forget) => if self.forgotten().await { return },
-                    Some(order) => self.take(order).await,
-                    None => return,
-                },
+                biased;
+                Some(order) = first.recv() => self.take(order).await,
                 _ = ticks.tick(), if !self.record.sale.is_settled() => {
                     self.catch_up().await;
                     self.look_at_space().await;
                     let _ = self.happen(Event::Tick).await;
                 }
+                order = queue.recv() => match order {
+                    Some(Order::Forget) => if self.forgotten().await { return },
+                    Some(order) => self.take(order).await,
+                    None => return,
+                },
             }
         }
     }

@@ -149,18 +149,34 @@ pub fn processes(cgroup: &Path) -> Vec<i32> {
     found
 }
 
-/// The number of the process that is PID 1 of the space in `cgroup`, if one runs.
+/// The number of the process that is PID 1 of the space in `cgroup`, if one runs. Looks at every process there; who
+/// knows the number asks [`is_first_process`].
 pub fn first_process(cgroup: &Path) -> Option<i32> {
-    let is_first = |pid: &i32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        // One that a space started in a namespace below its own has two more numbers than one, not one more.
-        numbers.is_some_and(|numbers| {
-            let numbers: Vec<&str> = numbers.split_whitespace().collect();
-            numbers.len() == 2 && numbers.last() == Some(&"1")
-        })
+    processes(cgroup).into_iter().find(|pid| is_first(*pid))
+}
+
+/// Whether `pid` is still PID 1 of the space in `cgroup`: another may have its number by now.
+pub fn is_first_process(cgroup: &Path, pid: i32) -> bool {
+    let place = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let inside = |line: &str| {
+        let path = line.strip_prefix("0::/")?;
+        Some(
+            Path::new(crate::names::CGROUP_MOUNT)
+                .join(path)
+                .starts_with(cgroup),
+        )
     };
-    processes(cgroup).into_iter().find(is_first)
+    place.lines().find_map(inside) == Some(true) && is_first(pid)
+}
+
+fn is_first(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    // One that a space started in a namespace below its own has two more numbers than one, not one more.
+    numbers.is_some_and(|numbers| {
+        let numbers: Vec<&str> = numbers.split_whitespace().collect();
+        numbers.len() == 2 && numbers.last() == Some(&"1")
+    })
 }
 
 fn populated(events: &str) -> bool {

@@ -27,9 +27,10 @@ pub fn abort(processes: &[i32], kept: &Path) -> usize {
     if mount::ensure_mounted(Path::new("fusectl"), control, "fusectl", MsFlags::empty(), "").is_err() {
         return 0;
     }
-    let kept = nix::sys::stat::stat(kept)
-        .map(|stat| nix::sys::stat::minor(stat.st_dev))
-        .ok();
+    // Off the list of mounts: to ask the file system itself is to wait for its server.
+    let kept = fs::read_to_string("/proc/self/mountinfo")
+        .ok()
+        .and_then(|mounts| minor_at(&mounts, kept));
     let mut minors = BTreeSet::new();
     for thread in in_own_mounts(processes) {
         // One that has ended has no mounts.
@@ -55,6 +56,17 @@ fn in_own_mounts(processes: &[i32]) -> Vec<PathBuf> {
         .map(|thread| thread.path())
         .filter(|thread| fs::metadata(thread.join("ns/mnt")).is_ok_and(|mounts| seen.insert(mounts.ino())))
         .collect()
+}
+
+/// The minor of what is mounted at `path`: the third column; the fifth is the mount point. The last one lies on top.
+fn minor_at(mounts: &str, path: &Path) -> Option<u64> {
+    let at = |line: &str| {
+        let mut columns = line.split(' ').skip(2);
+        let device = columns.next()?;
+        let is_there = Path::new(columns.nth(1)?) == path;
+        device.split_once(':')?.1.parse().ok().filter(|_| is_there)
+    };
+    mounts.lines().rev().find_map(at)
 }
 
 /// Adds the minor of each mount of FUSE. The third column is `major:minor`; what stands behind ` - ` is the type. A line at a

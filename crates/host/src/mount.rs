@@ -172,6 +172,22 @@ pub fn is_fuse_alive(path: &Path) -> bool {
         .is_ok_and(|facts| facts.filesystem_type() == nix::sys::statfs::FUSE_SUPER_MAGIC)
 }
 
+/// Whether it answers within this time: asked in a child, for a server that says nothing holds whoever asks, and not even
+/// a kill ends that. The child that is left ends with the server. For a process of one thread.
+pub fn fuse_answers(path: &Path, within: Duration) -> io::Result<bool> {
+    use crate::process::{Clone, Fork, clone3, exit_now};
+    match clone3(&Clone::default())? {
+        Fork::Child => exit_now(if is_fuse_alive(path) { 0 } else { 1 }),
+        Fork::Parent(_, child) => {
+            if !child.wait_ended(within)? {
+                child.kill(nix::sys::signal::Signal::SIGKILL)?;
+                return Ok(false);
+            }
+            Ok(matches!(child.reap()?, nix::sys::wait::WaitStatus::Exited(_, 0)))
+        }
+    }
+}
+
 /// Waits until a FUSE file system is at `path` and answers, woken by the kernel; says whether it came within `limit`.
 pub fn wait_for_fuse(path: &Path, limit: Duration) -> io::Result<bool> {
     use nix::poll::PollFlags;

@@ -21,6 +21,7 @@ const MEMORY: u64 = 256 << 20;
 /// The trials of this room.
 pub fn trials() -> Vec<Trial> {
     vec![
+        trial("readings::a_space_starts_beside_a_silent_one", silent),
         trial("readings::a_space_sees_what_it_has", own_size),
         trial("readings::they_come_back_when_lxcfs_was_killed", killed),
         trial("readings::a_space_starts_without_them", started_without),
@@ -175,6 +176,24 @@ fn started_without() -> Result<()> {
     println!("first {first:?}, then {:?}", own_line());
     ensure!(first != own_line(), "lxcfs was there, so this shows nothing");
     Ok(())
+}
+
+/// One that says nothing at all, as under a crowd of readers or after a fault of its own: the space starts without it.
+fn silent() -> Result<()> {
+    let bench = bench(1)?;
+    let frozen = Path::new(names::CGROUP_READINGS).join("cgroup.freeze");
+    let found = || bench.found().unwrap_or_default();
+    fs::write(&frozen, "1")?;
+    let begun = Instant::now();
+    let started = running(&bench, WATCH).and_then(|()| wait("a figure", || found().contains("MemTotal")));
+    let took = begun.elapsed();
+    let answers = mount::fuse_answers(Path::new(names::RUN_READINGS), Duration::from_secs(1));
+    fs::write(&frozen, "0")?;
+    started?;
+    println!("started beside a silent one in {} ms", took.as_millis());
+    ensure!(!answers?, "it was not silent, so this shows nothing");
+    ensure!(!found().contains(&own_line()), "a figure of its own: {}", found());
+    wait("lxcfs", || mount::is_fuse_alive(Path::new(names::RUN_READINGS)))
 }
 
 fn nested() -> Result<()> {

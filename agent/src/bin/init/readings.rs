@@ -55,8 +55,12 @@ const FILES: [&str; 8] = [
 ];
 
 const PROGRAM: &str = "/usr/bin/lxcfs";
-/// How long lxcfs may take to answer: it starts while the machine boots.
+/// How long lxcfs may take to answer: it starts while the machine boots, and may have thousands of readers before us.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+/// How long a space that starts waits for it.
+const SOON: Duration = Duration::from_secs(1);
+/// How often it is asked whether it still answers.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// The longest start of a space: one that began while lxcfs was away has its mounts by then.
 const START: Duration = Duration::from_secs(60);
 /// What laying all files into one space may take; its user can make it slow.
@@ -93,7 +97,7 @@ pub fn trees() -> Result<Vec<(&'static str, Tree)>, TreeError> {
         )?;
         Ok((file, tree))
     };
-    if !mount::is_fuse_alive(root) {
+    if !mount::fuse_answers(root, SOON).unwrap_or(false) {
         return Ok(Vec::new());
     }
     FILES.into_iter().map(copy).collect()
@@ -133,9 +137,23 @@ fn serve() -> Result<Infallible, Failure> {
     lay_into_all();
     if !lxcfs.wait_ended(START)? {
         lay_into_all();
-        while !lxcfs.wait_ended(Duration::from_secs(3600))? {}
+        watch(&lxcfs, root)?;
     }
     Err(format!("lxcfs ended: {:?}", lxcfs.reap()).into())
+}
+
+/// Returns when it has ended: by itself, or because it was silent. A space that started while it was slow gets its files
+/// here.
+fn watch(lxcfs: &Pidfd, root: &Path) -> io::Result<()> {
+    while !lxcfs.wait_ended(LOOK_EVERY)? {
+        if mount::fuse_answers(root, ANSWERS_WITHIN)? {
+            lay_into_all();
+        } else {
+            eprintln!("init: lxcfs says nothing: it is ended and started anew");
+            lxcfs.kill(Signal::SIGKILL)?;
+        }
+    }
+    Ok(())
 }
 
 /// Never comes back: lxcfs, or an exit code.

@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub(super) kept: StdMutex<HashSet<SaleId>>,
     /// One at a time for each sale: an end waits until a build has come to one.
     busy: StdMutex<HashMap<SaleId, Arc<Mutex<()>>>>,
+    /// The first process of each space, as it was found last.
+    firsts: StdMutex<HashMap<SaleId, i32>>,
 }
 
 /// A space that answers.
@@ -93,6 +95,7 @@ impl Provisioner {
             prepared: StdMutex::default(),
             kept: StdMutex::default(),
             busy: StdMutex::default(),
+            firsts: StdMutex::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -202,7 +205,20 @@ impl Provisioner {
 
     /// The number of the space's PID 1 on the node, while it runs.
     pub fn space_pid(&self, sale: &SaleId) -> Option<i32> {
-        pid(sale)
+        let firsts = || self.shared.firsts.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = firsts().get(sale).copied();
+        // It is asked often, and a thousand sleepers may stand before it in the list.
+        if let Some(pid) = known
+            && host::cgroup::is_first_process(&names::cgroup(sale.as_bytes()), pid)
+        {
+            return Some(pid);
+        }
+        let found = pid(sale);
+        match found {
+            Some(pid) => firsts().insert(*sale, pid),
+            None => firsts().remove(sale),
+        };
+        found
     }
 
     /// Connects to what listens on `port` of the space's loopback.
