@@ -96,6 +96,11 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
         let why = format!("the disk with {group} is missing: its spaces cannot be opened");
         super::part_failed(board, "disk", &why, "put the disk back, then switch off and on");
     }
+    for group in state.split() {
+        let why = format!("the disk with {group} has sales of a time when this node's first disk was away");
+        let cure = "start the machine with that disk alone to serve them; it is left as it is";
+        super::part_failed(board, "journal", &why, cure);
+    }
     let state = Arc::new(state);
     let groups: Vec<(String, String)> = started.disks.iter().filter_map(group).collect();
     if state.groups().len() > 1 {

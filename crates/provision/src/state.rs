@@ -22,6 +22,7 @@
 //! used and is begun anew; a group of another node is looked at read-only and not touched; node
 //! keys are opened by one function.
 
+mod history;
 mod identity;
 mod volumes;
 
@@ -127,6 +128,8 @@ pub struct State {
     generation: u64,
     /// Groups that the leader knew and nobody sees now.
     missing: Vec<String>,
+    /// Groups whose journal went another way.
+    split: BTreeSet<String>,
     journal: Result<Journal, JournalError>,
 }
 
@@ -284,11 +287,24 @@ impl State {
         named("state-identity", || {
             identity::write_generation(&leader, generation.saturating_add(2), &known)
         })?;
+        let mut split = BTreeSet::new();
+        if let Ok(journal) = &journal {
+            // A journal that is full is still read, and spaces are ended by it.
+            if let Err(error) = history::begin(journal, generation) {
+                tracing::warn!(error = %chain(&error), "the journal takes no start");
+            }
+            for group in &groups[1..] {
+                if history::went_another_way(journal, group)? {
+                    split.insert(group.clone());
+                }
+            }
+        }
         let state = Self {
             node: identity.node(),
             groups,
             generation,
             missing,
+            split,
             journal,
         };
         state.begin_to_follow(&known);
@@ -312,6 +328,12 @@ impl State {
     /// Groups that this node had and nobody sees now: their spaces cannot be opened.
     pub fn missing(&self) -> &[String] {
         &self.missing
+    }
+
+    /// Groups whose journal knows sales that this one does not, from a time when the leading disk was away: it is left as
+    /// it is, and serves them where that disk alone is there.
+    pub fn split(&self) -> &BTreeSet<String> {
+        &self.split
     }
 
     /// The seed of the node's key. The one function that opens it, so that a TPM can seal it later.
@@ -342,7 +364,10 @@ impl State {
     fn begin_to_follow(&self, known: &BTreeSet<String>) {
         let Ok(journal) = &self.journal else { return };
         let mut following = 0;
-        for group in &self.groups[1..] {
+        for group in self.groups[1..]
+            .iter()
+            .filter(|group| !self.split.contains(*group))
+        {
             if following == FOLLOWERS {
                 return;
             }
@@ -385,6 +410,9 @@ impl State {
         let Ok(journal) = &self.journal else { return Ok(()) };
         let copies = self.copies()?;
         let is_copied = |group: &&String| {
+            if self.split.contains(*group) {
+                return false;
+            }
             let found = copies.iter().find(|(followed, _)| followed == *group);
             // The thread of a silent one may yet write what is there.
             found.is_none_or(|(_, standing)| *standing == Standing::Left)

@@ -3,6 +3,7 @@
 
 mod copies;
 mod rotten;
+mod split;
 mod volume;
 
 use std::collections::BTreeSet;
@@ -52,6 +53,10 @@ pub fn trials() -> Vec<Trial> {
         trial(
             "disks::a_copy_that_failed_is_copied_again_and_ranks_so",
             copies::failed,
+        ),
+        trial(
+            "disks::journals_that_went_different_ways_are_both_kept",
+            split::both_kept,
         ),
         trial("disks::a_base_is_copied_once_and_only_whole", base),
         trial(
