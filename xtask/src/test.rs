@@ -171,6 +171,8 @@ const LONG: &str = "STEADING_LONG";
 
 /// Programs of tests that run at once: they wait for timers and for each other far more than they compute.
 const AT_ONCE: usize = 8;
+/// Programs that compare how long something takes with and without load: after all others.
+const ALONE: [&str; 1] = ["agent/flood"];
 
 /// Unit and property tests, and the plan of the house; those of the build machine's crates without the sysroot.
 fn unit(tree: &Tree, long: bool) -> Result<()> {
@@ -197,7 +199,17 @@ fn unit(tree: &Tree, long: bool) -> Result<()> {
             job.command.env(LONG, "1");
         }
     }
-    beside::whole(jobs, AT_ONCE)
+    let (alone, jobs): (Vec<Job>, Vec<Job>) = jobs
+        .into_iter()
+        .partition(|job| ALONE.contains(&job.name.as_str()));
+    ensure!(alone.len() == ALONE.len(), "not all of {ALONE:?} were made");
+    let both = [beside::whole(jobs, AT_ONCE), beside::whole(alone, 1)];
+    let failed: Vec<String> = both
+        .into_iter()
+        .filter_map(|ran| ran.err().map(|error| error.to_string()))
+        .collect();
+    ensure!(failed.is_empty(), "{}", failed.join("; "));
+    Ok(())
 }
 
 /// A program of tests, started as cargo starts it.
