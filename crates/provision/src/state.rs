@@ -15,7 +15,7 @@
 //! being brought what it lacks; the other copies, and those that follow no more, are made at power-on and with
 //! [`State::replicate`]. Every copy has a lower generation than the journal that it was made from, so it leads only where
 //! that disk is gone; then the new leader's generation passes the lost one's, so that a disk that returns does not bring
-//! back what has since been undone.
+//! back what has since been undone. A journal with sales that the leading one never had is no copy: it is left as it is.
 //!
 //! Invariants: an identity is complete once `node.json` is there, which is written last and
 //! replaced whole; a group without one, and without any volume of a space or a base, was never
