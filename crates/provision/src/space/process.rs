@@ -101,11 +101,12 @@ impl Step<SpaceContext> for ProcessStep {
 
     async fn ensure(&self, sale: &SaleId, context: &SpaceContext) -> Result<(), Cause> {
         let cgroup = names::cgroup(sale.as_bytes());
-        // A start that is repeated finds the space running, and the limit where it was put.
+        // What is not `Applied` is undone or started anew: no space goes on with more than was sold.
+        if host::cgroup::is_populated(&cgroup)? {
+            limits::set_cpu(&cgroup, Some(context.spec.cpu))?;
+            return Ok(banner(sale).await?);
+        }
         let start = async {
-            if host::cgroup::is_populated(&cgroup)? {
-                return Ok(banner(sale).await?);
-            }
             let start = SpaceStart {
                 base: context.base.clone(),
                 base_digest: context.spec.base.to_string(),
@@ -121,11 +122,6 @@ impl Step<SpaceContext> for ProcessStep {
             started.map_err(ProcessError::Start)?;
             Ok(banner(sale).await?)
         };
-        // What is not `Applied` is undone or started anew: no space goes on with more than was sold.
-        if host::cgroup::is_populated(&cgroup)? {
-            limits::set_cpu(&cgroup, Some(context.spec.cpu))?;
-            return start.await;
-        }
         let most = self.take(sale);
         let done = ahead(&cgroup, context.spec.cpu, most, start).await;
         let used = limits::cpu_used(&cgroup).unwrap_or(most);
