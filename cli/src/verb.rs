@@ -32,7 +32,18 @@ use clap::Subcommand;
 use crate::exit::{Code, Failure, Outcome};
 use crate::settings::Settings;
 use crate::show::Screen;
-use crate::store::Store;
+use crate::store::record::{Record, Step};
+use crate::store::{SaleFiles, Store};
+
+/// The space of this name, if it was active; `next` says what only such a space can have done.
+fn find_active(store: &Store, name: &str, next: &str) -> Outcome<(SaleFiles, Record)> {
+    let (files, record) = store.find(name)?;
+    if record.step == Step::Active {
+        return Ok((files, record));
+    }
+    let words = format!("{} is {}", record.name, record.step.words());
+    Err(Failure::new(Code::Usage, words).next(next))
+}
 
 /// Does it, unless Ctrl-C is pressed first: then says what is open. Every step was written down when it was done, and
 /// can be done again.

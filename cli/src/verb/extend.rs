@@ -4,6 +4,7 @@ use clap::Args;
 use market::quantity::Seconds;
 use serde_json::json;
 
+use super::find_active;
 use crate::client::Client;
 use crate::client::selling::Walk;
 use crate::exit::{Code, Failure, Outcome};
@@ -11,7 +12,6 @@ use crate::settings::Settings;
 use crate::show::Screen;
 use crate::show::steps::Steps;
 use crate::show::text::money;
-use crate::store::record::Step;
 
 /// What the signed messages allow (`market::message::Amend`).
 const MOST_PERIODS: u32 = 100_000;
@@ -31,13 +31,8 @@ pub struct Arguments {
 /// Extends.
 pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Outcome {
     let mut client = Client::open(settings)?;
-    let (files, record) = client.store.find(&arguments.name)?;
-    if record.step != Step::Active {
-        return Err(
-            Failure::new(Code::Usage, format!("{} is {}", record.name, record.step.words()))
-                .next("only a space that is active can be extended"),
-        );
-    }
+    let next = "only a space that is active can be extended";
+    let (files, record) = find_active(&client.store, &arguments.name, next)?;
     let extended: Outcome<_> = async {
         let held = files.lock()?;
         let record = files.record()?.unwrap_or(record);

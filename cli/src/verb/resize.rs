@@ -10,7 +10,7 @@ use market::quantity::{Bytes, MilliCpus, Seconds};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::or_interrupted;
+use super::{find_active, or_interrupted};
 use crate::client::Client;
 use crate::client::selling::Walk;
 use crate::client::selling::resizing::Size;
@@ -20,7 +20,7 @@ use crate::show::Screen;
 use crate::show::steps::Steps;
 use crate::show::text::money;
 use crate::store::SaleFiles;
-use crate::store::record::{Record, Step};
+use crate::store::record::Record;
 
 /// Flags of `resize`.
 #[derive(Clone, Debug, Args)]
@@ -55,13 +55,8 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Outcome {
     let mut client = Client::open(settings)?;
     let store = client.store.clone();
-    let (files, record) = client.store.find(&arguments.name)?;
-    if record.step != Step::Active {
-        return Err(
-            Failure::new(Code::Usage, format!("{} is {}", record.name, record.step.words()))
-                .next("only a space that is active can be resized"),
-        );
-    }
+    let next = "only a space that is active can be resized";
+    let (files, record) = find_active(&client.store, &arguments.name, next)?;
     let resized = or_interrupted(&store, resize(&mut client, &arguments, files, record)).await;
     client.leave().await;
     let (json, text) = resized?;
@@ -95,13 +90,7 @@ async fn resize(
         .next("write a larger --disk, or leave it away"));
     }
     let quote = walk.quote(size, &mut steps).await?;
-    if quote.gives != *walk.gives() {
-        let prices = walk.prices_with(&quote).await?;
-        let (funded, total) = walk.needs(&prices).await?;
-        let words = price_words(&walk, &quote, &prices, money(total.saturating_sub(funded)));
-        steps.quiet();
-        agree(arguments.yes, &words, "resize?")?;
-    }
+    agree_to_price(&mut walk, &quote, arguments.yes, "resize?", &mut steps).await?;
     walk.resize(&quote, deadline, &mut steps).await?;
     drop((steps, held));
     let gives = walk.gives();
@@ -136,8 +125,26 @@ pub(super) fn size_words(gives: &Gives) -> String {
     format!("{cpu} · {memory} · {disk}{snapshot}")
 }
 
+/// Shows the price of another size and asks; nothing where the space has that size by now.
+pub(super) async fn agree_to_price(
+    walk: &mut Walk<'_>,
+    quote: &Quote,
+    yes: bool,
+    question: &str,
+    steps: &mut Steps,
+) -> Outcome {
+    if quote.gives == *walk.gives() {
+        return Ok(());
+    }
+    let prices = walk.prices_with(quote).await?;
+    let (funded, total) = walk.needs(&prices).await?;
+    let words = price_words(walk, quote, &prices, money(total.saturating_sub(funded)));
+    steps.quiet();
+    agree(yes, &words, question)
+}
+
 /// What changes, from when on, and what it takes.
-pub(super) fn price_words(walk: &Walk<'_>, quote: &Quote, prices: &Prices, more: String) -> String {
+fn price_words(walk: &Walk<'_>, quote: &Quote, prices: &Prices, more: String) -> String {
     let (gives, now) = (quote.gives, walk.gives());
     let from = (quote.begun + 1..).find(|period| prices.at(*period) == quote.price);
     format!(

@@ -7,8 +7,8 @@ use market::quantity::Seconds;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::or_stopped;
 use super::resize::agree;
+use super::{find_active, or_stopped};
 use crate::client::Client;
 use crate::client::selling::Walk;
 use crate::exit::{Code, Failure, Outcome};
@@ -17,7 +17,7 @@ use crate::show::Screen;
 use crate::show::steps::Steps;
 use crate::show::text::moment;
 use crate::store::SaleFiles;
-use crate::store::record::{Record, Step};
+use crate::store::record::Record;
 
 /// Flags of `restore`.
 #[derive(Clone, Debug, Args)]
@@ -45,13 +45,8 @@ const STOPPED: &str = "Ctrl-C was pressed; what the node was asked for it does";
 /// Restores.
 pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Outcome {
     let mut client = Client::open(settings)?;
-    let (files, record) = client.store.find(&arguments.name)?;
-    if record.step != Step::Active {
-        return Err(
-            Failure::new(Code::Usage, format!("{} is {}", record.name, record.step.words()))
-                .next("only a space that was active can be restored"),
-        );
-    }
+    let next = "only a space that was active can be restored";
+    let (files, record) = find_active(&client.store, &arguments.name, next)?;
     let done = or_stopped(restore(&mut client, &arguments, files, record), STOPPED).await;
     client.leave().await;
     let (json, text) = done?;

@@ -7,8 +7,8 @@ use market::quantity::{Bytes, Seconds, UnixMillis};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::or_stopped;
-use super::resize::{agree, price_words};
+use super::resize::{agree, agree_to_price};
+use super::{find_active, or_stopped};
 use crate::client::Client;
 use crate::client::selling::Walk;
 use crate::client::selling::resizing::Size;
@@ -18,7 +18,7 @@ use crate::show::Screen;
 use crate::show::steps::Steps;
 use crate::show::text::{moment, money};
 use crate::store::SaleFiles;
-use crate::store::record::{Record, Step};
+use crate::store::record::Record;
 
 /// Flags of `snapshot`.
 #[derive(Clone, Debug, Args)]
@@ -54,13 +54,8 @@ const STOPPED: &str = "Ctrl-C was pressed; what both signed is done";
 /// Takes one, or removes it.
 pub async fn run(arguments: Arguments, settings: Settings, screen: Screen) -> Outcome {
     let mut client = Client::open(settings)?;
-    let (files, record) = client.store.find(&arguments.name)?;
-    if record.step != Step::Active {
-        return Err(
-            Failure::new(Code::Usage, format!("{} is {}", record.name, record.step.words()))
-                .next("a snapshot can be taken of a space that is active"),
-        );
-    }
+    let next = "a snapshot can be taken of a space that is active";
+    let (files, record) = find_active(&client.store, &arguments.name, next)?;
     let done = or_stopped(snapshot(&mut client, &arguments, files, record), STOPPED).await;
     client.leave().await;
     let (json, text) = done?;
@@ -141,17 +136,11 @@ async fn change(
         snapshot: Some(wanted),
     };
     let quote = walk.quote(size, steps).await?;
-    if quote.gives != *walk.gives() {
-        let prices = walk.prices_with(&quote).await?;
-        let (funded, total) = walk.needs(&prices).await?;
-        let words = price_words(walk, &quote, &prices, money(total.saturating_sub(funded)));
-        let question = if wanted {
-            "take it?"
-        } else {
-            "remove the snapshot?"
-        };
-        steps.quiet();
-        agree(agreed, &words, question)?;
-    }
+    let question = if wanted {
+        "take it?"
+    } else {
+        "remove the snapshot?"
+    };
+    agree_to_price(walk, &quote, agreed, question, steps).await?;
     walk.snapshot(&quote, deadline, steps).await
 }
