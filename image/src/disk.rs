@@ -2,7 +2,10 @@
 //! and for the stick, so what is tested with the one holds for the other.
 
 use crate::fat::{self, Content};
-use crate::layout::{ALIGNMENT_BYTES, BASE_NAME, BASE_TYPE, ESP_TYPE, LABEL, SECTOR_BYTES, SMALL_ESP_BYTES};
+use crate::layout::{
+    ALIGNMENT_BYTES, BASE_ID, BASE_NAME, BASE_TYPE, DISK_ID, ESP_ID, ESP_TYPE, LABEL, SECTOR_BYTES,
+    SMALL_CLUSTER_BYTES, SMALL_ESP_BYTES,
+};
 use anyhow::{Context, Result};
 use gpt::GptConfig;
 use gpt::mbr::ProtectiveMBR;
@@ -19,7 +22,7 @@ pub struct Medium<'a> {
     /// Length of the system partition.
     pub esp_bytes: u64,
     /// Length of a FAT cluster; FAT32 wants at least 65525 of them.
-    pub cluster_bytes: u32,
+    pub cluster_bytes: u64,
     /// Files of the system partition.
     pub files: Vec<(&'a str, Content)>,
     /// The base.
@@ -28,20 +31,13 @@ pub struct Medium<'a> {
     pub boot_code: Option<[u8; 440]>,
 }
 
-/// Fixed ids, so that the same input gives the same bytes: of the disk, and of its partitions.
-const DISK_ID: &str = "53544541-4449-4E47-8000-4D4544490001";
-const PARTITION_IDS: [&str; 2] = [
-    "53544541-4449-4E47-8000-4D4544490011",
-    "53544541-4449-4E47-8000-4D4544490012",
-];
-
 /// The medium that a machine of QEMU gets: `farmer.toml` and the base.
 pub fn medium(path: &Path, farmer_toml: &str, base: &Path) -> Result<()> {
     write(
         path,
         &Medium {
             esp_bytes: SMALL_ESP_BYTES,
-            cluster_bytes: 512,
+            cluster_bytes: SMALL_CLUSTER_BYTES,
             files: vec![("farmer.toml", Content::Bytes(farmer_toml.as_bytes().to_vec()))],
             base,
             boot_code: None,
@@ -102,15 +98,8 @@ fn write_table(file: &mut File, medium: &Medium, base_start: u64, base_length: u
     } else {
         0
     };
-    let esp = partition(
-        ESP_TYPE,
-        PARTITION_IDS[0],
-        LABEL,
-        ESP_START_BYTES,
-        medium.esp_bytes,
-        flags,
-    )?;
-    let base = partition(BASE_TYPE, PARTITION_IDS[1], BASE_NAME, base_start, base_length, 0)?;
+    let esp = partition(ESP_TYPE, ESP_ID, LABEL, ESP_START_BYTES, medium.esp_bytes, flags)?;
+    let base = partition(BASE_TYPE, BASE_ID, BASE_NAME, base_start, base_length, 0)?;
     let mut table = GptConfig::new()
         .writable(true)
         .create_from_device(file, Some(DISK_ID.parse()?))?;

@@ -1,5 +1,6 @@
 //! The system partition: FAT32, made in memory. Times are fixed, so the same files give the same bytes.
 
+use crate::layout::{FAT_SERIAL, LABEL};
 use anyhow::{Context, Result};
 use fatfs::{Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, Time};
 use std::io::{Cursor, Write};
@@ -44,14 +45,14 @@ impl fatfs::TimeProvider for FixedTime {
 }
 
 /// A file system of `length` bytes with `files` (path with `/`, content).
-pub fn build(length: u64, cluster_bytes: u32, files: &[(&str, Content)]) -> Result<Vec<u8>> {
+pub fn build(length: u64, cluster_bytes: u64, files: &[(&str, Content)]) -> Result<Vec<u8>> {
     let mut disk = Cursor::new(vec![0u8; usize::try_from(length)?]);
     let mut label = [b' '; 11];
-    label[..crate::layout::LABEL.len()].copy_from_slice(crate::layout::LABEL.as_bytes());
+    label[..LABEL.len()].copy_from_slice(LABEL.as_bytes());
     let format = FormatVolumeOptions::new()
         .fat_type(FatType::Fat32)
-        .bytes_per_cluster(cluster_bytes)
-        .volume_id(0x5354_4541)
+        .bytes_per_cluster(u32::try_from(cluster_bytes)?)
+        .volume_id(u32::from_str_radix(FAT_SERIAL, 16)?)
         .volume_label(label);
     fatfs::format_volume(&mut disk, format).context("formatting the system partition")?;
     let system = FileSystem::new(&mut disk, FsOptions::new().time_provider(&FIXED_TIME))?;

@@ -10,7 +10,7 @@
 
 use crate::disk::{self, ESP_START_BYTES, Medium};
 use crate::fat::Content;
-use crate::layout::{LABEL, STICK_ESP_BYTES};
+use crate::layout::{LABEL, STICK_CLUSTER_BYTES, STICK_ESP_BYTES};
 use anyhow::{Context, Result};
 use packages::program::{command, run};
 use std::path::Path;
@@ -61,7 +61,7 @@ pub fn write(path: &Path, stick: &Stick) -> Result<()> {
     let boot_code = std::fs::read(&boot_code).with_context(|| format!("reading {}", boot_code.display()))?;
     let medium = Medium {
         esp_bytes: STICK_ESP_BYTES,
-        cluster_bytes: 2048,
+        cluster_bytes: STICK_CLUSTER_BYTES,
         files,
         base: stick.base,
         boot_code: Some(
@@ -77,7 +77,7 @@ pub fn write(path: &Path, stick: &Stick) -> Result<()> {
 }
 
 /// Debian's GRUB looks for its configuration below EFI/debian of the partition that it was started from.
-fn grub_cfg() -> String {
+pub fn grub_cfg() -> String {
     format!(
         "set timeout=0\nsearch --no-floppy --label {LABEL} --set=root\n\
          linux /steading/a/vmlinuz {COMMAND_LINE}\ninitrd /steading/a/initramfs\nboot\n"

@@ -176,6 +176,19 @@ fn tests_switch_on_no_feature_in_what_programs_link() {
     }
 }
 
+/// The agent looks for the kinds of partition that the makers of media write.
+#[test]
+fn the_agent_and_the_layout_of_media_name_the_same_kinds() {
+    let layout = std::fs::read_to_string(root().join("image/layout.toml")).expect("the layout is there");
+    for (key, kind) in [
+        ("base_type", host::names::BASE_TYPE),
+        ("claim_type", host::names::CLAIM_TYPE),
+    ] {
+        let line = format!("{key} = \"{}\"", kind.to_uppercase());
+        assert!(layout.lines().any(|have| have == line), "image/layout.toml: {line}");
+    }
+}
+
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder)
         .expect("a folder of the workspace")
