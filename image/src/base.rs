@@ -9,8 +9,8 @@
 mod files;
 pub mod repository;
 
-use anyhow::{Context, Result, bail};
-use packages::program::{command, run};
+use anyhow::{Context, Result};
+use packages::program::{command, pinned, run};
 use packages::store::{hex, sha256};
 use packages::{Fetched, Mirror};
 use sha2::{Digest, Sha256};
@@ -164,20 +164,8 @@ const PACKING: &[&str] = &[
 
 /// tar to erofs, with the pinned mkfs.erofs under the pinned loader.
 fn pack(recipe: &Recipe, tar: &Path, out: &Path) -> Result<()> {
-    let program = recipe.tools.join("usr/bin/mkfs.erofs");
-    if !program.exists() {
-        bail!(
-            "{} is not there: the lock's tools lack erofs-utils",
-            program.display()
-        );
-    }
-    let libraries = [recipe.tools, recipe.sysroot]
-        .map(|tree| tree.join("usr/lib/x86_64-linux-gnu").display().to_string());
     let _ = std::fs::remove_file(out);
-    run(command(recipe.sysroot.join("usr/lib64/ld-linux-x86-64.so.2"))
-        .arg("--library-path")
-        .arg(libraries.join(":"))
-        .arg(program)
+    run(pinned(&[recipe.tools, recipe.sysroot], "usr/bin/mkfs.erofs")?
         .args(PACKING)
         .arg(format!("-T{EPOCH}"))
         .arg("--tar=f")

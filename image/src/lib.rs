@@ -9,7 +9,9 @@
 //! Invariants: no root, no loop device, no mount; `medium` and `stick` are one code; the same input gives the same bytes.
 
 pub mod base;
+pub mod bill;
 pub mod disk;
 pub mod fat;
+pub mod forms;
 pub mod layout;
 pub mod stick;

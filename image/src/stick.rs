@@ -12,7 +12,7 @@ use crate::disk::{self, ESP_START_BYTES, Medium};
 use crate::fat::Content;
 use crate::layout::{LABEL, STICK_CLUSTER_BYTES, STICK_ESP_BYTES};
 use anyhow::{Context, Result};
-use packages::program::{command, run};
+use packages::program::{pinned, run};
 use std::path::Path;
 
 /// What a stick is made of.
@@ -26,6 +26,10 @@ pub struct Stick<'a> {
     pub base: &'a Path,
     /// What the farmer edits.
     pub farmer_toml: &'a str,
+    /// Its bill of materials.
+    pub bill: &'a str,
+    /// The licences of what is in it.
+    pub licences: &'a str,
     /// Unpacked boot loaders.
     pub boot: &'a Path,
     /// Unpacked tools, and the sysroot whose loader starts them.
@@ -56,6 +60,8 @@ pub fn write(path: &Path, stick: &Stick) -> Result<()> {
         ("syslinux.cfg", text(syslinux_cfg())),
         ("steading/a/vmlinuz", Content::File(stick.vmlinuz.to_owned())),
         ("steading/a/initramfs", Content::File(stick.initramfs.to_owned())),
+        ("steading/a/bill.cdx.json", text(stick.bill.to_owned())),
+        ("steading/a/licences.txt", text(stick.licences.to_owned())),
     ];
     let boot_code = stick.boot.join("usr/lib/syslinux/mbr/gptmbr.bin");
     let boot_code = std::fs::read(&boot_code).with_context(|| format!("reading {}", boot_code.display()))?;
@@ -94,12 +100,8 @@ fn syslinux_cfg() -> String {
 /// Puts ldlinux.sys into the system partition and its place into the partition's first sector. The installer works on
 /// the file through mtools: no root, no mount.
 fn install_syslinux(image: &Path, stick: &Stick) -> Result<()> {
-    let libraries = stick.sysroot.join("usr/lib/x86_64-linux-gnu");
-    run(command(stick.sysroot.join("usr/lib64/ld-linux-x86-64.so.2"))
+    run(pinned(&[stick.tools, stick.sysroot], "usr/bin/syslinux")?
         .env("SOURCE_DATE_EPOCH", "1767225600")
-        .arg("--library-path")
-        .arg(libraries)
-        .arg(stick.tools.join("usr/bin/syslinux"))
         .arg("--install")
         .arg("--offset")
         .arg(ESP_START_BYTES.to_string())

@@ -3,11 +3,12 @@
 use crate::closure::{Closure, LIBRARIES};
 use crate::cpio::{Archive, Node};
 use crate::elf::Elf;
+use crate::hardware::{self, Module};
 use crate::modules::{self, Choice};
 use anyhow::{Context, Result, bail};
 use packages::program::{command, run};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// `/etc/steading/image.json`: what image this is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -51,14 +52,20 @@ pub struct Recipe<'a> {
 }
 
 /// What came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Length of the file.
     pub bytes: u64,
-    /// How many modules.
-    pub modules: usize,
+    /// The modules, by their path below the version's folder.
+    pub modules: Vec<String>,
+    /// What they say of themselves; empty where no firmware was asked for.
+    pub described: Vec<Module>,
     /// How many libraries.
     pub libraries: usize,
+    /// All paths inside, sorted, without the leading `/`.
+    pub paths: Vec<String>,
+    /// Every file that went in: path inside, and where it came from.
+    pub files: Vec<(String, PathBuf)>,
 }
 
 /// Programs of packages and what they open at run time, by their path in the tree.
@@ -164,8 +171,12 @@ pub fn assemble(recipe: &Recipe, out: &Path) -> Result<Summary> {
         recipe.modules,
         &scratch,
     )?;
+    let mut described = Vec::new();
     if let Some(tree) = recipe.firmware {
-        put_firmware(&mut archive, tree)?;
+        let folder = recipe.kernel_tree.join("usr/lib/modules").join(version);
+        described = hardware::describe(&folder, &modules)?;
+        let wanted = described.iter().flat_map(|module| &module.firmware);
+        put_firmware(&mut archive, tree, wanted)?;
     }
     archive.put(
         "/etc/steading/image.json",
@@ -174,10 +185,17 @@ pub fn assemble(recipe: &Recipe, out: &Path) -> Result<Summary> {
     let partial = out.with_extension("partial");
     let bytes = archive.write(&partial)?;
     std::fs::rename(&partial, out)?;
+    let files = archive
+        .files()
+        .map(|(inside, from)| (inside.to_owned(), from.to_owned()))
+        .collect();
     Ok(Summary {
         bytes,
         modules,
+        described,
         libraries,
+        paths: archive.paths().map(str::to_owned).collect(),
+        files,
     })
 }
 
@@ -196,9 +214,12 @@ fn check_init(init: &Path) -> Result<()> {
     }
 }
 
-/// A copy of one of our programs without symbols, with the loader and library path of the image: in the tree it runs
-/// with those of the sysroot.
+/// A program of ours as it goes in. One that was compiled for an image goes as it is; in the tree they run with loader and
+/// library path of the sysroot, and a copy gets the image's.
 fn for_the_image(program: &Path, scratch: &Path) -> Result<PathBuf> {
+    if Elf::read(program)?.is_some_and(|elf| elf.interpreter.as_deref() == Some(LOADER)) {
+        return Ok(program.to_owned());
+    }
     let name = program.file_name().context("a program has a name")?;
     let copy = scratch.join(name);
     run(command("strip")
@@ -212,46 +233,76 @@ fn for_the_image(program: &Path, scratch: &Path) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// Firmware that the modules of the image may ask for.
-fn put_firmware(archive: &mut Archive, tree: &Path) -> Result<()> {
-    let root = tree.join("usr/lib/firmware");
-    for wanted in FIRMWARE {
-        put_below(archive, &root, &root.join(wanted))?;
+/// Where the kernel looks for firmware.
+pub const FIRMWARE: &str = "usr/lib/firmware";
+
+/// The firmware that modules name, as far as the packages have it: links, and what they lead to.
+fn put_firmware<'a>(
+    archive: &mut Archive,
+    tree: &Path,
+    wanted: impl Iterator<Item = &'a String>,
+) -> Result<()> {
+    let root = tree.join(FIRMWARE);
+    for name in wanted {
+        let mut below = PathBuf::from(name);
+        // A link may lead to a link; one that leads in a circle is no firmware.
+        for _ in 0..8 {
+            let path = root.join(&below);
+            let inside = format!("/{FIRMWARE}/{}", below.display());
+            let Ok(kind) = path.symlink_metadata() else { break };
+            if !kind.is_symlink() {
+                if kind.is_file() {
+                    archive.put(&inside, Node::File(path, 0o644))?;
+                }
+                break;
+            }
+            let target = std::fs::read_link(&path)?;
+            let text = target.to_str().context("a link that is not UTF-8")?.to_owned();
+            archive.put(&inside, Node::Link(text))?;
+            below = beside(&below, &target)?;
+        }
     }
     Ok(())
 }
 
-fn put_below(archive: &mut Archive, root: &Path, path: &Path) -> Result<()> {
-    let below = path
-        .strip_prefix(root)?
-        .to_str()
-        .context("a name that is not UTF-8")?;
-    let inside = format!("/usr/lib/firmware/{below}");
-    let kind = path
-        .symlink_metadata()
-        .with_context(|| format!("no firmware {}", path.display()))?;
-    if kind.is_symlink() {
-        let target = std::fs::read_link(path)?;
-        return archive.put(
-            &inside,
-            Node::Link(target.to_str().context("a link that is not UTF-8")?.to_owned()),
-        );
-    }
-    if kind.is_dir() {
-        for entry in std::fs::read_dir(path)? {
-            put_below(archive, root, &entry?.path())?;
+/// Where a link at `from` leads, both below the same root.
+fn beside(from: &Path, target: &Path) -> Result<PathBuf> {
+    let mut path = from.parent().unwrap_or(Path::new("")).to_owned();
+    for part in target.components() {
+        match part {
+            Component::ParentDir if path.pop() => {}
+            Component::Normal(name) => path.push(name),
+            _ => bail!(
+                "{} leads out of the firmware: {}",
+                from.display(),
+                target.display()
+            ),
         }
-        return Ok(());
     }
-    archive.put(&inside, Node::File(path.to_owned(), 0o644))
+    Ok(path)
 }
-
-/// Folders and files below `/usr/lib/firmware`: network cards and disk controllers.
-const FIRMWARE: &[&str] = &["bnx2", "bnx2x", "rtl_nic", "tigon"];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn firmware_comes_with_what_its_links_lead_to() -> Result<()> {
+        let scratch = tempfile::tempdir()?;
+        let root = scratch.path().join(FIRMWARE);
+        std::fs::create_dir_all(root.join("ice/ddp"))?;
+        std::fs::write(root.join("ice/ddp/ice-1.pkg"), "1")?;
+        std::os::unix::fs::symlink("../ddp/ice-1.pkg", root.join("ice/ddp/ice.pkg"))?;
+        std::os::unix::fs::symlink("../../../etc/passwd", root.join("out"))?;
+        let mut archive = Archive::default();
+        let wanted = ["ice/ddp/ice.pkg", "not/there"].map(str::to_owned);
+        put_firmware(&mut archive, scratch.path(), wanted.iter())?;
+        assert!(archive.has("/usr/lib/firmware/ice/ddp/ice.pkg"));
+        assert!(archive.has("/usr/lib/firmware/ice/ddp/ice-1.pkg"));
+        assert!(!archive.has("/usr/lib/firmware/not/there"));
+        assert!(put_firmware(&mut archive, scratch.path(), ["out".to_owned()].iter()).is_err());
+        Ok(())
+    }
 
     #[test]
     fn an_init_on_more_than_libc_is_refused() -> Result<()> {

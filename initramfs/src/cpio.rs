@@ -59,6 +59,14 @@ impl Archive {
         self.nodes.keys().map(String::as_str)
     }
 
+    /// The files here whose content goes in: path inside, path here.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.nodes.iter().filter_map(|(path, node)| match node {
+            Node::File(from, _) => Some((path.as_str(), from.as_path())),
+            _ => None,
+        })
+    }
+
     /// Writes the archive; returns its length in bytes.
     pub fn write(&self, path: &Path) -> Result<u64> {
         let file = std::fs::File::create(path).with_context(|| format!("creating {}", path.display()))?;

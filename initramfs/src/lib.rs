@@ -15,8 +15,9 @@ pub mod assemble;
 pub mod closure;
 pub mod cpio;
 pub mod elf;
+pub mod hardware;
 pub mod kernel;
 pub mod modules;
 
-pub use assemble::{ImageFacts, Recipe, assemble};
+pub use assemble::{ImageFacts, Recipe, Summary, assemble};
 pub use modules::Choice;

@@ -2,7 +2,7 @@
 //! then all that these need, and an index for exactly this subset.
 
 use crate::cpio::{Archive, Node};
-use crate::kernel;
+use crate::{hardware, kernel};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,6 +21,7 @@ const ALWAYS: &[&str] = &[
     // volumes and file systems
     "dm-mod",
     "dm-crypt",
+    "dm-verity",
     "dm-snapshot",
     "ext4",
     "erofs",
@@ -262,7 +263,7 @@ struct Index {
 }
 
 /// Name of a module as the kernel compares it: `-` and `_` are one.
-fn name(path: &str) -> String {
+pub(crate) fn name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     file.split('.').next().unwrap_or(file).replace('-', "_")
 }
@@ -358,14 +359,14 @@ const OPTIONAL: &[&str] = &[
 ];
 
 /// Puts the modules of `choice` and their index into the archive. `tree` is the unpacked kernel package, `scratch` a
-/// folder for the index; returns how many modules there are.
+/// folder for the index; returns their paths below the version's folder.
 pub fn put(
     archive: &mut Archive,
     tree: &Path,
     version: &str,
     choice: Choice,
     scratch: &Path,
-) -> Result<usize> {
+) -> Result<Vec<String>> {
     let folder = kernel::index_modules(tree, version)?;
     let read =
         |file: &str| std::fs::read_to_string(folder.join(file)).with_context(|| format!("reading {file}"));
@@ -375,6 +376,11 @@ pub fn put(
         &read("modules.builtin")?,
         &read("modules.softdep")?,
     )?;
+    if choice == Choice::Machines {
+        let names = chosen.iter().map(|path| name(path)).collect();
+        let builtin = read("modules.builtin")?.lines().map(name).collect();
+        hardware::check_families(&names, &builtin)?;
+    }
     let subset = scratch.join("usr/lib/modules").join(version);
     if scratch.exists() {
         std::fs::remove_dir_all(scratch)?;
@@ -405,7 +411,7 @@ pub fn put(
             Node::Bytes(std::fs::read(subset.join(file))?, 0o644),
         )?;
     }
-    Ok(chosen.len())
+    Ok(chosen.into_iter().collect())
 }
 
 #[cfg(test)]

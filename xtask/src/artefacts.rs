@@ -2,10 +2,11 @@
 
 use crate::build;
 use crate::options::Options;
+use crate::shipped::Shipped;
 use crate::tree::Tree;
 use anyhow::{Context, Result};
 use image::base::Base;
-use initramfs::{Choice, ImageFacts, Recipe};
+use initramfs::{Choice, ImageFacts, Recipe, Summary};
 use packages::{Set, Store};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -183,18 +184,22 @@ pub fn assemble_initramfs(
     extra: &[(String, PathBuf)],
     out: &Path,
 ) -> Result<()> {
-    assemble(tree, store, agent, extra, (Choice::Qemu, None), out)
+    let programs = Shipped {
+        init: build::program(tree, "init")?,
+        agent: agent.to_owned(),
+    };
+    assemble(tree, store, &programs, extra, (Choice::Qemu, None), out).map(|_| ())
 }
 
 /// The same for other machines: which modules, and the unpacked firmware.
 pub fn assemble(
     tree: &Tree,
     store: &Store,
-    agent: &Path,
+    shipped: &Shipped,
     extra: &[(String, PathBuf)],
     (modules, firmware): (Choice, Option<&Path>),
     out: &Path,
-) -> Result<()> {
+) -> Result<Summary> {
     let programs = tree.artefact("image/programs");
     unpacked(store, &[Set::Programs], &programs)?;
     let base = ensure_base(tree, store)?;
@@ -202,8 +207,8 @@ pub fn assemble(
     let name = out.file_stem().context("the initramfs needs a file name")?;
     let summary = initramfs::assemble(
         &Recipe {
-            init: &build::program(tree, "init")?,
-            agent,
+            init: &shipped.init,
+            agent: &shipped.agent,
             trees: &[programs, tree.sysroot()],
             kernel_tree: &tree.artefact("image/kernel"),
             modules,
@@ -225,10 +230,10 @@ pub fn assemble(
         "{}: {:.1} MB, {} modules, {} libraries",
         out.display(),
         summary.bytes as f64 / 1e6,
-        summary.modules,
+        summary.modules.len(),
         summary.libraries
     ));
-    Ok(())
+    Ok(summary)
 }
 
 /// Unpacks packages to a tree where it does not hold them yet; true where it was made anew.

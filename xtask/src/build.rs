@@ -7,7 +7,7 @@
 use crate::tree::Tree;
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 /// The one target.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -107,4 +107,18 @@ pub fn program(tree: &Tree, name: &str) -> Result<PathBuf> {
         bail!("{} is not there after the build", path.display());
     }
     Ok(path)
+}
+
+/// What cargo asked us for in the place of rustc: rustc, with further flags for what is of the target. Build scripts and
+/// the like are for this machine, and get none.
+pub fn run_compiler(flags: impl IntoIterator<Item = String>) -> Option<ExitCode> {
+    let mut words = std::env::args_os().skip(1);
+    let mut rustc = Command::new(words.next()?);
+    let words: Vec<_> = words.collect();
+    if words.iter().any(|word| word == "--target") {
+        rustc.args(flags);
+    }
+    let status = rustc.args(&words).status().ok()?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Some(ExitCode::from(code.unwrap_or(1)))
 }

@@ -62,16 +62,7 @@ struct Ran {
 /// Where cargo calls us in the place of rustc: rustc with coverage. None elsewhere.
 pub fn as_compiler() -> Option<ExitCode> {
     std::env::var_os(AS_COMPILER)?;
-    let mut words = std::env::args_os().skip(1);
-    let mut rustc = Command::new(words.next()?);
-    let words: Vec<_> = words.collect();
-    // Build scripts and the like are for this machine, and nothing drives them.
-    if words.iter().any(|word| word == "--target") {
-        rustc.args(COVERAGE);
-    }
-    let status = rustc.args(&words).status().ok()?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Some(ExitCode::from(code.unwrap_or(1)))
+    build::run_compiler(COVERAGE.map(str::to_owned))
 }
 
 /// Builds all targets and runs those whose name contains the filter.

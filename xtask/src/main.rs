@@ -8,12 +8,15 @@ use std::process::ExitCode;
 mod artefacts;
 mod bench;
 mod beside;
+mod bill;
 mod build;
 mod cuts;
 mod demo;
 mod fuzz;
 mod guest;
+mod image_test;
 mod options;
+mod shipped;
 mod show;
 mod stick;
 mod stick_image;
@@ -81,8 +84,13 @@ const VERBS: &[Verb] = &[
     ),
     (
         "image",
-        "the stick image (--farmer FILE, --out FILE, --locked, --mirror URL, --security-mirror URL)",
+        "the stick image and what is handed on with it (--sign KEYFILE, --farmer FILE, --out FILE, --locked, --mirror URL, --security-mirror URL)",
         stick_image::verb,
+    ),
+    (
+        "hardware",
+        "write docs/hardware.md: what the image's modules and firmware drive",
+        stick_image::hardware,
     ),
     (
         "medium",
@@ -92,7 +100,7 @@ const VERBS: &[Verb] = &[
 ];
 
 fn main() -> ExitCode {
-    if let Some(code) = fuzz::as_compiler() {
+    if let Some(code) = fuzz::as_compiler().or_else(shipped::as_compiler) {
         return code;
     }
     let mut arguments = std::env::args().skip(1);

@@ -1,4 +1,4 @@
-//! The stick image starts from BIOS and from UEFI, and its node joins.
+//! The stick image is what it should be, starts from BIOS and from UEFI, and its node joins.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,15 +7,16 @@ use anyhow::{Context, Result};
 use qemu::{Boot, Bus, Disk, Firmware, Machine};
 use stage::Stage;
 
+use crate::image_test;
 use crate::show::Step;
-use crate::test::Built;
+use crate::test::{Built, Makers};
 use crate::tree::Tree;
 
 /// Firmware, kernel and modules under emulation, on two cores that others may use too.
 const JOINS_WITHIN: Duration = Duration::from_secs(300);
 
-/// Boots the image from both firmwares; each node must join the grid that its `farmer.toml` names.
-pub fn boots(tree: &Tree, built: &Built, make: &dyn Fn(&str, &Path) -> Result<()>) -> Result<()> {
+/// Looks at the image, then boots it from both firmwares; each node must join the grid that its `farmer.toml` names.
+pub fn run(tree: &Tree, built: &Built, makers: &Makers) -> Result<()> {
     let dir = tree.artefact("stick-test");
     if dir.exists() {
         std::fs::remove_dir_all(&dir)?;
@@ -23,10 +24,14 @@ pub fn boots(tree: &Tree, built: &Built, make: &dyn Fn(&str, &Path) -> Result<()
     let stage = Stage::open(&dir, built.artefacts.clone(), "sticks")?;
     let farmer = stage.person("farmer")?;
     for (name, firmware) in [("bios", Firmware::Bios), ("uefi", uefi(&dir)?)] {
-        let step = Step::start(&format!("the stick boots from {} and joins", name.to_uppercase()));
         let image = dir.join(format!("{name}.img"));
         let settings = stage::NodeSettings::new(name, farmer.address());
-        make(&stage::farmer_toml(&stage, &settings), &image)?;
+        let text = stage::farmer_toml(&stage, &settings);
+        let made = (makers.stick)(&text, &image)?;
+        if name == "bios" {
+            image_test::all(tree, makers.store, &made, &text, &image)?;
+        }
+        let step = Step::start(&format!("the stick boots from {} and joins", name.to_uppercase()));
         let mut machine = Machine::new(name, Boot::Disk(firmware));
         machine.memory_mib = 1536;
         machine.console_log = Some(dir.join(format!("{name}.log")));

@@ -12,13 +12,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use packages::Set;
+use packages::{Set, Store};
 use stage::Artefacts;
 
 use crate::artefacts;
 use crate::beside::{self, Job, Program};
 use crate::build;
 use crate::show::heading;
+use crate::stick_image::Made;
 use crate::tree::Tree;
 
 /// Which stages, and which of their tests.
@@ -45,7 +46,9 @@ pub struct Makers<'a> {
     /// Programs, kernel, initramfs, base.
     pub all: &'a dyn Fn() -> Result<Built>,
     /// The stick image with this `farmer.toml`, at this path.
-    pub stick: &'a dyn Fn(&str, &Path) -> Result<()>,
+    pub stick: &'a dyn Fn(&str, &Path) -> Result<Made>,
+    /// Where packages come from.
+    pub store: &'a Store,
 }
 
 struct Outcome {
@@ -96,7 +99,7 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
         ("scenarios", &|built| {
             scenarios(tree, built, options.filter.as_deref(), options.long)
         }),
-        ("stick", &|built| crate::stick::boots(tree, built, makers.stick)),
+        ("stick", &|built| crate::stick::run(tree, built, makers)),
     ];
     if on_built.iter().any(|(name, _)| wanted(name)) {
         let mut built: Option<Built> = None;

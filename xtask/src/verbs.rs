@@ -10,7 +10,7 @@ use stage::Artefacts;
 use crate::artefacts::{self, store};
 use crate::options::Options;
 use crate::tree::Tree;
-use crate::{bench, build, demo, stick_image, test, tester};
+use crate::{bench, build, demo, shipped, stick_image, test, tester};
 
 /// `./x demo [--once] [--nodes N] [--json FILE] [--kvm]`
 pub fn demo(mut options: Options) -> Result<ExitCode> {
@@ -61,7 +61,11 @@ pub fn test(mut options: Options) -> Result<ExitCode> {
     let wanted = test::options(options.rest())?;
     let makers = test::Makers {
         all: &|| for_tests(&tree, &store, build),
-        stick: &|farmer_toml, path| stick_image::make(&tree, &store, farmer_toml, path),
+        stick: &|farmer_toml, path| {
+            let shipped = shipped::of_the_tree(&tree)?;
+            stick_image::make(&tree, &store, &shipped, farmer_toml, path)
+        },
+        store: &store,
     };
     test::run(&tree, &wanted, &makers)?;
     Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@
 //! for nothing but those files; no host name is written here, the archive's address comes from the machine.
 
 pub mod apt;
+pub mod described;
 pub mod lock;
 pub mod mirror;
 pub mod program;
@@ -16,6 +17,7 @@ pub mod sets;
 pub mod store;
 pub mod unpack;
 
+pub use described::Described;
 pub use lock::{Archive, Lock, Locked};
 pub use mirror::Mirror;
 pub use sets::Set;

@@ -20,6 +20,8 @@ pub enum Set {
     Boot,
     /// Programs that run here while the image is made, so that any builder makes the same one.
     Tools,
+    /// Programs that make of an image what is handed on: packed and signed.
+    Release,
     /// Programs that people use on a space from outside, for the scenarios.
     Tests,
     /// What scenarios install in a space by apt, in the place of Debian's own archive: what the base lacks of it.
@@ -39,7 +41,7 @@ pub enum Reach {
 
 impl Set {
     /// All of them.
-    pub const ALL: [Set; 10] = [
+    pub const ALL: [Set; 11] = [
         Set::Sysroot,
         Set::Kernel,
         Set::Firmware,
@@ -47,6 +49,7 @@ impl Set {
         Set::Base,
         Set::Boot,
         Set::Tools,
+        Set::Release,
         Set::Tests,
         Set::Archive,
         Set::Containers,
@@ -62,6 +65,7 @@ impl Set {
             | Set::Programs
             | Set::Boot
             | Set::Tools
+            | Set::Release
             | Set::Tests
             | Set::Archive
             | Set::Containers => Reach::Exact,
@@ -128,6 +132,8 @@ impl Set {
                 "firmware-realtek",
                 "firmware-bnx2",
                 "firmware-bnx2x",
+                "firmware-intel-misc",
+                "firmware-linux-free",
                 "firmware-misc-nonfree",
                 "firmware-qlogic",
             ],
@@ -176,6 +182,16 @@ impl Set {
                 "xz-utils",
             ],
             Set::Tools => &["erofs-utils", "libdeflate0", "liblz4-1", "liblzma5", "syslinux"],
+            Set::Release => &[
+                "libgcc-s1",
+                "liblz4-1",
+                "liblzma5",
+                "libsodium23",
+                "libstdc++6",
+                "minisign",
+                "zlib1g",
+                "zstd",
+            ],
             // rsync, Ansible, and the Python that it runs in: the build machine may have none.
             Set::Tests => &[
                 "ansible-core",

@@ -263,11 +263,16 @@ fn wanted(lock: &Lock, sets: &[Set]) -> Vec<Locked> {
 
 /// SHA-256 of a file, in hex.
 pub fn sha256(path: &Path) -> Result<String> {
-    let mut file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    sha256_of(file).with_context(|| format!("reading {}", path.display()))
+}
+
+/// SHA-256 of all that comes, in hex.
+pub fn sha256_of(mut from: impl Read) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        match file.read(&mut buffer)? {
+        match from.read(&mut buffer)? {
             0 => return Ok(hex(&hasher.finalize())),
             read => hasher.update(&buffer[..read]),
         }
