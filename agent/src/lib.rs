@@ -6,7 +6,6 @@ pub mod console;
 pub mod desk;
 pub mod direct;
 pub mod facts;
-pub mod farmer;
 pub mod medium;
 pub mod month;
 pub mod net;
@@ -14,3 +13,5 @@ pub mod run;
 pub mod sales;
 pub mod seat;
 mod words;
+
+pub use farmer;

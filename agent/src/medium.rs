@@ -11,11 +11,6 @@
 //!        3  our base type (number kept for its successor)
 //! ```
 
-mod table;
-
-#[cfg(fuzzing)]
-pub use table::fuzz_table;
-
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -25,12 +20,12 @@ use host::mount::{self, MountError};
 use host::names;
 use nix::mount::MsFlags;
 
-use crate::farmer;
+use farmer::Reading;
+use farmer::listing::{self, Listed};
+use farmer::table;
 
 /// Where the first partition is mounted while `farmer.toml` is read.
 const MOUNT_POINT: &str = "/run/steading/medium";
-/// Names under which `farmer.toml` is found, in the order of preference, case aside.
-const FILE_NAMES: [&str; 2] = ["farmer.toml", "farmer.toml.txt"];
 
 /// A medium that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,13 +98,16 @@ fn look(disk: &str) -> Result<Option<Medium>, MediumError> {
 }
 
 impl Medium {
-    /// The bytes of `farmer.toml`, bounded; `None` where the medium has none.
+    /// What the farmer says; where the medium has no such file, what is there in its stead.
+    ///
+    /// Mounted read-only: a FAT that was pulled out of another computer without a word, or that is switched to
+    /// read-only, is read as any other.
     ///
     /// # Errors
     /// When the partition cannot be mounted or read.
-    pub fn farmer_file(&self) -> Result<Option<Vec<u8>>, MediumError> {
+    pub fn farmer_file(&self) -> Result<Reading, MediumError> {
         let Some(system) = &self.system else {
-            return Ok(None);
+            return Ok(Reading::default());
         };
         let point = Path::new(MOUNT_POINT);
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -121,31 +119,30 @@ impl Medium {
     }
 }
 
-fn read_farmer_file(folder: &Path) -> Result<Option<Vec<u8>>, MediumError> {
-    let read = |path: &Path| {
+fn read_farmer_file(folder: &Path) -> Result<Reading, MediumError> {
+    let failed = |path: &Path| {
         let path = path.to_path_buf();
         move |source| MediumError::Read { path, source }
     };
-    let mut best: Option<(usize, PathBuf)> = None;
-    for entry in fs::read_dir(folder).map_err(read(folder))? {
-        let entry = entry.map_err(read(folder))?;
-        let name = entry.file_name().to_string_lossy().to_ascii_lowercase();
-        let Some(rank) = FILE_NAMES.iter().position(|known| *known == name) else {
-            continue;
-        };
-        if best.as_ref().is_none_or(|(known, _)| rank < *known) {
-            best = Some((rank, entry.path()));
-        }
+    let mut listing = Vec::new();
+    for entry in fs::read_dir(folder)
+        .map_err(failed(folder))?
+        .take(listing::MOST_NAMES)
+    {
+        let entry = entry.map_err(failed(folder))?;
+        listing.push(Listed {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            is_file: entry.file_type().is_ok_and(|kind| kind.is_file()),
+        });
     }
-    let Some((_, path)) = best else {
-        return Ok(None);
-    };
-    let mut bytes = Vec::new();
-    // One byte more than is allowed, so that too much is noticed.
-    File::open(&path)
-        .and_then(|file| file.take(farmer::MOST_BYTES as u64 + 1).read_to_end(&mut bytes))
-        .map_err(read(&path))?;
-    Ok(Some(bytes))
+    listing::read_folder(&listing, |name, most| {
+        let path = folder.join(name);
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(most as u64).read_to_end(&mut bytes))
+            .map_err(failed(&path))?;
+        Ok(bytes)
+    })
 }
 
 #[cfg(test)]
@@ -153,29 +150,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_is_found_whatever_windows_called_it() {
-        for (names, expected) in [
-            (vec!["farmer.toml"], Some("farmer.toml")),
-            (vec!["FARMER.TOML"], Some("FARMER.TOML")),
-            (vec!["Farmer.toml.txt"], Some("Farmer.toml.txt")),
-            (vec!["farmer.toml.txt", "Farmer.Toml"], Some("Farmer.Toml")),
-            (vec!["farmer.tom", "readme"], None),
-        ] {
-            let folder = tempfile::tempdir().expect("a scratch folder");
-            for name in &names {
-                fs::write(folder.path().join(name), name).expect("written");
-            }
-            let found = read_farmer_file(folder.path()).expect("read");
-            assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{names:?}");
-        }
-    }
-
-    #[test]
-    fn a_file_without_end_is_read_to_its_bound() {
+    fn a_folder_is_read_and_a_long_file_to_its_bound() {
         let folder = tempfile::tempdir().expect("a scratch folder");
-        fs::write(folder.path().join("farmer.toml"), vec![b'#'; 1 << 20]).expect("written");
-        let bytes = read_farmer_file(folder.path()).expect("read").expect("found");
-        assert_eq!(bytes.len(), farmer::MOST_BYTES + 1);
-        assert_eq!(farmer::read(&bytes).faults.len(), 1);
+        fs::create_dir(folder.path().join("steading")).expect("made");
+        assert_eq!(read_farmer_file(folder.path()).expect("read"), Reading::default());
+        fs::write(folder.path().join("FARMER.TOML"), "name = \"barn\"").expect("written");
+        let reading = read_farmer_file(folder.path()).expect("read");
+        assert_eq!(reading.name.as_deref(), Some("FARMER.TOML"));
+        assert_eq!(reading.farmer.name.as_deref(), Some("barn"));
+        fs::write(folder.path().join("FARMER.TOML"), vec![b'#'; 10 << 20]).expect("written");
+        let reading = read_farmer_file(folder.path()).expect("read");
+        assert!(reading.faults[0].found.contains("larger than 64 KiB"));
     }
 }

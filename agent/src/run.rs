@@ -114,7 +114,7 @@ async fn node(lose: oneshot::Sender<SeatError>) -> anyhow::Result<Infallible> {
     };
     if let Some(machinery) = &machinery {
         let openings = Openings {
-            prefixes: farmer.open.clone(),
+            prefixes: farmer.open.iter().map(medium::prefix).collect(),
             mail: farmer.mail,
         };
         tokio::spawn(spaces::follow_uplinks(

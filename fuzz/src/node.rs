@@ -1,8 +1,10 @@
 //! What a node reads of its network, its stick and its disks.
 
+use std::io::Cursor;
 use std::net::Ipv4Addr;
 
 use ::market::sale::Sale;
+use farmer::listing::{Listed, read_folder};
 use provision::claim::Consent;
 use provision::journal;
 use provision::space::{SpaceRecord, SpaceSpec};
@@ -12,13 +14,13 @@ use crate::{json, shown, text};
 
 /// farmer.toml.
 pub fn farmer_toml(bytes: &[u8]) {
-    let reading = agent::farmer::read(bytes);
+    let reading = farmer::read(bytes);
     let lines = bytes.len() + 1;
     assert!(reading.wallet_line.is_none_or(|line| (1..=lines).contains(&line)));
     for fault in &reading.faults {
         assert!(!fault.to_string().is_empty());
     }
-    assert_eq!(agent::farmer::read(bytes), reading);
+    assert_eq!(farmer::read(bytes), reading);
 }
 
 /// A lease that is believed names hosts, and its times are in order.
@@ -41,7 +43,49 @@ pub fn sntp(bytes: &[u8]) {
 
 /// A partition table: bounded.
 pub fn partition_table(bytes: &[u8]) {
-    assert!(agent::medium::fuzz_table(bytes).is_none_or(|partitions| partitions <= 256));
+    let found = farmer::table::read(&mut Cursor::new(bytes), 512);
+    assert!(found.is_ok_and(|partitions| partitions.len() <= 256) || bytes.len() < 1024 + (256 << 10));
+    // What is sealed for a longer disk is sound there.
+    let mut longer = bytes.to_vec();
+    longer.resize(longer.len().next_multiple_of(512) + (1 << 16), 0);
+    let sectors = longer.len() as u64 / 512;
+    let mut longer = Cursor::new(longer);
+    if farmer::table::fit(&mut longer, sectors).is_ok() {
+        assert!(farmer::table::read(&mut longer, 512).is_ok());
+    }
+}
+
+/// The stick's first folder and the files in it, and then a key set: names, a zero, a text; two of each at most.
+pub fn farmer_folder(bytes: &[u8]) {
+    let mut parts = bytes.splitn(4, |byte| *byte == 0);
+    let mut next = || parts.next().unwrap_or_default();
+    let files =
+        [(next(), next()), (next(), next())].map(|(name, text)| (String::from_utf8_lossy(name), text));
+    let listing = files.each_ref().map(|(name, text)| Listed {
+        name: name.to_string(),
+        is_file: text.first() != Some(&b'/'),
+    });
+    let open = |name: &str, most: usize| {
+        let found = files
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, text)| *text);
+        found
+            .map(|text| text.iter().copied().take(most).collect::<Vec<u8>>())
+            .ok_or("no such file")
+    };
+    let Ok(reading) = read_folder(&listing, open) else {
+        return;
+    };
+    assert!(reading.name.is_some() || reading.farmer == farmer::Farmer::default());
+    assert!(reading.notes.iter().all(|note| !note.contains('\n')));
+    let value = String::from_utf8_lossy(files[1].1).into_owned();
+    for key in ["name", "wallet", "features", "erase"] {
+        if let Ok((bytes, after)) = farmer::edit::set(files[0].1, &[(key.to_owned(), value.clone())]) {
+            assert!(after.faults.is_empty());
+            assert_eq!(farmer::read(&bytes), after);
+        }
+    }
 }
 
 /// image.json.

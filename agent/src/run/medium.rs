@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use farmer::Reading;
 use host::module::Uevents;
+use provision::network::address::Prefix;
 use tokio::task::spawn_blocking;
 
 use super::ready::Ready;
 use super::verdict::Part;
 use crate::console::{Board, Failure};
-use crate::farmer::{self, Reading};
 use crate::medium::{self, Medium};
 
 /// The kernel's announcement is waited for; a look is taken so often all the same.
@@ -79,13 +80,9 @@ fn look() -> Result<Option<Booted>, String> {
     let Some(medium) = media.into_iter().next() else {
         return Ok(None);
     };
-    let bytes = medium
+    let reading = medium
         .farmer_file()
         .map_err(|error| crate::words::chain(&error))?;
-    let reading = match bytes {
-        Some(bytes) => farmer::read(&bytes),
-        None => Reading::default(),
-    };
     Ok(Some(Booted { medium, reading }))
 }
 
@@ -103,12 +100,11 @@ fn failed(board: &Board, why: &str) {
 /// Puts what was read, and what is wrong with it, on the board.
 fn show(board: &Board, ready: &Ready, reading: &Reading) {
     let farmer = &reading.farmer;
-    let missing = reading.mark.is_empty();
-    let file = match (missing, reading.faults.len()) {
-        (true, _) => "none on the stick".to_owned(),
-        (false, 0) => format!("read, {}", reading.mark),
-        (false, 1) => format!("1 fault, {}", reading.mark),
-        (false, faults) => format!("{faults} faults, {}", reading.mark),
+    let file = match (&reading.name, reading.faults.len()) {
+        (None, _) => "none on the stick".to_owned(),
+        (Some(_), 0) => format!("read, {}", reading.mark),
+        (Some(_), 1) => format!("1 fault, {}", reading.mark),
+        (Some(_), faults) => format!("{faults} faults, {}", reading.mark),
     };
     ready.set(|ready| {
         ready.farmer_file = match reading.faults.first() {
@@ -131,6 +127,7 @@ fn show(board: &Board, ready: &Ready, reading: &Reading) {
         }
     });
     let mut faults: Vec<String> = reading.faults.iter().map(ToString::to_string).collect();
+    faults.extend(reading.notes.iter().cloned());
     if faults.is_empty() && farmer.price.is_none() && farmer.wallet.is_some() {
         faults.push("has no price: add a line such as price = \"0.40\"".into());
     }
@@ -152,8 +149,22 @@ fn show(board: &Board, ready: &Ready, reading: &Reading) {
             }
         }
     });
+    if let Some(name) = &reading.name {
+        board.event(format!("farmer.toml: read {name}, {}", reading.mark));
+    }
+    for note in &reading.notes {
+        board.event(format!("farmer.toml {note}"));
+    }
     for fault in &reading.faults {
         board.event(format!("farmer.toml {fault}"));
+    }
+}
+
+/// A network that the farmer opens, as the walls want it.
+pub(super) fn prefix(network: &farmer::Network) -> Prefix {
+    Prefix {
+        address: network.address.into(),
+        length: network.length,
     }
 }
 

@@ -18,6 +18,7 @@
 //! in `storage::probe`.
 
 pub mod capture;
+mod consent;
 mod cpu;
 mod disk;
 mod gpu;
@@ -30,6 +31,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use consent::{Consent, ConsentError, ConsentHash};
 pub use cpu::Cpu;
 pub use disk::{Bus, Disk};
 pub use gpu::Gpu;

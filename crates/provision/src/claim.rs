@@ -15,7 +15,7 @@
 //! good once, for one disk; a disk is a group by itself. Every disk that is seen is told, with a
 //! reason in plain words. What was begun and not finished holds nothing and is begun anew.
 
-mod consent;
+mod fit;
 mod look;
 pub mod mark;
 mod take;
@@ -30,7 +30,8 @@ use market::quantity::Bytes;
 use storage::Storage;
 use storage::lvm::{LvmError, VolumeGroup};
 
-pub use consent::{Consent, ConsentError, ConsentHash};
+use fit::{line_for, means};
+pub use inventory::{Consent, ConsentError, ConsentHash};
 use look::{Look, Seen};
 
 /// Smaller disks are not claimed.
@@ -221,7 +222,7 @@ fn decide(seen: &[Seen], rules: &Rules<'_>) -> Vec<Verdict> {
     for consent in rules.consents {
         let named = seen
             .iter()
-            .filter(|disk| consent.fits(disk))
+            .filter(|disk| means(consent, disk))
             .map(|disk| disk.name.as_str());
         fits.insert(consent.hash(), named.collect());
     }
@@ -255,10 +256,10 @@ fn decide_one(disk: &Seen, rules: &Rules<'_>, fits: &BTreeMap<ConsentHash, Vec<&
     if let Look::OtherNode { group } = &disk.look {
         return leave(&format!("its group {group} belongs to another node"));
     }
-    let Some(consent) = rules.consents.iter().find(|consent| consent.fits(disk)) else {
+    let Some(consent) = rules.consents.iter().find(|consent| means(consent, disk)) else {
         return Verdict::Leave {
             why: "nobody allowed it".to_owned(),
-            erase_line: Consent::line_for(disk),
+            erase_line: line_for(disk),
         };
     };
     let hash = consent.hash();

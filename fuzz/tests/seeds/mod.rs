@@ -166,6 +166,16 @@ fn network() -> Vec<Seed> {
         ("farmer_toml", "as-shipped".into(), file("image/farmer.toml")),
         ("farmer_toml", "utf-16".into(), utf16),
         ("farmer_toml", "filled".into(), filled.into_bytes()),
+        (
+            "farmer_folder",
+            "two".into(),
+            b"FARMER.TOML\0name = \"a\"\r\n\0farmer.toml.txt\0attic".to_vec(),
+        ),
+        (
+            "farmer_folder",
+            "near".into(),
+            b"farmer.rtf\0{\\rtf1\0readme\0ssd,gpu".to_vec(),
+        ),
     ]
 }
 

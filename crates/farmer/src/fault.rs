@@ -93,6 +93,16 @@ impl<'t> Places<'t> {
         let span = error.span().unwrap_or(0..0);
         let (line, column) = self.of(span.start);
         let text = self.line_of(&span);
+        let invisible = self.text.get(span.start..).and_then(|rest| rest.chars().next());
+        if let Some(c) = invisible.filter(|c| is_invisible(*c)) {
+            return Fault {
+                line,
+                column,
+                key: None,
+                found: format!("a character that nobody sees (U+{:04X})", u32::from(c)),
+                right: "delete it; where a gap belongs, type a plain space".to_owned(),
+            };
+        }
         let key = text
             .split_once('=')
             .map(|(key, _)| key.trim().trim_start_matches('#').trim())
@@ -128,10 +138,7 @@ impl<'t> Places<'t> {
                 key.span(),
                 None,
                 format!("\"{name}\" is not a key"),
-                match nearest(key.get_ref()) {
-                    Some(near) => format!("did you mean \"{near}\"?"),
-                    None => format!("the keys are {}", KEYS.join(", ")),
-                },
+                instead_of(key.get_ref()),
             ),
             Problem::Value { found, right } => (value.span(), Some(name), found, right),
         };
@@ -159,6 +166,12 @@ pub(super) fn quote(text: &str) -> String {
     shown
 }
 
+/// Spaces and marks that come along when text is copied from a page, and that TOML does not take for spaces.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{a0}' | '\u{ad}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{206f}' | '\u{3000}' | '\u{feff}')
+        || (c.is_control() && c != '\n' && c != '\t')
+}
+
 fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").chars().take(100).collect()
@@ -178,7 +191,19 @@ fn example_of(key: &str) -> &'static str {
         "ports" => "ports = \"30000-30063\"",
         "features" => "features = [\"ssd\"]",
         "time_servers" => "time_servers = [\"192.168.1.1\"]",
+        "open" => "open = [\"192.168.7.0/24\"]",
+        "mail" => "mail = true",
+        "rate" => "rate = \"50Mbit\"",
+        "traffic" => "traffic = \"500GiB\"",
         _ => "wallet = \"steading:…\"",
+    }
+}
+
+/// What would be right in the place of a word that is no key.
+pub(super) fn instead_of(word: &str) -> String {
+    match nearest(word) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("the keys are {}", KEYS.join(", ")),
     }
 }
 
@@ -196,7 +221,7 @@ fn nearest(word: &str) -> Option<&'static str> {
 }
 
 /// How many letters must be added, left out, changed or swapped with a neighbour.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
     for i in 1..=a.len() {

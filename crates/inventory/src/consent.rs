@@ -1,12 +1,13 @@
 //! The farmer's line that gives one disk: `<path or WWN>, <size>, <what was found>`.
+//!
+//! Invariant: a line is kept word for word and means one disk with one content. Whether a disk is that one is
+//! decided where disks are looked at, in `provision::claim`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use market::quantity::Bytes;
 use sha2::{Digest, Sha256};
-
-use super::look::{Look, Seen};
 
 /// Longest line.
 const MAX_LINE: usize = 1000;
@@ -19,11 +20,11 @@ pub struct ConsentHash(pub [u8; 32]);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consent {
     /// A path below /dev, or a WWN.
-    disk: String,
+    pub disk: String,
     /// The whole disk's size.
-    size: Bytes,
+    pub size: Bytes,
     /// What was found on it, with UUIDs or the hash of the samples.
-    found: String,
+    pub found: String,
 }
 
 /// Why a line cannot be one.
@@ -75,36 +76,5 @@ impl Consent {
     /// The hash of what it means, not of how it was typed.
     pub fn hash(&self) -> ConsentHash {
         ConsentHash(Sha256::digest(self.to_string()).into())
-    }
-
-    /// Whether it names this disk with this content.
-    pub(super) fn fits(&self, disk: &Seen) -> bool {
-        let named = disk.path.to_str() == Some(&self.disk) || disk.wwn.as_deref() == Some(&self.disk);
-        let Look::Holds { content } = &disk.look else {
-            return false;
-        };
-        named
-            && disk.size_bytes == self.size.0
-            && content.fingerprint().is_some_and(|found| found == self.found)
-    }
-
-    /// The line that would give this disk; none where its content has no name.
-    pub(super) fn line_for(disk: &Seen) -> Option<String> {
-        let Look::Holds { content } = &disk.look else {
-            return None;
-        };
-        let plain = |text: &&String| {
-            !text.is_empty()
-                && text
-                    .chars()
-                    .all(|c| c.is_ascii_graphic() && !"\"'\\,".contains(c))
-        };
-        let name = disk.wwn.as_ref().filter(plain).cloned();
-        let name = name.unwrap_or_else(|| disk.path.display().to_string());
-        Some(format!(
-            "{name}, {}, {}",
-            Bytes(disk.size_bytes),
-            content.fingerprint()?
-        ))
     }
 }

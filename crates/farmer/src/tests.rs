@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::{KEYS, MOST_BYTES, read};
 
 const GOOD: &str = "name = \"barn-1\"\nprice = 0.40\ncountry = \"be\"\n";
@@ -190,6 +192,64 @@ fn curly_quotes_are_named() {
 }
 
 #[test]
+fn what_nobody_sees_is_shown_by_its_place() {
+    let utf16 = |units: &[u16]| -> Vec<u8> { units.iter().flat_map(|unit| unit.to_le_bytes()).collect() };
+    let half: Vec<u16> = "\u{feff}name = \"a\"\r\n# x"
+        .encode_utf16()
+        .chain([0xd800, 0x20])
+        .collect();
+    let mut short = utf16(&"\u{feff}#\r\n#".encode_utf16().collect::<Vec<u16>>());
+    short.push(b' ');
+    for (bytes, expected) in [
+        (
+            b"# a\r\nna\0me = 1".to_vec(),
+            "line 2, column 3: a zero, which no text has; the file was damaged",
+        ),
+        (
+            vec![0; 512],
+            "line 1, column 1: the file holds nothing but zeros; the file was damaged",
+        ),
+        (
+            utf16(&half),
+            "line 2, column 4: half a character of UTF-16 text; save the file as UTF-8",
+        ),
+        (
+            short,
+            "line 2, column 2: the end of UTF-16 text, one byte short; save the file as UTF-8",
+        ),
+        (
+            b"\xff\xfe\0\0#\0\0\0".to_vec(),
+            "line 1, column 1: the file is UTF-32 text; save the file as UTF-8",
+        ),
+        (
+            b"# a\r# Z\xfcrich\r".to_vec(),
+            "line 2, column 4: a character that is not UTF-8 text; save the file as UTF-8",
+        ),
+        (
+            "name\u{a0}= \"a\"".into(),
+            "line 1, column 5: a character that nobody sees (U+00A0); delete it",
+        ),
+        (
+            "a = 1\n\u{200b}name = \"a\"".into(),
+            "line 2, column 1: a character that nobody sees (U+200B); delete it",
+        ),
+    ] {
+        let faults = read(&bytes).faults;
+        let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        assert!(
+            all.iter().any(|fault| fault.starts_with(expected)),
+            "{expected}: {all:?}"
+        );
+    }
+    // A mark twice over, as two editors leave it, and zeros behind the end do no harm.
+    let reading = read("\u{feff}\u{feff}name = \"a\"\n\0\0\0".as_bytes());
+    assert_eq!(
+        (reading.faults.len(), reading.farmer.name.as_deref()),
+        (0, Some("a"))
+    );
+}
+
+#[test]
 fn one_bad_line_leaves_the_others_good() {
     let reading = read(b"name = \"barn-1\"\ncountry = 5\nprice = \"1.5\"\nwhat = 1\n");
     assert_eq!(reading.faults.len(), 2);
@@ -231,4 +291,50 @@ fn hostile_bytes_are_one_fault() {
     assert!(!read(deep.as_bytes()).faults.is_empty());
     let many: String = (0..1000).map(|n| format!("key{n} = 1\n")).collect();
     assert!(read(many.as_bytes()).faults.len() <= 16);
+}
+
+proptest! {
+    /// Whatever is there is read to the end, and every fault lies in the file.
+    #[test]
+    fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let reading = read(&bytes);
+        prop_assert!(reading.faults.len() <= 16);
+        for fault in &reading.faults {
+            prop_assert!((1..=bytes.len() + 1).contains(&fault.line));
+            prop_assert!((1..=bytes.len() + 1).contains(&fault.column));
+            prop_assert!(!fault.found.is_empty() && !fault.right.is_empty());
+        }
+    }
+
+    /// An editor's way of writing a text changes neither what it says nor where its faults are.
+    #[test]
+    fn every_editor_writes_the_same(
+        lines in prop::collection::vec(
+            prop_oneof![
+                Just("name = \"barn\"".to_owned()),
+                Just("price = \"0.40\"".to_owned()),
+                Just("walet = 1".to_owned()),
+                Just("country = \"Belgium\"".to_owned()),
+                "# [a-zé€ ]{0,12}",
+                "[a-z]{1,6} = [\"a-z0-9]{1,6}",
+            ],
+            1..8,
+        ),
+        mark in any::<bool>(),
+    ) {
+        let plain = format!("#\n{}\n", lines.join("\n"));
+        let expected = read(plain.as_bytes());
+        for ends in ["\n", "\r\n", "\r"] {
+            let text = plain.replace('\n', ends);
+            let text = if mark { format!("\u{feff}{text}") } else { text };
+            let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+            for bytes in [text.into_bytes(), little, big] {
+                let reading = read(&bytes);
+                prop_assert_eq!(&reading.faults, &expected.faults);
+                prop_assert_eq!(&reading.farmer, &expected.farmer);
+                prop_assert_eq!(reading.wallet_line, expected.wallet_line);
+            }
+        }
+    }
 }

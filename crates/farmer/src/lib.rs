@@ -1,26 +1,34 @@
-//! `farmer.toml`: the one file that a farmer edits.
+//! What a farmer says, and the stick that it is said on, as bytes.
+//!
+//! `farmer.toml` is the one file that a farmer edits. The node reads it, `steading flash` and `./x qemu --set`
+//! change it, all with the code here: what one of them refuses, the others refuse too, in the same words.
 //!
 //! Invariant: reading never fails. Whatever is wrong becomes a [`Fault`] that says
 //! line, column, key, what was found and what would be right; the node boots all
-//! the same, sells nothing while there is a fault, and shows them.
+//! the same, sells nothing while there is a fault, and shows them. Nothing here opens a file or a device.
 //!
 //! ```text
-//!  bytes ──► decode (BOM, UTF-16, CR) ──► toml with places ──► a key each ──► Farmer
-//!    │              │                          │                  │
-//!    └──────────────┴────────── Fault ─────────┴──────────────────┘
+//!  names ──► listing (which file) ──► bytes ──► decode (BOM, UTF-16, CR) ──► toml with places ──► a key each ──► Farmer
+//!                 │                                │                          │                  │
+//!                 └── notes                        └──────────┴────── Fault ──┴──────────────────┘
+//!  text ──► edit: one key set, every other line as it was ──► text, read again before it is given back
+//!  sectors ──► table: a GPT, read; and sealed again for a longer stick
 //! ```
 
 mod decode;
+pub mod edit;
 mod fault;
+pub mod listing;
+pub mod table;
 mod value;
 
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
 use escrow::{Account, Amount};
 use grid::GridTicket;
 use ledger::RailAddress;
 use market::quantity::{BitsPerSecond, Bytes};
-use provision::network::address::Prefix;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -32,6 +40,15 @@ use fault::Places;
 pub const MOST_BYTES: usize = 64 << 10;
 /// Faults beyond these add nothing to a screen.
 const MOST_FAULTS: usize = 16;
+
+/// A network of IPv4; bits of the address beyond the length do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// An address of it.
+    pub address: Ipv4Addr,
+    /// How many leading bits count, from 8 to 32.
+    pub length: u8,
+}
 
 /// What the farmer said. Absent means: not said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,7 +78,7 @@ pub struct Farmer {
     /// Time servers of the farmer's choice.
     pub time_servers: Vec<String>,
     /// Networks of the farmer's own that spaces may reach.
-    pub open: Vec<Prefix>,
+    pub open: Vec<Network>,
     /// Whether spaces may hand in mail.
     pub mail: bool,
     /// What all spaces together may send, and receive, in a second.
@@ -81,6 +98,10 @@ pub struct Reading {
     pub wallet_line: Option<usize>,
     /// The first six hex digits of the file's SHA-256: has my change arrived?
     pub mark: String,
+    /// What the file is called on the stick; none where there is none, or where bytes alone were read.
+    pub name: Option<String>,
+    /// What else is to be known, each to stand behind the words "farmer.toml".
+    pub notes: Vec<String>,
 }
 
 /// Reads the bytes of a `farmer.toml`.
@@ -172,6 +193,31 @@ fn take(farmer: &mut Farmer, key: &str, value: &Spanned<DeValue<'_>>) -> Result<
         _ => return Err(value::Problem::NoSuchKey),
     }
     Ok(())
+}
+
+/// Takes one key's value out again.
+#[cfg(test)]
+fn forget(farmer: &mut Farmer, key: &str) {
+    let empty = Farmer::default();
+    match key {
+        "wallet" => farmer.wallet = None,
+        "owner" => farmer.owner = None,
+        "price" => farmer.price = None,
+        "country" => farmer.country = None,
+        "name" => farmer.name = None,
+        "erase" => farmer.erase = empty.erase,
+        "grid" => farmer.grid = None,
+        "ledger" => farmer.ledger = None,
+        "public_address" => farmer.public_address = None,
+        "ports" => farmer.ports = None,
+        "features" => farmer.features = empty.features,
+        "time_servers" => farmer.time_servers = empty.time_servers,
+        "open" => farmer.open = empty.open,
+        "mail" => farmer.mail = empty.mail,
+        "rate" => farmer.rate = None,
+        "traffic" => farmer.traffic = None,
+        _ => {}
+    }
 }
 
 #[cfg(test)]

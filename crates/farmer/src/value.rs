@@ -5,12 +5,12 @@ use std::ops::RangeInclusive;
 
 use escrow::{Account, Amount, LEDGER_DECIMALS};
 use grid::GridTicket;
+use inventory::Consent;
 use ledger::RailAddress;
 use market::quantity::{BitsPerSecond, Bytes};
-use provision::claim::Consent;
-use provision::network::address::Prefix;
 use toml::de::DeValue;
 
+use super::Network;
 use super::fault::quote;
 
 /// Longest single value, in bytes: a ticket with a certificate is the longest.
@@ -256,16 +256,13 @@ pub(super) fn features(value: &DeValue<'_>) -> Taken<Vec<String>> {
 }
 
 /// Networks, each an IPv4 address with or without a length.
-pub(super) fn networks(value: &DeValue<'_>) -> Taken<Vec<Prefix>> {
+pub(super) fn networks(value: &DeValue<'_>) -> Taken<Vec<Network>> {
     let like = "\"192.168.7.0/24\"";
-    let network = |text: &str| -> Option<Prefix> {
+    let network = |text: &str| -> Option<Network> {
         let (address, length) = text.split_once('/').unwrap_or((text, "32"));
         let (address, length) = (address.parse().ok()?, length.parse().ok()?);
         // No space has an address of IPv6; and "all of it" is more than anybody means.
-        (8..=32).contains(&length).then_some(Prefix {
-            address: IpAddr::V4(address),
-            length,
-        })
+        (8..=32).contains(&length).then_some(Network { address, length })
     };
     let texts = texts(value, like)?;
     let parsed = texts.into_iter().map(|text| {
