@@ -47,6 +47,8 @@ pub const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
 pub const CGROUP_SPACES: &str = "/sys/fs/cgroup/steading";
 /// The cgroup of lxcfs, beside the spaces': what they ask of it is bounded there.
 pub const CGROUP_READINGS: &str = "/sys/fs/cgroup/readings";
+/// What the kernel's workers are told: a folder for each kind of them that can be told anything.
+pub const WORKERS: &str = "/sys/devices/virtual/workqueue";
 /// What the image says about itself.
 pub const IMAGE_JSON: &str = "/etc/steading/image.json";
 

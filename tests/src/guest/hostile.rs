@@ -2,6 +2,7 @@
 
 mod beside;
 pub mod client;
+mod written;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,6 +25,10 @@ pub fn trials() -> Vec<Trial> {
             deadlock,
         ),
         trial("hostile::no_space_makes_others_forget_the_base", forget),
+        trial(
+            "hostile::what_one_leaves_to_be_written_is_written_where_he_runs",
+            written::written,
+        ),
         trial("hostile::a_good_space_does_not_notice", || {
             crate::provisioner::bench::Bench::with(beside::beside)
         }),

@@ -48,6 +48,14 @@ const SYSCTLS: [(&str, &str); 28] = [
     ("vm/max_map_count", "1048576"),
 ];
 
+/// Files of the kernel's workers, and what they get. What a space wrote and did not wait for is encrypted and written
+/// later, by workers that are charged to nobody: on the processor on which it was left behind, which is one of the
+/// space's own, and not where another's happens to have room.
+const WORKERS: [(&str, &str); 2] = [
+    ("writeback/affinity_scope", "cpu"),
+    ("writeback/affinity_strict", "1"),
+];
+
 /// Devices that spaces get, whose modules are loaded when somebody opens them: (path, minor of 10).
 const DEVICES: [(&str, u64); 2] = [("/dev/fuse", 229), ("/dev/net/tun", 200)];
 
@@ -55,6 +63,9 @@ const DEVICES: [(&str, u64); 2] = [("/dev/fuse", 229), ("/dev/net/tun", 200)];
 pub fn apply() {
     for (name, value) in SYSCTLS {
         let _ = fs::write(Path::new("/proc/sys").join(name), value);
+    }
+    for (name, value) in WORKERS {
+        let _ = fs::write(Path::new(names::WORKERS).join(name), value);
     }
     buffers();
     for folder in [
