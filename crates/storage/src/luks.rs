@@ -41,9 +41,10 @@ use mapping::check_mapping;
 use crate::owner::{OwnerError, Storage};
 
 /// How a mapping is opened. Whoever writes encrypts, in his own time: the kernel's default hands it to workers of nobody's,
-/// which run on every processor beside those who bought it, outside the writer's limit of CPU. (Reads stay with the
-/// workers: without them they would be decrypted in an interrupt.)
-const OPEN: CryptActivate = CryptActivate::NO_WRITE_WORKQUEUE;
+/// which run on every processor beside those who bought it, outside the writer's limit of CPU. Reads stay with the
+/// workers, for without them they would be decrypted in an interrupt; but with those of the processor on which the answer
+/// came in, which is the reader's.
+const OPEN: CryptActivate = CryptActivate::NO_WRITE_WORKQUEUE.union(CryptActivate::SAME_CPU_CRYPT);
 
 /// What the header takes from a volume: data begins after it.
 pub const HEADER_BYTES: u64 = header::DATA_OFFSET_BYTES;

@@ -5,6 +5,7 @@
 //! `host::module::wait_for_hardware` waits for that.
 
 use std::collections::HashSet;
+use std::fs;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -36,9 +37,11 @@ fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
     loop {
         match events.receive()? {
             Some(event) => {
-                let alias = event
-                    .get("MODALIAS")
-                    .filter(|_| event.get("ACTION").is_some_and(|a| a == "add"));
+                let added = event.get("ACTION").is_some_and(|action| action == "add");
+                if added && event.get("DEVTYPE").is_some_and(|kind| kind == "disk") {
+                    answer_where_asked();
+                }
+                let alias = event.get("MODALIAS").filter(|_| added);
                 if let Some(alias) = alias.filter(|alias| seen.insert((*alias).clone())) {
                     match module::load(&index, alias) {
                         Ok(_) | Err(ModuleError::Unknown(_)) => {}
@@ -53,6 +56,7 @@ fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
 
 fn walk(index: &Index, seen: &mut HashSet<String>) {
     let start = Instant::now();
+    answer_where_asked();
     let (loaded, failed) = module::load_for_hardware(index, seen);
     for error in failed {
         eprintln!("init: {}", chain(&error));
@@ -62,5 +66,18 @@ fn walk(index: &Index, seen: &mut HashSet<String>) {
             "init: {loaded} modules for the hardware, {} ms",
             start.elapsed().as_millis()
         );
+    }
+}
+
+/// A disk's answers are worked up on the processor that asked, and not on the one that the controller happens to interrupt:
+/// there they would cost somebody else's time.
+fn answer_where_asked() {
+    for disk in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+        // Mappings have no queue of their own; and each setting stops a disk for a moment.
+        let setting = disk.path().join("queue/rq_affinity");
+        let set = fs::read_to_string(&setting).is_ok_and(|text| text.trim() == "2");
+        if disk.path().join("device").exists() && !set {
+            let _ = fs::write(setting, "2");
+        }
     }
 }
