@@ -48,7 +48,7 @@ const MEGABYTE: usize = 1_000_000;
 /// How long anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the hostile one is let run at most before anything is measured.
-const WARM_UP: Duration = Duration::from_secs(45);
+const WARM_UP: Duration = Duration::from_secs(90);
 /// What the hostile one has to have met: else it was not hostile.
 const MET: [&str; 6] = ["ENOSPC", "EMFILE", "EAGAIN", "watches", "flooded", "killed"];
 
