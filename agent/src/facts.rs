@@ -23,6 +23,11 @@ pub struct Image {
     pub base_digest: [u8; 32],
     /// The base's length in bytes.
     pub base_bytes: u64,
+    /// Where its file system ends and its tree of hashes begins.
+    pub base_data_bytes: u64,
+    /// The root of that tree.
+    #[serde(with = "hex_digest")]
+    pub base_root: [u8; 32],
     /// The filter of system calls for spaces.
     #[serde(default)]
     pub seccomp: Option<std::path::PathBuf>,

@@ -4,11 +4,15 @@
 //! from its archive, never from the builder. mkfs.erofs is itself a pinned package. The same builder makes the same bytes
 //! each time; releases of mmdebstrap and apt differ in the order of a few lines that they write.
 //!
+//! Behind the file system stands the tree by which nodes check each block as they read it ([`crate::verity`]); both together
+//! are the base.
+//!
 //! Invariant: a base is named by its content; one that was made from the same packages and files is not made again.
 
 mod files;
 pub mod repository;
 
+use crate::verity::{self, Seal};
 use anyhow::{Context, Result};
 use packages::program::{command, pinned, run};
 use packages::store::{hex, sha256};
@@ -43,6 +47,8 @@ pub struct Base {
     pub digest: String,
     /// Its length.
     pub bytes: u64,
+    /// What opens it block by block.
+    pub seal: Seal,
     /// False where a package was not the pinned one.
     pub locked: bool,
 }
@@ -55,7 +61,7 @@ pub fn ensure(recipe: &Recipe, out: &Path, say: &dyn Fn(&str)) -> Result<Base> {
     let stamp = out.with_extension("stamp");
     if out.exists()
         && let Ok(text) = std::fs::read_to_string(&stamp)
-        && let Some((made_of, digest)) = text.trim().split_once(' ')
+        && let [made_of, digest, data_bytes, root] = text.split_whitespace().collect::<Vec<_>>()[..]
         && made_of == key
     {
         let bytes = out.metadata()?.len();
@@ -63,6 +69,10 @@ pub fn ensure(recipe: &Recipe, out: &Path, say: &dyn Fn(&str)) -> Result<Base> {
             path: out.to_owned(),
             digest: digest.to_owned(),
             bytes,
+            seal: Seal {
+                data_bytes: data_bytes.parse()?,
+                root: root.to_owned(),
+            },
             locked: recipe.packages.locked,
         });
     }
@@ -78,14 +88,17 @@ pub fn ensure(recipe: &Recipe, out: &Path, say: &dyn Fn(&str)) -> Result<Base> {
     say("packing the base");
     let partial = out.with_extension("partial");
     pack(recipe, &tar, &partial)?;
+    let seal = verity::append(&partial)?;
     let digest = sha256(&partial)?;
     std::fs::rename(&partial, out)?;
-    std::fs::write(&stamp, format!("{key} {digest}\n"))?;
+    let made = format!("{key} {digest} {} {}\n", seal.data_bytes, seal.root);
+    std::fs::write(&stamp, made)?;
     let bytes = out.metadata()?.len();
     Ok(Base {
         path: out.to_owned(),
         digest,
         bytes,
+        seal,
         locked: recipe.packages.locked,
     })
 }
@@ -97,6 +110,7 @@ fn key(recipe: &Recipe, files: &[files::File]) -> String {
         hasher.update((word.len() as u64).to_le_bytes());
         hasher.update(word.as_bytes());
     };
+    word("sealed");
     word(&recipe.packages.digest());
     word(&packages::unpack::made_of(recipe.tools));
     recipe.names.iter().for_each(|name| word(name));

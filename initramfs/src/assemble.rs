@@ -21,6 +21,10 @@ pub struct ImageFacts {
     pub base_digest: String,
     /// Its length in bytes.
     pub base_bytes: u64,
+    /// Where its file system ends and its tree of hashes begins.
+    pub base_data_bytes: u64,
+    /// The root of that tree, in hex.
+    pub base_root: String,
     /// False where a package was no longer the pinned one.
     pub locked: bool,
     /// Path of the compiled seccomp filter of spaces.

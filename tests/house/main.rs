@@ -185,7 +185,10 @@ fn the_agent_and_the_layout_of_media_name_the_same_kinds() {
         ("claim_type", host::names::CLAIM_TYPE),
     ] {
         let line = format!("{key} = \"{}\"", kind.to_uppercase());
-        assert!(layout.lines().any(|have| have == line), "image/layout.toml: {line}");
+        assert!(
+            layout.lines().any(|have| have == line),
+            "image/layout.toml: {line}"
+        );
     }
 }
 

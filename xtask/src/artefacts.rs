@@ -219,6 +219,8 @@ pub fn assemble(
                 kernel: kernel.kernel()?.to_owned(),
                 base_digest: base.digest,
                 base_bytes: base.bytes,
+                base_data_bytes: base.seal.data_bytes,
+                base_root: base.seal.root,
                 locked: kernel.locked && base.locked,
                 seccomp: None,
             },

@@ -5,6 +5,8 @@
 //!     └─ does not ──► what spaces have there stays theirs, nothing new; told, and tried again
 //! ```
 //!
+//! What spaces read of it is checked block by block; a disk that returns other data than was written is told.
+//!
 //! Invariant: the disks that have the base are sold, whatever the others do.
 
 use std::cell::Cell;
@@ -26,6 +28,8 @@ use crate::sales::SpaceVolume;
 
 /// A base that could not be copied (the stick was pulled out) is copied again after this.
 const BASE_AGAIN: Duration = Duration::from_secs(10);
+/// Whether what was read of the bases was right is asked so often.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// To disks that do not take it while others have it, it is copied again after this.
 const REST_AGAIN: Duration = Duration::from_secs(60);
 
@@ -42,6 +46,7 @@ pub(super) async fn bring_base(
 ) {
     let digest = bases.digest();
     let groups = owned.state.groups();
+    tokio::spawn(tell_damage(board.clone(), bases.clone(), owned.clone()));
     let is_counted = Cell::new(false);
     let told = async |lacking: &[(String, BaseError)]| {
         show_base(&board, &ready, &owned.groups, groups.len(), lacking);
@@ -64,6 +69,34 @@ pub(super) async fn bring_base(
     };
     let bring = async |group: &str| bases.ensure(group, &digest).await.map(drop);
     bring_to_all(groups, bring, told).await;
+}
+
+/// Says which disks return other bytes of a base than were written to them. dm-verity lets none of these through.
+async fn tell_damage(board: Board, bases: Bases, owned: Arc<Owned>) {
+    loop {
+        sleep(LOOK_EVERY).await;
+        match bases.damaged(owned.state.groups()).await {
+            Ok(damaged) if damaged.is_empty() => {}
+            Ok(damaged) => show_damage(&board, &owned.groups, &damaged),
+            Err(error) => tracing::warn!(why = crate::words::chain(&error), "the bases were not looked at"),
+        }
+    }
+}
+
+fn show_damage(board: &Board, names: &[(String, String)], damaged: &[String]) {
+    let disks: Vec<&str> = damaged.iter().map(|group| disk_of(names, group)).collect();
+    super::part_failed(
+        board,
+        "damaged base",
+        &format!("{} returns other data than was written", disks.join(", ")),
+        "replace the disk: spaces on it get errors in the place of wrong data",
+    );
+}
+
+/// The kernel's name of the disk that is a group, or the group's.
+fn disk_of<'a>(names: &'a [(String, String)], group: &'a str) -> &'a str {
+    let known = names.iter().find(|(_, of)| of == group);
+    known.map_or(group, |(name, _)| name)
 }
 
 /// Brings something to each disk, and again to those that did not take it; tells after each round which lack it, and why.
@@ -108,11 +141,7 @@ fn show_base(
         let cure = "put the stick back; if it is there, write it anew";
         return super::part_failed(board, "base", &why, cure);
     }
-    let name = |group: &String| {
-        let known = names.iter().find(|(_, of)| of == group);
-        known.map_or(group.clone(), |(name, _)| name.clone())
-    };
-    let disks: Vec<String> = lacking.iter().map(|(group, _)| name(group)).collect();
+    let disks: Vec<&str> = lacking.iter().map(|(group, _)| disk_of(names, group)).collect();
     super::part_failed(
         board,
         "base",
@@ -203,5 +232,7 @@ mod tests {
         assert!(why().is_some_and(|why| why.starts_with("base ")), "{:?}", why());
         show_base(&board, &ready, &names, 2, &[]);
         assert_eq!(why(), None);
+        show_damage(&board, &names, &["b".to_owned()]);
+        assert_eq!(why().as_deref(), Some("sdb returns other data than was written"));
     }
 }

@@ -16,6 +16,7 @@ use provision::firewall::{InterfaceName, Openings, Uplink};
 use provision::journal::{Journal, JournalError};
 use provision::network::address::Prefix;
 use provision::space::{Outcome, Provisioner, Recovered};
+use storage::verity::Seal;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
@@ -124,6 +125,14 @@ async fn recover(board: &Board, image: &Image, booted: &Booted, owned: &Owned) -
         digest,
         image.base_bytes,
     );
+    let bases = bases.sealed(Seal {
+        data_bytes: image.base_data_bytes,
+        root: image.base_root,
+    });
+    // Before any key comes: what the image says of its own base goes before what a disk says.
+    if let Err(error) = bases.open(owned.state.groups()).await {
+        board.event(format!("a base was not opened: {}", crate::words::chain(&error)));
+    }
     Ok(Machinery {
         provisioner,
         bases,

@@ -9,6 +9,7 @@
 //! | volume group | `steading-<8 hex node>-<8 hex partition>` | 127 |
 //! | logical volume | `state`, `base-<64 hex>`, `space-<16 hex>`, `snap-<16 hex>` of a space | 127 |
 //! | LUKS mapping | `steading-<16 hex>` | 127 |
+//! | mapping of a base, checked as it is read | `base-<64 hex>-<volume group>` | 127 |
 //! | cgroup | `/sys/fs/cgroup/steading/<16 hex>` | 255 a part |
 //! | network namespace | `u-<12 hex>` of a user, `s-<12 hex>` of a space | 255 |
 //! | interface | `u<12 hex>`, `s<12 hex>` | 15 |
@@ -99,6 +100,11 @@ pub fn claim_partition(node: &Id) -> String {
 /// The read-only logical volume that keeps a base.
 pub fn base_volume(digest: &Id) -> String {
     format!("base-{}", hex(digest, 64))
+}
+
+/// The checked mapping of a base in a group.
+pub fn base_mapping(group: &str, digest: &Id) -> String {
+    format!("{}-{group}", base_volume(digest))
 }
 
 /// The logical volume of a space.
@@ -204,6 +210,7 @@ mod tests {
             assert!(mapping.len() <= MAPPING_LIMIT, "{mapping} has {}", mapping.len());
         }
         assert!(mapping(&LONG).len() <= MAPPING_LIMIT);
+        assert!(base_mapping(&group, &LONG).len() <= MAPPING_LIMIT);
         assert!(claim_partition(&LONG).encode_utf16().count() <= GPT_NAME_LIMIT);
         for path in [
             base_mount(&LONG),

@@ -2,9 +2,13 @@
 //! medium, named by its digest.
 //!
 //! ```text
-//!   partition of the medium ── read once ──┬─► LV base-<64 hex> ── sealed: read-only, tag "whole"
+//!   partition of the medium ── read once ──┬─► LV base-<64 hex> ── sealed: read-only, tag "whole" ──► dm-verity ──► spaces
 //!                                          └─► SHA-256 ─── must be the digest, or the LV goes
 //! ```
+//!
+//! The digest, which users agree to, says what was copied; the tree of hashes behind the file system says at each read that
+//! the disk still returns it. The tree's root comes from the image for its own base, and from a tag of the volume for one
+//! that another image brought. A base of an image without a tree is read as it is.
 //!
 //! Invariants: a volume with the tag has, byte for byte, what its name says; one without it was
 //! cut off and is made anew; a base is kept while a sale names it, for an overlay over another
@@ -18,10 +22,14 @@ use host::names;
 use market::id::Digest;
 use sha2::{Digest as _, Sha256};
 use storage::Storage;
+use storage::luks::LuksError;
 use storage::lvm::{LogicalVolume, LvmError};
+use storage::verity::Seal;
 
 /// The tag of a base that is whole.
 const WHOLE: &str = "whole";
+/// Beginning of the tag of a base with a tree of hashes: `sealed-<bytes of data>-<root, 64 hex>`.
+const SEALED: &str = "sealed-";
 /// Bytes of one read.
 const PART_BYTES: usize = 1 << 20;
 
@@ -31,6 +39,9 @@ pub enum BaseError {
     /// LVM.
     #[error("LVM")]
     Lvm(#[from] LvmError),
+    /// Its checked mapping could not be opened or looked at.
+    #[error("checking what is read")]
+    Verity(#[from] LuksError),
     /// The medium does not hold this base: it holds the one of its own image.
     #[error("base {asked} is not on the medium, which has {there}")]
     NotOnMedium {
@@ -79,6 +90,7 @@ pub struct Bases {
     medium: PathBuf,
     digest: Digest,
     bytes: u64,
+    seal: Option<Seal>,
 }
 
 impl Bases {
@@ -89,7 +101,75 @@ impl Bases {
             medium,
             digest,
             bytes,
+            seal: None,
         }
+    }
+
+    /// The same, with what the image says of its base's tree.
+    #[must_use]
+    pub fn sealed(mut self, seal: Seal) -> Self {
+        self.seal = Some(seal);
+        self
+    }
+
+    /// Opens the checked mapping of every whole base in `groups`.
+    ///
+    /// # Errors
+    /// The first that failed; the others are opened.
+    pub async fn open(&self, groups: &[String]) -> Result<(), BaseError> {
+        let (bases, groups) = (self.clone(), groups.to_vec());
+        let task = tokio::task::spawn_blocking(move || {
+            let mut first = Ok(());
+            for group in &groups {
+                first = first.and(bases.open_blocking(group));
+            }
+            first
+        });
+        task.await.map_err(|_| BaseError::Cut)?
+    }
+
+    fn open_blocking(&self, group: &str) -> Result<(), BaseError> {
+        let mut first = Ok(());
+        for volume in self.storage.lvm().lvs(Some(group))? {
+            if let Some(digest) = digest_of(&volume).filter(|_| is_whole(&volume)) {
+                first = first.and(self.checked(group, &digest, &volume).map(drop));
+            }
+        }
+        first
+    }
+
+    /// The mapping through which a whole base is read.
+    fn checked(&self, group: &str, digest: &Digest, volume: &LogicalVolume) -> Result<PathBuf, BaseError> {
+        let own = self.seal.filter(|_| *digest == self.digest);
+        open(&self.storage, group, digest, own.or_else(|| seal_of(volume)))
+    }
+
+    /// The groups on which a base was read that is not what it was: their disks return other data than was written.
+    ///
+    /// # Errors
+    /// When a mapping cannot be looked at.
+    pub async fn damaged(&self, groups: &[String]) -> Result<Vec<String>, BaseError> {
+        let (bases, groups) = (self.clone(), groups.to_vec());
+        let task = tokio::task::spawn_blocking(move || bases.damaged_blocking(&groups));
+        task.await.map_err(|_| BaseError::Cut)?
+    }
+
+    /// As [`Bases::damaged`]; it blocks.
+    ///
+    /// # Errors
+    /// As [`Bases::damaged`].
+    pub fn damaged_blocking(&self, groups: &[String]) -> Result<Vec<String>, BaseError> {
+        let mut damaged = Vec::new();
+        for group in groups {
+            for digest in open_in(group) {
+                let mapping = names::base_mapping(group, digest.as_bytes());
+                if !self.storage.verity().is_sound(&mapping)? {
+                    damaged.push(group.clone());
+                    break;
+                }
+            }
+        }
+        Ok(damaged)
     }
 
     /// The digest of the base that this image brings.
@@ -130,7 +210,7 @@ impl Bases {
                 if !volume.active {
                     lvm.vg_activate(group, true)?;
                 }
-                return Ok(device);
+                return self.checked(group, digest, &volume);
             }
             lvm.lv_remove(group, &name)?;
         }
@@ -140,13 +220,15 @@ impl Bases {
                 there: self.digest,
             });
         }
-        lvm.lv_create(group, &name, self.bytes, &["base"])?;
+        let tag = self.seal.as_ref().map(seal_tag);
+        let tags: Vec<&str> = std::iter::once("base").chain(tag.as_deref()).collect();
+        lvm.lv_create(group, &name, self.bytes, &tags)?;
         if let Err(error) = self.copy(&device) {
             lvm.lv_remove(group, &name)?;
             return Err(error);
         }
         lvm.lv_seal(group, &name, WHOLE)?;
-        Ok(device)
+        open(&self.storage, group, digest, self.seal)
     }
 
     fn copy(&self, to: &Path) -> Result<(), BaseError> {
@@ -184,21 +266,83 @@ impl Bases {
         let lvm = self.storage.lvm();
         let mut removed = Vec::new();
         for volume in lvm.lvs(Some(group))? {
-            let digest = volume
-                .name
-                .strip_prefix("base-")
-                .and_then(|hex| hex.parse::<Digest>().ok());
-            let Some(digest) = digest else { continue };
+            let Some(digest) = digest_of(&volume) else {
+                continue;
+            };
             if digest == self.digest || used.contains(&digest) {
                 continue;
             }
-            match lvm.lv_remove(group, &volume.name) {
+            let mapping = names::base_mapping(group, digest.as_bytes());
+            let closed = self.storage.verity().close(&mapping).map_err(BaseError::from);
+            match closed.and_then(|()| Ok(lvm.lv_remove(group, &volume.name)?)) {
                 Ok(()) => removed.push(digest),
                 Err(error) => tracing::info!(%error, base = %digest, "a base stays"),
             }
         }
         Ok(removed)
     }
+}
+
+/// What spaces read a whole base from: its checked mapping, opened where it is not open yet, or the volume of a base
+/// without a tree. Blocking.
+///
+/// # Errors
+/// When LVM or the mapping cannot be asked.
+pub fn device(storage: &Storage, group: &str, digest: &Digest) -> Result<PathBuf, BaseError> {
+    let mapping = names::base_mapping(group, digest.as_bytes());
+    let open_already = names::mapping_device(&mapping);
+    if open_already.exists() {
+        return Ok(open_already);
+    }
+    let name = names::base_volume(digest.as_bytes());
+    let volumes = storage.lvm().lvs(Some(group))?;
+    let seal = volumes
+        .iter()
+        .find(|volume| volume.name == name)
+        .and_then(seal_of);
+    open(storage, group, digest, seal)
+}
+
+fn open(storage: &Storage, group: &str, digest: &Digest, seal: Option<Seal>) -> Result<PathBuf, BaseError> {
+    let volume = names::lvm_device(group, &names::base_volume(digest.as_bytes()));
+    let Some(seal) = seal else { return Ok(volume) };
+    let mapping = names::base_mapping(group, digest.as_bytes());
+    Ok(storage.verity().open(&volume, &mapping, &seal)?)
+}
+
+/// The bases of a group that are open.
+pub(crate) fn open_in(group: &str) -> Vec<Digest> {
+    let folder = std::fs::read_dir("/dev/mapper").into_iter().flatten();
+    let suffix = format!("-{group}");
+    let mut found: Vec<Digest> = folder
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            name.strip_suffix(&suffix)?.strip_prefix("base-")?.parse().ok()
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// The base that a volume keeps.
+fn digest_of(volume: &LogicalVolume) -> Option<Digest> {
+    volume.name.strip_prefix("base-")?.parse().ok()
+}
+
+fn seal_tag(seal: &Seal) -> String {
+    let root = Digest::from(seal.root);
+    format!("{SEALED}{}-{root}", seal.data_bytes)
+}
+
+fn seal_of(volume: &LogicalVolume) -> Option<Seal> {
+    let (data_bytes, root) = volume
+        .tags
+        .iter()
+        .find_map(|tag| tag.strip_prefix(SEALED)?.split_once('-'))?;
+    Some(Seal {
+        data_bytes: data_bytes.parse().ok()?,
+        root: *root.parse::<Digest>().ok()?.as_bytes(),
+    })
 }
 
 fn is_whole(volume: &LogicalVolume) -> bool {
@@ -241,5 +385,30 @@ mod tests {
         assert_eq!(digest.as_bytes()[..], Sha256::digest(&target)[..]);
         let short = copy_with_digest(&mut &source[..10], &mut Vec::new(), 11);
         assert!(matches!(short, Err(CopyError::Read(_))));
+    }
+
+    #[test]
+    fn a_tag_says_how_a_base_is_checked() {
+        let seal = Seal {
+            data_bytes: 88_608_768,
+            root: [0xab; 32],
+        };
+        let volume = |tags: &[&str]| LogicalVolume {
+            name: "base-ab".into(),
+            uuid: String::new(),
+            group: "g".into(),
+            size_bytes: 0,
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            active: true,
+            writeable: false,
+            path: PathBuf::new(),
+            origin: None,
+        };
+        let tag = seal_tag(&seal);
+        assert_eq!(tag, format!("sealed-88608768-{}", "ab".repeat(32)));
+        assert_eq!(seal_of(&volume(&["base", &tag, "whole"])), Some(seal));
+        for other in ["sealed-", "sealed-x-y", "sealed-1-abcd", "base"] {
+            assert_eq!(seal_of(&volume(&[other])), None, "{other}");
+        }
     }
 }

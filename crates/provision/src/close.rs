@@ -2,7 +2,7 @@
 //! agent and all spaces have ended.
 //!
 //! ```text
-//!   spaces' volumes: unmount, close (their keys leave the kernel) ─► bases, states: unmount ─► groups: off
+//!   spaces' volumes: unmount, close (their keys leave the kernel) ─► bases: close; states: unmount ─► groups: off
 //! ```
 //!
 //! It asks no journal: what is mounted and mapped under our names is what there is. It never stops
@@ -14,6 +14,7 @@ use host::{mount, names};
 use market::id::SaleId;
 use storage::Storage;
 
+use crate::base;
 use crate::claim::is_node_group;
 use crate::step::chain;
 
@@ -68,6 +69,11 @@ pub fn close_all(storage: &Storage) -> Result<Closed, CloseError> {
             let open = names::mapping_device(&mapping).exists();
             let closed = storage.luks().close(&mapping).map_err(|e| chain(&e));
             done.volumes += usize::from(open && closed.is_ok());
+            keep(mapping, closed);
+        }
+        for digest in base::open_in(&group.name) {
+            let mapping = names::base_mapping(&group.name, digest.as_bytes());
+            let closed = storage.verity().close(&mapping).map_err(|e| chain(&e));
             keep(mapping, closed);
         }
         let off = storage

@@ -5,7 +5,7 @@
 //!                    │ closures, one after the other
 //!                    ▼
 //!              one owner thread ──► lvm::Lvm    liblvm2cmd   ┐ both stand on one libdevmapper,
-//!                               ──► luks        libcryptsetup┘ which has global state
+//!                               ──► luks, verity libcryptsetup┘ which has global state
 //!
 //!   probe ──► libblkid, one probe a call, any thread
 //!   snapshot ──► plain reads and writes of devices, any thread
@@ -23,5 +23,6 @@ pub mod lvm;
 mod owner;
 pub mod probe;
 pub mod snapshot;
+pub mod verity;
 
 pub use owner::{OwnerError, Storage};

@@ -23,7 +23,8 @@ mod mapping;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use call::{call, call_raw, failed, wrong_key};
+pub(crate) use call::call;
+use call::{call_raw, failed, wrong_key};
 use destroy::{destroy, used_slots};
 #[cfg(fuzzing)]
 pub use header::fuzz_header;
@@ -381,7 +382,7 @@ fn resize(path: &Path, mapping: &str, key: &UnlockKey) -> Result<(), LuksError> 
     call("growing", mapping, || device.context_handle().resize(mapping, 0))
 }
 
-fn is_open(mapping: &str) -> Result<bool, LuksError> {
+pub(crate) fn is_open(mapping: &str) -> Result<bool, LuksError> {
     match call("looking at", mapping, || libcryptsetup_rs::status(None, mapping))? {
         CryptStatusInfo::Active | CryptStatusInfo::Busy => Ok(true),
         CryptStatusInfo::Inactive => Ok(false),
@@ -431,7 +432,7 @@ fn by_path(path: &Path) -> Result<CryptDevice, LuksError> {
     call("looking at", &path.to_string_lossy(), || CryptInit::init(path))
 }
 
-fn by_name(mapping: &str) -> Result<CryptDevice, LuksError> {
+pub(crate) fn by_name(mapping: &str) -> Result<CryptDevice, LuksError> {
     call("looking at", mapping, || {
         CryptInit::init_by_name_and_header(mapping, None)
     })

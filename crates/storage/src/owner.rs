@@ -20,6 +20,7 @@ use libcryptsetup_rs::CryptDevice;
 
 use crate::luks::Luks;
 use crate::lvm::{Lvm, LvmError, LvmSession};
+use crate::verity::Verity;
 
 /// Room for LVM's own use: it reserves and touches stack ahead of critical sections.
 const STACK_BYTES: usize = 8 << 20;
@@ -93,6 +94,11 @@ impl Storage {
     /// LUKS.
     pub fn luks(&self) -> Luks {
         Luks::new(self.clone())
+    }
+
+    /// dm-verity.
+    pub fn verity(&self) -> Verity {
+        Verity::new(self.clone())
     }
 
     /// Runs `job` on the owner thread and waits for its answer.

@@ -2,6 +2,7 @@
 //! power-on to a power cut. The trials build on one another, in this order, and leave both disks blank.
 
 mod copies;
+mod damaged;
 mod rotten;
 mod split;
 mod volume;
@@ -59,6 +60,10 @@ pub fn trials() -> Vec<Trial> {
             split::both_kept,
         ),
         trial("disks::a_base_is_copied_once_and_only_whole", base),
+        trial(
+            "disks::a_flipped_byte_of_the_base_is_an_error_not_a_byte",
+            damaged::is_found,
+        ),
         trial(
             "disks::a_space_s_volume_is_made_locked_opened_and_destroyed",
             volume::made_locked_opened_and_destroyed,

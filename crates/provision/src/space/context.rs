@@ -36,7 +36,7 @@ pub struct SpaceContext {
     unlock_key: Option<UnlockKey>,
     /// What is written into the volume, while it is at hand.
     files: Option<SpaceFiles>,
-    /// The device with the base.
+    /// The volume with the base: what limits of its disk count on. Read through [`crate::base::device`].
     pub(super) base: PathBuf,
     /// A filter in the place of the built-in one.
     pub(super) seccomp: Option<PathBuf>,

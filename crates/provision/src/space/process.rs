@@ -25,6 +25,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::SpaceContext;
+use crate::base::{self, BaseError};
 use crate::step::{Cause, Step};
 use crate::{limits, network};
 
@@ -55,6 +56,9 @@ pub(super) const SSH_PORT: u16 = 22;
 /// Why the space does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
+    /// The base could not be opened.
+    #[error("the base below the space")]
+    Base(#[source] BaseError),
     /// The helper failed.
     #[error("the space's first process could not be started")]
     Start(#[source] IsolateError),
@@ -107,8 +111,16 @@ impl Step<SpaceContext> for ProcessStep {
             return Ok(banner(sale).await?);
         }
         let start = async {
+            let (storage, group, digest) = (
+                context.storage.clone(),
+                context.spec.group.0.clone(),
+                context.spec.base,
+            );
+            let checked = move || base::device(&storage, &group, &digest);
             let start = SpaceStart {
-                base: context.base.clone(),
+                base: tokio::task::spawn_blocking(checked)
+                    .await?
+                    .map_err(ProcessError::Base)?,
                 base_digest: context.spec.base.to_string(),
                 volume: names::volume_mount(sale.as_bytes()),
                 first_id: context.place.first_id,

@@ -46,7 +46,7 @@ pub(super) fn call_raw<T>(function: impl FnOnce() -> Result<T, LibcryptErr>) -> 
 }
 
 #[track_caller]
-pub(super) fn call<T>(
+pub(crate) fn call<T>(
     what: &'static str,
     device: &str,
     function: impl FnOnce() -> Result<T, LibcryptErr>,
