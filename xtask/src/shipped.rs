@@ -124,6 +124,7 @@ impl Folders {
             replaced: vec![
                 (std::path::absolute(tree.root())?, "/steading".to_owned()),
                 (target.to_owned(), "/build".to_owned()),
+                (std::path::absolute(tree.sysroot())?, "/sysroot".to_owned()),
                 (home("CARGO_HOME", ".cargo")?, "/cargo".to_owned()),
                 (library, format!("/rustc/{commit}")),
             ],
