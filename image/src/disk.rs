@@ -108,6 +108,40 @@ fn write_table(file: &mut File, medium: &Medium, base_start: u64, base_length: u
     Ok(())
 }
 
+/// A partition as a table has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its number.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// Its kind, in capitals.
+    pub kind: String,
+    /// Its id, in capitals.
+    pub id: String,
+    /// First and last sector.
+    pub sectors: (u64, u64),
+    /// Its attributes.
+    pub flags: u64,
+}
+
+/// What the table of the medium at `path` says, with the id of the medium first.
+pub fn partitions(path: &Path) -> Result<(String, Vec<Written>)> {
+    let disk = GptConfig::new()
+        .open(path)
+        .with_context(|| format!("reading the table of {}", path.display()))?;
+    let capitals = |id: &dyn std::fmt::Display| id.to_string().to_uppercase();
+    let written = disk.partitions().iter().map(|(number, partition)| Written {
+        number: *number,
+        name: partition.name.clone(),
+        kind: capitals(&partition.part_type_guid.guid),
+        id: capitals(&partition.part_guid),
+        sectors: (partition.first_lba, partition.last_lba),
+        flags: partition.flags,
+    });
+    Ok((capitals(disk.guid()), written.collect()))
+}
+
 /// Writes `bytes` at `start`, leaving out blocks of zeros: the file has them already.
 fn write_sparse(file: &mut File, start: u64, bytes: &[u8]) -> Result<()> {
     const BLOCK: usize = 64 << 10;

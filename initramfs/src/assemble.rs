@@ -73,7 +73,7 @@ pub struct Summary {
 }
 
 /// Programs of packages and what they open at run time, by their path in the tree.
-const PROGRAMS: &[&str] = &[
+pub const PROGRAMS: &[&str] = &[
     "usr/sbin/nft",
     "usr/sbin/mkfs.ext4",
     "usr/sbin/e2fsck",

@@ -358,15 +358,8 @@ const OPTIONAL: &[&str] = &[
     "qemu_fw_cfg",
 ];
 
-/// Puts the modules of `choice` and their index into the archive. `tree` is the unpacked kernel package, `scratch` a
-/// folder for the index; returns their paths below the version's folder.
-pub fn put(
-    archive: &mut Archive,
-    tree: &Path,
-    version: &str,
-    choice: Choice,
-    scratch: &Path,
-) -> Result<Vec<String>> {
+/// Paths of the modules of `choice`, below the version's folder in `tree`, the unpacked kernel package.
+pub fn chosen(tree: &Path, version: &str, choice: Choice) -> Result<BTreeSet<String>> {
     let folder = kernel::index_modules(tree, version)?;
     let read =
         |file: &str| std::fs::read_to_string(folder.join(file)).with_context(|| format!("reading {file}"));
@@ -381,6 +374,20 @@ pub fn put(
         let builtin = read("modules.builtin")?.lines().map(name).collect();
         hardware::check_families(&names, &builtin)?;
     }
+    Ok(chosen)
+}
+
+/// Puts the modules of `choice` and their index into the archive. `tree` is the unpacked kernel package, `scratch` a
+/// folder for the index; returns their paths below the version's folder.
+pub fn put(
+    archive: &mut Archive,
+    tree: &Path,
+    version: &str,
+    choice: Choice,
+    scratch: &Path,
+) -> Result<Vec<String>> {
+    let folder = kernel::index_modules(tree, version)?;
+    let chosen = chosen(tree, version, choice)?;
     let subset = scratch.join("usr/lib/modules").join(version);
     if scratch.exists() {
         std::fs::remove_dir_all(scratch)?;

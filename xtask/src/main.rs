@@ -10,6 +10,7 @@ mod bench;
 mod beside;
 mod bill;
 mod build;
+mod buildroot;
 mod cuts;
 mod demo;
 mod fuzz;
@@ -38,7 +39,7 @@ const VERBS: &[Verb] = &[
     ),
     (
         "test",
-        "all tests, or a stage of them (--unit, --fuzz, --guest, --cuts, --demo, --scenarios, --stick, --lint; NAME; --long)",
+        "all tests, or a stage of them (--unit, --fuzz, --guest, --cuts, --demo, --scenarios, --stick, --buildroot, --lint; NAME; --long)",
         verbs::test,
     ),
     (
@@ -91,6 +92,11 @@ const VERBS: &[Verb] = &[
         "hardware",
         "write docs/hardware.md: what the image's modules and firmware drive",
         stick_image::hardware,
+    ),
+    (
+        "buildroot",
+        "write what buildroot-config is made from elsewhere (with BUILDROOT=DIR that release's symbols too)",
+        buildroot::verb,
     ),
     (
         "medium",

@@ -1,11 +1,11 @@
 //! `./x test`: everything, stage by stage, with the wall time of each.
 //!
 //! ```text
-//! format ─► build ─► lint ─► unit ─► fuzz ─► guest (real kernel, two boots) ─► cuts ─► demo ─► scenarios ─► stick (BIOS, UEFI)
+//! format ─► build ─► lint ─► unit ─► fuzz ─► guest (real kernel, two boots) ─► cuts ─► demo ─► scenarios ─► stick (BIOS, UEFI) ─► buildroot
 //! ```
 //!
 //! A stage that fails does not stop those after it, unless they need what it makes: one run tells all that is wrong.
-//! `--guest [NAME]`, `--scenarios [NAME]`, `--fuzz [NAME]`, `--unit`, `--stick`, `--lint` run some of them; `--long` tries for minutes what else takes seconds.
+//! `--guest [NAME]`, `--scenarios [NAME]`, `--fuzz [NAME]`, `--unit`, `--stick`, `--buildroot`, `--lint` run some of them; `--long` tries for minutes what else takes seconds.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -112,6 +112,9 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
                 test(built.as_ref().context("not run: the build failed")?)
             });
         }
+    }
+    if wanted("buildroot") {
+        run("buildroot", &mut || crate::buildroot::check(tree));
     }
     if wanted("lint") {
         run("lint", &mut || lint(tree));
@@ -285,13 +288,15 @@ pub fn options(words: Vec<String>) -> Result<Options> {
         match word.strip_prefix("--") {
             Some(
                 stage @ ("format" | "lint" | "unit" | "fuzz" | "guest" | "cuts" | "demo" | "scenarios"
-                | "stick"),
+                | "stick" | "buildroot"),
             ) => {
                 options.stages.push(stage.into());
             }
             Some("long") => options.long = true,
             Some(other) => {
-                bail!("--{other} is no stage; stages: format lint unit fuzz guest cuts demo scenarios stick")
+                bail!(
+                    "--{other} is no stage; stages: format lint unit fuzz guest cuts demo scenarios stick buildroot"
+                )
             }
             None => options.filter = Some(word),
         }

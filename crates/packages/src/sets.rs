@@ -10,6 +10,8 @@ pub enum Set {
     Sysroot,
     /// The signed kernel and its modules.
     Kernel,
+    /// The kernel's sources, for the build from source.
+    Source,
     /// Firmware of network cards and disk controllers.
     Firmware,
     /// Programs in the initramfs, with the libraries they need.
@@ -41,9 +43,10 @@ pub enum Reach {
 
 impl Set {
     /// All of them.
-    pub const ALL: [Set; 11] = [
+    pub const ALL: [Set; 12] = [
         Set::Sysroot,
         Set::Kernel,
+        Set::Source,
         Set::Firmware,
         Set::Programs,
         Set::Base,
@@ -61,6 +64,7 @@ impl Set {
             Set::Base => Reach::Closure,
             Set::Sysroot
             | Set::Kernel
+            | Set::Source
             | Set::Firmware
             | Set::Programs
             | Set::Boot
@@ -127,6 +131,8 @@ impl Set {
                 "zlib1g-dev",
             ],
             Set::Kernel => &["linux-image-amd64"],
+            // Of the kernel's series: another one is another name.
+            Set::Source => &["linux-source-6.12"],
             // netronome's 26 MB are left out, and so is all that is not a network card or a disk controller.
             Set::Firmware => &[
                 "firmware-realtek",
