@@ -245,11 +245,7 @@ mod tests {
         ] {
             let error = set(b"", &[pair(key, value)]).expect_err(key).to_string();
             assert!(error.contains(words), "{key}: {error}");
-            assert_eq!(
-                set(TEMPLATE.as_bytes(), &[pair(key, value)]).is_err(),
-                true,
-                "{key}"
-            );
+            assert!(set(TEMPLATE.as_bytes(), &[pair(key, value)]).is_err(), "{key}");
         }
         // A fault that was there before is not hidden, unless it is what is mended.
         let old = "price = 0\nname = 5\n";
