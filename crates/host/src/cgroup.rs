@@ -157,26 +157,35 @@ pub fn first_process(cgroup: &Path) -> Option<i32> {
 
 /// Whether `pid` is still PID 1 of the space in `cgroup`: another may have its number by now.
 pub fn is_first_process(cgroup: &Path, pid: i32) -> bool {
-    let place = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let inside = |line: &str| {
-        let path = line.strip_prefix("0::/")?;
-        Some(
-            Path::new(crate::names::CGROUP_MOUNT)
-                .join(path)
-                .starts_with(cgroup),
-        )
-    };
-    place.lines().find_map(inside) == Some(true) && is_first(pid)
+    of(pid).is_some_and(|place| place.starts_with(cgroup)) && is_first(pid)
+}
+
+/// The cgroup in which a process is; none where it has ended.
+pub fn of(pid: i32) -> Option<PathBuf> {
+    let places = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let path = places.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(Path::new(crate::names::CGROUP_MOUNT).join(path))
+}
+
+/// The processes in `cgroup` and below it that are of no namespace below the caller's: what runs in a space for the
+/// node, and not of the space's doing.
+pub fn own_processes(cgroup: &Path) -> Vec<i32> {
+    let all = processes(cgroup).into_iter();
+    all.filter(|pid| numbers(*pid).len() == 1).collect()
 }
 
 fn is_first(pid: i32) -> bool {
+    // One that a space started in a namespace below its own has two more numbers than one, not one more.
+    let numbers = numbers(pid);
+    numbers.len() == 2 && numbers.last() == Some(&1)
+}
+
+/// What a process is called in the caller's namespace and in each below it that it is in; none for one that has ended.
+fn numbers(pid: i32) -> Vec<i32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    // One that a space started in a namespace below its own has two more numbers than one, not one more.
-    numbers.is_some_and(|numbers| {
-        let numbers: Vec<&str> = numbers.split_whitespace().collect();
-        numbers.len() == 2 && numbers.last() == Some(&"1")
-    })
+    let numbers = numbers.into_iter().flat_map(str::split_whitespace);
+    numbers.filter_map(|number| number.parse().ok()).collect()
 }
 
 fn populated(events: &str) -> bool {
@@ -197,6 +206,19 @@ mod tests {
         assert!(!is_populated(nowhere).unwrap());
         wait_empty(nowhere, Duration::ZERO).unwrap();
         ensure_absent(nowhere, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_numbers() {
+        let own = std::process::id() as i32;
+        assert_eq!(
+            numbers(own).last(),
+            Some(&own),
+            "nobody is below the caller's namespace"
+        );
+        assert!(!is_first(own) && of(own).is_some());
+        // Above what the kernel gives.
+        assert!(numbers(i32::MAX).is_empty() && of(i32::MAX).is_none());
     }
 
     #[test]

@@ -172,8 +172,12 @@ pub fn is_fuse_alive(path: &Path) -> bool {
         .is_ok_and(|facts| facts.filesystem_type() == nix::sys::statfs::FUSE_SUPER_MAGIC)
 }
 
+/// What the end of a killed process takes that nobody holds.
+const KILLED_WITHIN: Duration = Duration::from_millis(100);
+
 /// Whether it answers within this time: asked in a child, for a server that says nothing holds whoever asks, and not even
-/// a kill ends that. The child that is left ends with the server. For a process of one thread.
+/// a kill ends that. A child that such a server holds is left to whoever reaps the caller's, and ends with the server. For
+/// a process of one thread.
 pub fn fuse_answers(path: &Path, within: Duration) -> io::Result<bool> {
     use crate::process::{Clone, Fork, clone3, exit_now};
     match clone3(&Clone::default())? {
@@ -181,6 +185,9 @@ pub fn fuse_answers(path: &Path, within: Duration) -> io::Result<bool> {
         Fork::Parent(_, child) => {
             if !child.wait_ended(within)? {
                 child.kill(nix::sys::signal::Signal::SIGKILL)?;
+                if child.wait_ended(KILLED_WITHIN)? {
+                    child.reap()?;
+                }
                 return Ok(false);
             }
             Ok(matches!(child.reap()?, nix::sys::wait::WaitStatus::Exited(_, 0)))

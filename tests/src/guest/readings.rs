@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use host::isolate;
+use host::process::{self, Pidfd};
 use host::{cgroup, mount, names};
 use libtest_mimic::Trial;
 use market::quantity::{Bytes, MilliCpus};
+use nix::sys::signal::Signal;
 use provision::limits::{self, Limits};
 
 use crate::spaces::bench::{Bench, START, expect, value};
@@ -25,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         trial("readings::a_space_sees_what_it_has", own_size),
         trial("readings::they_come_back_when_lxcfs_was_killed", killed),
         trial("readings::a_space_starts_without_them", started_without),
+        trial("readings::a_silent_proc_holds_one_of_the_nodes_at_most", held),
         trial("readings::containers_inside_may_mount_a_proc", nested),
         trial("readings::lxcfs_has_few_rights", rights),
     ]
@@ -199,6 +202,71 @@ fn silent() -> Result<()> {
     );
     ensure!(!figures.contains(&own_line()), "a figure of its own: {figures}");
     wait("lxcfs", || mount::is_fuse_alive(Path::new(names::RUN_READINGS)))
+}
+
+/// The node's own processes that are in these mounts.
+fn nodes_own_in(mounts: &Path) -> Vec<i32> {
+    let here = fs::read_link("/proc/self/ns/pid").ok();
+    let is_in = |pid: &i32| {
+        let namespace = |kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
+        namespace("mnt").as_deref() == Some(mounts) && namespace("pid") == here
+    };
+    process::running()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(is_in)
+        .collect()
+}
+
+/// Root in a space lays a file system of his own over /proc, which reads what it is asked and does not answer: whoever
+/// asks is held, and a kill does not end that. So many times as the node lays the readings, one of its processes waits
+/// there; it is one of the space's, and ends with it. Another space gets its readings each time.
+fn held() -> Result<()> {
+    const ROUNDS: usize = 4;
+    let (bad, good) = (bench(1)?, bench(2)?);
+    fs::create_dir_all(bad.volume().join("upper/root"))?;
+    let program = include_str!("readings/silent.py");
+    fs::write(bad.volume().join("upper/root/silent.py"), program)?;
+    running(&bad, "exec python3 /root/silent.py /proc")?;
+    let said = |what: &str| bad.found().is_ok_and(|found| found.contains(what));
+    wait("the file system", || said("mounted="))?;
+    expect(&bad.found()?, "mounted", "0")?;
+    running(&good, WATCH)?;
+    let figure = || {
+        good.found()
+            .is_ok_and(|found| found.trim_end().ends_with(&own_line()))
+    };
+    wait("the other space's own figure", figure)?;
+    let pid = cgroup::first_process(&bad.cgroup()).context("no PID 1")?;
+    let mounts = fs::read_link(format!("/proc/{pid}/ns/mnt"))?;
+    let mut numbers = Vec::new();
+    for _ in 0..ROUNDS {
+        kill_lxcfs()?;
+        wait("the other's figure to go", || !figure())?;
+        wait("the other's figure to come back", figure)?;
+        wait("one that asks", || said("asked="))?;
+        numbers.push(nodes_own_in(&mounts).len());
+    }
+    println!("of the node's, after each round: {numbers:?}");
+    let left = nodes_own_in(&mounts);
+    ensure!(
+        numbers.iter().all(|number| *number <= 1) && left.len() == 1,
+        "{numbers:?}, then {left:?}"
+    );
+    ensure!(
+        cgroup::own_processes(&bad.cgroup()) == left,
+        "it is not the space's"
+    );
+    // The control: nothing but the end of the file system ends it.
+    let waits = Pidfd::open(left[0])?;
+    waits.kill(Signal::SIGKILL)?;
+    ensure!(
+        !waits.wait_ended(Duration::from_secs(1))?,
+        "a kill is enough, so this shows nothing"
+    );
+    cgroup::ensure_absent(&bad.cgroup(), Duration::from_secs(10))?;
+    ensure!(nodes_own_in(&mounts).is_empty(), "one is left");
+    Ok(())
 }
 
 fn nested() -> Result<()> {

@@ -5,14 +5,16 @@
 //!                                                 │ clone3 into a cgroup of its own, namespaces, few capabilities
 //!                                                 ├────────► lxcfs ── FUSE ──► /run/steading/readings
 //!                                                 │ its mount answers
-//!                                                 └────────► for every space that runs, a child joins its user and
-//!                                                            mount namespaces and lays the files over its /proc
+//!                                                 └────────► for every space that runs, a child in its cgroup joins its
+//!                                                            user and mount namespaces and lays the files over its /proc
 //! ```
 //!
 //! - Readings are a display, no limit. A space starts without them where lxcfs does not answer; they are laid into
 //!   all that run as soon as it does. So its end heals: what is dead inside is taken away and laid anew.
 //! - What is laid into a running space is laid with the rights of its own root, in its own mounts: a user who moved
-//!   /proc elsewhere misleads himself alone.
+//!   /proc elsewhere misleads himself alone. Where a file system of his own lies there and does not answer, whoever looks
+//!   is held, and no kill ends that: so nobody waits for the child, it is one of the space's processes, and while one is
+//!   left there is no second.
 //! - lxcfs serves strangers, and must join their namespaces to count for them, so it cannot be without SYS_ADMIN.
 //!   What it does not need it has not: no network, no capability but three more, no way to get one back, the system
 //!   calls that spaces have and no others, bounded memory, processes and CPU.
@@ -36,6 +38,7 @@ use nix::mount::MntFlags;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
+use nix::sys::wait::WaitStatus;
 
 use crate::console::chain;
 
@@ -63,8 +66,8 @@ const SOON: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// The longest start of a space: one that began while lxcfs was away has its mounts by then.
 const START: Duration = Duration::from_secs(60);
-/// What laying all files into one space may take; its user can make it slow.
-const LAID_WITHIN: Duration = Duration::from_secs(5);
+/// What the end of an lxcfs that was killed takes.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
 /// What lxcfs may use, whoever asks: files of its cgroup.
 const LIMITS: [(&str, &str); 4] = [
     ("memory.max", "67108864"),
@@ -84,11 +87,19 @@ pub fn run() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Copies of the mounts of all files, attached nowhere. An error where lxcfs does not answer.
-pub fn trees() -> Result<Vec<(&'static str, Tree)>, TreeError> {
-    let root = Path::new(RUN_READINGS);
+/// Copies of the mounts of all files, attached nowhere; none where lxcfs does not answer soon.
+pub fn trees() -> Result<Vec<(&'static str, Tree)>, Failure> {
+    if mount::fuse_answers(Path::new(RUN_READINGS), SOON)? {
+        Ok(copies()?)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+/// The same, waiting for lxcfs.
+fn copies() -> Result<Vec<(&'static str, Tree)>, TreeError> {
     let copy = |file| {
-        let tree = Tree::clone_of(&root.join(file))?;
+        let tree = Tree::clone_of(&Path::new(RUN_READINGS).join(file))?;
         tree.restrict(
             libc::MOUNT_ATTR_RDONLY
                 | libc::MOUNT_ATTR_NOSUID
@@ -97,9 +108,6 @@ pub fn trees() -> Result<Vec<(&'static str, Tree)>, TreeError> {
         )?;
         Ok((file, tree))
     };
-    if !mount::fuse_answers(root, SOON).unwrap_or(false) {
-        return Ok(Vec::new());
-    }
     FILES.into_iter().map(copy).collect()
 }
 
@@ -114,7 +122,7 @@ fn serve() -> Result<Infallible, Failure> {
     }
     // One that outlived whoever started it.
     cgroup::kill(own)?;
-    cgroup::wait_empty(own, LAID_WITHIN)?;
+    cgroup::wait_empty(own, ENDED_WITHIN)?;
     let place = File::open(own)?;
     let born = Clone {
         namespaces: libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
@@ -134,20 +142,21 @@ fn serve() -> Result<Infallible, Failure> {
     }
     // It mounts cgroup2 for itself without options, and those are the whole machine's.
     crate::mount::cgroup_again()?;
-    lay_into_all();
+    let mut laying = Laying::default();
+    laying.round();
     if !lxcfs.wait_ended(START)? {
-        lay_into_all();
-        watch(&lxcfs, root)?;
+        laying.round();
+        watch(&lxcfs, root, laying)?;
     }
     Err(format!("lxcfs ended: {:?}", lxcfs.reap()).into())
 }
 
 /// Returns when it has ended: by itself, or because it was silent. A space that started while it was slow gets its files
 /// here.
-fn watch(lxcfs: &Pidfd, root: &Path) -> io::Result<()> {
+fn watch(lxcfs: &Pidfd, root: &Path, mut laying: Laying) -> io::Result<()> {
     while !lxcfs.wait_ended(LOOK_EVERY)? {
         if mount::fuse_answers(root, ANSWERS_WITHIN)? {
-            lay_into_all();
+            laying.round();
         } else {
             eprintln!("init: lxcfs says nothing: it is ended and started anew");
             lxcfs.kill(Signal::SIGKILL)?;
@@ -190,54 +199,72 @@ fn become_lxcfs() -> ! {
     exit_now(1)
 }
 
-/// Lays the files into every space that runs. What one of them makes impossible does not keep them from another.
-fn lay_into_all() {
-    for space in fs::read_dir(CGROUP_SPACES).into_iter().flatten().flatten() {
-        let path = space.path();
-        if !path.is_dir() {
-            continue;
-        }
-        if let Err(error) = lay_into(&path) {
-            eprintln!("init: readings of {}: {}", path.display(), chain(&*error));
+/// The children that lay the files, one a space.
+#[derive(Default)]
+struct Laying(Vec<Pidfd>);
+
+impl Laying {
+    /// Ends what the last round left, and begins to lay the files into every space that runs. What one of them makes
+    /// impossible or slow does not keep them from another.
+    fn round(&mut self) {
+        self.0.retain(|child| {
+            let killed = child.kill(Signal::SIGKILL).and_then(|()| child.reap());
+            matches!(killed, Ok(WaitStatus::StillAlive))
+        });
+        for space in fs::read_dir(CGROUP_SPACES).into_iter().flatten().flatten() {
+            let path = space.path();
+            if !path.is_dir() {
+                continue;
+            }
+            match begin(&path) {
+                Ok(child) => self.0.extend(child),
+                Err(error) => eprintln!("init: readings of {}: {}", path.display(), chain(&*error)),
+            }
         }
     }
 }
 
-fn lay_into(cgroup: &Path) -> Result<(), Failure> {
+/// The child that lays the files into the space of this cgroup; none where nobody runs, or where one is held.
+fn begin(cgroup: &Path) -> Result<Option<Pidfd>, Failure> {
     let Some(pid) = cgroup::first_process(cgroup) else {
-        return Ok(());
+        return Ok(None);
     };
     let first = Pidfd::open(pid)?;
+    // Where its processes are there may be more: the space's own cgroup takes none if those below it have limits.
+    let place = cgroup::of(pid).filter(|place| place.starts_with(cgroup));
     // The number could have become another's before it was opened.
-    if cgroup::first_process(cgroup) != Some(pid) {
-        return Ok(());
+    let (Some(place), true) = (place, cgroup::is_first_process(cgroup, pid)) else {
+        return Ok(None);
+    };
+    if !cgroup::own_processes(cgroup).is_empty() {
+        return Ok(None);
     }
-    let trees = trees()?;
-    match clone3(&Clone::default())? {
-        Fork::Child => match lay(&first, &trees) {
+    let place = File::open(place)?;
+    let born = Clone {
+        cgroup: Some(place.as_fd()),
+        ..Clone::default()
+    };
+    match clone3(&born)? {
+        Fork::Child => match lay(&first) {
             Ok(()) => exit_now(0),
             Err(error) => {
-                eprintln!("init: readings of {}: {error}", cgroup.display());
+                eprintln!("init: readings of {}: {}", cgroup.display(), chain(&*error));
                 exit_now(1)
             }
         },
-        Fork::Parent(_, child) => {
-            if !child.wait_ended(LAID_WITHIN)? {
-                child.kill(Signal::SIGKILL)?;
-                child.wait_ended(LAID_WITHIN)?;
-            }
-            child.reap()?;
-            Ok(())
-        }
+        Fork::Parent(_, child) => Ok(Some(child)),
     }
 }
 
 /// Joins the space of `first` and lays each file, unless one that answers lies there.
-fn lay(first: &Pidfd, trees: &[(&'static str, Tree)]) -> io::Result<()> {
+fn lay(first: &Pidfd) -> Result<(), Failure> {
+    // When the space is short of memory this goes first, and nothing of its user's.
+    fs::write("/proc/self/oom_score_adj", "1000")?;
+    let trees = copies()?;
     setns(first, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
     process::become_root()?;
     let root = File::open("/")?;
-    for (file, tree) in trees {
+    for (file, tree) in &trees {
         while let Some(place) = place(&root, file)? {
             match fstatfs(&place) {
                 Ok(facts) if facts.filesystem_type() == FUSE_SUPER_MAGIC => break,
@@ -246,8 +273,7 @@ fn lay(first: &Pidfd, trees: &[(&'static str, Tree)]) -> io::Result<()> {
                     nix::mount::umount2(&dead, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
                 }
                 Ok(_) => {
-                    tree.attach(place.as_fd())
-                        .map_err(|error| io::Error::other(chain(&error)))?;
+                    tree.attach(place.as_fd())?;
                     break;
                 }
                 Err(error) => return Err(error.into()),

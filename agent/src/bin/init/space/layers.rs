@@ -22,6 +22,7 @@ use host::isolate::SpaceStart;
 use host::mount::{NewFileSystem, Tree};
 
 use super::{At, Failure};
+use crate::console::chain;
 
 /// Devices that a space gets, as the node's own files shown again: (name below /dev, wanted always).
 const DEVICES: [(&str, bool); 8] = [
@@ -75,7 +76,10 @@ impl Layers {
             containers: mapped(&start.volume.join("data/containers"))?,
             devices: devices()?,
             // A display, no limit: a space starts without it, and gets it when lxcfs is there again.
-            readings: crate::readings::trees().unwrap_or_default(),
+            readings: crate::readings::trees().unwrap_or_else(|error| {
+                eprintln!("init: a space starts without readings: {}", chain(&*error));
+                Vec::new()
+            }),
         })
     }
 }
