@@ -275,12 +275,12 @@ fn apply(path: &Path, cgroup: &Cgroup, limits: &Limits) -> Result<(), LimitsErro
     for disk in &limits.disks {
         let Device { major, minor } = disk.device;
         let io: &BlkIoController = controller(path, cgroup, "io")?;
-        let (bytes, operations) = (disk.bytes_per_second, disk.operations_per_second);
+        let bytes = disk.bytes_per_second;
         for result in [
             io.throttle_read_bps_for_device(major, minor, bytes),
             io.throttle_write_bps_for_device(major, minor, bytes),
-            io.throttle_read_iops_for_device(major, minor, operations),
-            io.throttle_write_iops_for_device(major, minor, operations),
+            io.throttle_read_iops_for_device(major, minor, disk.reads_per_second),
+            io.throttle_write_iops_for_device(major, minor, disk.writes_per_second),
         ] {
             set("io.max", disk.line(), result)?;
         }

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use storage::snapshot::CHUNK_BYTES;
+
 use super::LimitsError;
 
 /// What one space may do to the disk that it shares: enough to feel like a disk, too little to starve the neighbours
@@ -13,6 +15,10 @@ pub const DISK_BYTES_PER_SECOND: u64 = 200 * 1024 * 1024;
 
 /// Operations a second, for reads and for writes.
 pub const DISK_OPERATIONS_PER_SECOND: u64 = 5_000;
+
+/// Writes a second below which there is a snapshot: the kernel copies a whole chunk before the first write into it, for
+/// nobody's account, and a write may reach into two. So what is copied is no more than a space may write.
+pub const COPIED_WRITES_PER_SECOND: u64 = DISK_BYTES_PER_SECOND / (2 * CHUNK_BYTES);
 
 /// What one space may read of the base: the kernel unpacks what is read ahead outside the reader's CPU limit, and a space
 /// that throws its pages away may read the same for ever. A login reads some 10 MiB.
@@ -28,8 +34,10 @@ pub struct DiskLimit {
     pub device: Device,
     /// Bytes a second.
     pub bytes_per_second: u64,
-    /// Operations a second.
-    pub operations_per_second: u64,
+    /// Reads a second.
+    pub reads_per_second: u64,
+    /// Writes a second.
+    pub writes_per_second: u64,
 }
 
 impl DiskLimit {
@@ -38,7 +46,16 @@ impl DiskLimit {
         Self {
             device,
             bytes_per_second: DISK_BYTES_PER_SECOND,
-            operations_per_second: DISK_OPERATIONS_PER_SECOND,
+            reads_per_second: DISK_OPERATIONS_PER_SECOND,
+            writes_per_second: DISK_OPERATIONS_PER_SECOND,
+        }
+    }
+
+    /// What a space gets whose volume has a snapshot.
+    pub fn with_snapshot(device: Device) -> Self {
+        Self {
+            writes_per_second: COPIED_WRITES_PER_SECOND,
+            ..Self::usual(device)
         }
     }
 
@@ -47,15 +64,20 @@ impl DiskLimit {
         Self {
             device,
             bytes_per_second: BASE_BYTES_PER_SECOND,
-            operations_per_second: BASE_OPERATIONS_PER_SECOND,
+            reads_per_second: BASE_OPERATIONS_PER_SECOND,
+            writes_per_second: BASE_OPERATIONS_PER_SECOND,
         }
     }
 
     /// As `io.max` says it.
     pub(super) fn line(&self) -> String {
         let Device { major, minor } = self.device;
-        let (bytes, operations) = (self.bytes_per_second, self.operations_per_second);
-        format!("{major}:{minor} rbps={bytes} wbps={bytes} riops={operations} wiops={operations}")
+        let (bytes, reads, writes) = (
+            self.bytes_per_second,
+            self.reads_per_second,
+            self.writes_per_second,
+        );
+        format!("{major}:{minor} rbps={bytes} wbps={bytes} riops={reads} wiops={writes}")
     }
 }
 
@@ -102,6 +124,23 @@ fn parse_number(text: &str) -> Option<Device> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The kernel copies the chunks that the smallest writes reach into, two each.
+    #[test]
+    fn what_is_copied_for_a_snapshot_is_no_more_than_may_be_written() {
+        let device = Device {
+            major: 254,
+            minor: 16,
+        };
+        let copied = |limit: DiskLimit| limit.writes_per_second * 2 * CHUNK_BYTES;
+        let most = DISK_BYTES_PER_SECOND;
+        assert!(copied(DiskLimit::with_snapshot(device)) <= most);
+        assert!(copied(DiskLimit::usual(device)) > 3 * most, "the control");
+        assert_eq!(
+            DiskLimit::with_snapshot(device).line(),
+            "254:16 rbps=209715200 wbps=209715200 riops=5000 wiops=1600"
+        );
+    }
 
     #[test]
     fn numbers_are_read_as_the_kernel_writes_them() {

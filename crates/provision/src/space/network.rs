@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use host::names;
 use market::id::SaleId;
+use market::quantity::Bytes;
 
 use super::SpaceContext;
 use crate::limits::{self, Device, DiskLimit, Limits};
@@ -32,14 +33,17 @@ impl Step<SpaceContext> for LimitsStep {
         let cgroup = names::cgroup(sale.as_bytes());
         // The space's own mapping: what it reads and writes is counted before it is encrypted and mixed with others'.
         let mapping = names::mapping_device(&names::mapping(sale.as_bytes()));
+        let device = Device::of(&mapping)?;
+        let volume = if spec.snapshot == Bytes::ZERO {
+            DiskLimit::usual(device)
+        } else {
+            DiskLimit::with_snapshot(device)
+        };
         let limits = Limits {
             cpu: spec.cpu,
             memory: spec.memory,
             pids: spec.pids,
-            disks: vec![
-                DiskLimit::usual(Device::of(&mapping)?),
-                DiskLimit::of_base(Device::of(&context.base)?),
-            ],
+            disks: vec![volume, DiskLimit::of_base(Device::of(&context.base)?)],
         };
         tokio::task::spawn_blocking(move || limits::ensure(&cgroup, &limits, place.first_id)).await??;
         Ok(())
