@@ -22,12 +22,14 @@ pub mod address;
 mod connect;
 pub mod inside;
 pub mod link;
+mod pace;
 mod space;
 mod user;
 
 use std::io;
 
 pub use connect::{ConnectError, connect};
+pub use pace::{Bucket, Paced};
 pub use space::{SpaceLink, ensure_space, ensure_space_absent};
 pub use user::{LINK_OF_USER, UserLink, ensure_user, ensure_user_absent};
 

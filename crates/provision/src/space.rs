@@ -34,6 +34,7 @@
 mod context;
 mod error;
 mod keeper;
+mod lines;
 mod network;
 mod process;
 mod provisioner;

@@ -51,8 +51,8 @@ fn connections(user: &UserPlan) -> String {
     chain
 }
 
-/// What is left when the month's traffic is used up: through the uplinks and through the grid's tunnels, which begin
-/// and end in this namespace.
+/// What is left when the month's traffic is used up, through the uplinks. The grid's tunnels pass none of this: they are
+/// slowed where they are connected.
 fn slowed(user: &UserPlan) -> String {
     let (link, beyond) = (&user.link_of_user, beyond(TRICKLE));
     let chain = |hook: &str, from_and_to: &[String]| {

@@ -1,5 +1,5 @@
 //! A connection to what listens inside a space, made from inside: by a thread in the space's namespace, to its
-//! loopback. No rule is opened for it, and nothing of it passes a cable.
+//! loopback. No rule is opened for it, and nothing of it passes a cable: what it may carry is the caller's to bound.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -19,6 +19,9 @@ pub enum ConnectError {
     /// The namespace is not there.
     #[error("the space's network cannot be entered")]
     Inside(#[from] InsideError),
+    /// Nothing is known of it, so not what its line may carry either.
+    #[error("nothing is known of the space")]
+    Unknown,
     /// Nothing listens, or it did not answer.
     #[error("nothing answers on port {port} inside the space")]
     Refused {

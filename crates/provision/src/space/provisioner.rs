@@ -15,13 +15,14 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::context::{Access, Node, SpaceContext};
 use super::error::{BuildError, EndError, Lost, NotKept, ProvisionerError, ResizeError, RestoreError};
 use super::keeper;
+use super::lines::Lines;
 use super::record::{self, Phase, SpaceRecord};
 use super::walls::{Walls, WallsError};
 use super::{SpaceSpec, network::LimitsStep, network::NetworkStep, process::ProcessStep};
 use crate::firewall::{Caps, Openings, Uplink};
 use crate::journal::{Journal, JournalError};
 use crate::limits::{self, Observed, ReadLimitsError};
-use crate::network::{self, ConnectError};
+use crate::network::{self, ConnectError, Paced};
 use crate::step::{RunError, Step, StepTime, Table, TearDownError, in_words};
 use crate::{files, volume};
 
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     /// What comes and goes while the space runs.
     pub(super) snapshots: Table<SpaceContext>,
     pub(super) walls: Arc<Walls>,
+    lines: Lines,
     networks: Arc<Mutex<()>>,
     seccomp: Option<PathBuf>,
     /// What needs no key of these is made, by this process; their steps.
@@ -49,6 +51,8 @@ pub(super) struct Shared {
     pub(super) kept: StdMutex<HashSet<SaleId>>,
     /// One at a time for each sale: an end waits until a build has come to one.
     busy: StdMutex<HashMap<SaleId, Arc<Mutex<()>>>>,
+    /// Whose end waits: what takes long of theirs stops.
+    pub(super) ending: Arc<StdMutex<HashSet<SaleId>>>,
     /// The first process of each space, as it was found last.
     firsts: StdMutex<HashMap<SaleId, i32>>,
 }
@@ -90,11 +94,13 @@ impl Provisioner {
             table: Table::new(steps())?,
             snapshots: Table::new(vec![Box::new(volume::SnapshotStep)])?,
             walls,
+            lines: Lines::default(),
             networks: Arc::default(),
             seccomp,
             prepared: StdMutex::default(),
             kept: StdMutex::default(),
             busy: StdMutex::default(),
+            ending: Arc::default(),
             firsts: StdMutex::default(),
         };
         Ok(Self {
@@ -109,6 +115,7 @@ impl Provisioner {
 
     /// Replaces what the farmer allows of his line, and the firewall's rules with it.
     pub async fn set_caps(&self, caps: Caps) -> Result<(), WallsError> {
+        self.shared.lines.set_caps(caps);
         self.shared.walls.set_caps(caps).await
     }
 
@@ -172,6 +179,13 @@ impl Provisioner {
         self.alone(sale, work).await
     }
 
+    /// Says that [`Provisioner::end`] comes next: a snapshot that is being put back is not put back to its end, which may
+    /// take hours.
+    pub fn hurry(&self, sale: SaleId) {
+        let mut ending = self.shared.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.insert(sale);
+    }
+
     /// Takes a space down, whatever state it is in: its processes, its network, its volume's key, its volume. Ended
     /// already: fine.
     pub async fn end(&self, sale: SaleId) -> Result<Ended, EndError> {
@@ -221,9 +235,15 @@ impl Provisioner {
         found
     }
 
-    /// Connects to what listens on `port` of the space's loopback.
-    pub async fn connect(&self, sale: &SaleId, port: u16) -> Result<TcpStream, ConnectError> {
-        network::connect(&names::netns_path(&names::space_netns(sale.as_bytes())), port).await
+    /// Connects to what listens on `port` of the space's loopback. All such streams of a space together carry what was
+    /// sold, all of all spaces what the farmer gives.
+    pub async fn connect(&self, sale: &SaleId, port: u16) -> Result<Paced<TcpStream>, ConnectError> {
+        let record = record::read(&self.shared.journal, *sale).await;
+        let record = record.ok().flatten().ok_or(ConnectError::Unknown)?;
+        let (user, rate) = (record.spec.user, record.spec.rate);
+        let namespace = names::netns_path(&names::space_netns(sale.as_bytes()));
+        let stream = network::connect(&namespace, port).await?;
+        Ok(self.shared.lines.pace(stream, *sale, user, rate))
     }
 
     /// The names of a space's steps, in the order of the table.
@@ -369,6 +389,8 @@ impl Shared {
     }
 
     pub(super) async fn end(&self, sale: SaleId) -> Result<Ended, EndError> {
+        let ending = || self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        ending().remove(&sale);
         self.prepared().remove(&sale);
         let record = record::read(&self.journal, sale).await;
         let Some(record) = record.map_err(NotKept::about(sale))? else {
