@@ -101,6 +101,7 @@ impl Task {
             Effect::LockSpace => self.on_machine(async move { Done::Locked(spaces.lock(sale).await) }),
             Effect::TearDown => {
                 self.keys.forget();
+                spaces.hurry(sale);
                 self.on_machine(async move { Done::TornDown(spaces.end(sale).await) });
             }
             Effect::UndoBuild => {

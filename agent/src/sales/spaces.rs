@@ -53,6 +53,8 @@ pub trait Spaces: Send + Sync {
     async fn lock(&self, sale: SaleId) -> Result<(), Failed>;
     /// Closes it and makes its volume what its snapshot is. What failed is gone on with by repeating it.
     async fn restore(&self, sale: SaleId) -> Result<(), NotRestored>;
+    /// Says that its end comes next: what takes long of it stops.
+    fn hurry(&self, sale: SaleId);
     /// Memory that it could not give back now.
     fn memory_in_use(&self, sale: SaleId) -> Result<quantity::Bytes, Failed>;
     /// Undoes everything, whatever state it is in. Repeating it is fine.
@@ -102,6 +104,10 @@ impl Spaces for Provisioner {
             why: chain(&error),
             is_untouched: error.is_untouched(),
         })
+    }
+
+    fn hurry(&self, sale: SaleId) {
+        Provisioner::hurry(self, sale);
     }
 
     fn memory_in_use(&self, sale: SaleId) -> Result<quantity::Bytes, Failed> {

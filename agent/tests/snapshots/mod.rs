@@ -195,6 +195,24 @@ async fn a_restore_that_the_power_cut_stopped_goes_on_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_end_does_not_wait_until_a_snapshot_is_put_back() {
+    let (_street, node, user, bought, mut stream) = active().await;
+    let quote = user.quote(&mut stream, ask_snapshot(&bought, true)).await;
+    change(&user, &mut stream, &bought, 1, &quote).await;
+    let taken = wait_snapshot(&user, &mut stream, &bought, true).await.unwrap();
+    node.machine.is_stuck.store(true, Ordering::SeqCst);
+    let restore = user.sign(Restore {
+        sale: bought.id,
+        nonce: [9; 16],
+        taken,
+    });
+    user.open::<Status>(&say(&mut stream, &restore.bytes).await);
+    eventually(|| node.machine.restores.load(Ordering::SeqCst) == 1).await;
+    let receipt = user.cancel(&mut stream, bought.id).await;
+    assert_eq!(receipt.state, SaleState::Ended);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_without_room_is_refused_with_figures_and_price() {
     let (_street, node, user, bought, mut stream) = active().await;
     let quote = user.quote(&mut stream, ask(&bought, 0, 0, 6 * 1024)).await;

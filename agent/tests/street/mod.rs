@@ -153,6 +153,8 @@ pub struct Machine {
     pub volumes: Mutex<Vec<SpaceVolume>>,
     /// Restores that were begun.
     pub restores: AtomicUsize,
+    /// An end waits: a restore that is stuck stops.
+    pub hurried: tokio::sync::Notify,
     /// The next restore fails for this reason.
     pub not_restored: Mutex<Option<NotRestored>>,
     /// What a space could not give back.
@@ -204,9 +206,17 @@ impl Spaces for Machine {
         }
         self.restores.fetch_add(1, Ordering::SeqCst);
         if self.is_stuck.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
+            self.hurried.notified().await;
+            return Err(NotRestored {
+                why: "the end came first".into(),
+                is_untouched: false,
+            });
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    fn hurry(&self, _: SaleId) {
+        self.hurried.notify_one();
     }
 
     fn memory_in_use(&self, _: SaleId) -> Result<quantity::Bytes, Failed> {

@@ -97,6 +97,9 @@ pub enum VolumeError {
     /// There is no snapshot of it.
     #[error("there is no snapshot of the volume")]
     NoSnapshot,
+    /// It was being put back, and is to go.
+    #[error("the end of its sale came first")]
+    Ending,
     /// Putting back what the snapshot holds.
     #[error("the snapshot")]
     PutBack(#[from] SnapshotError),
@@ -299,14 +302,20 @@ pub async fn check_snapshot(storage: &Storage, sale: &SaleId, group: &str) -> Re
         .map_err(|_| VolumeError::Cut)?
 }
 
-/// Makes the closed volume what its snapshot is; the bytes that differed, in whole chunks. The snapshot stays.
+/// Makes the closed volume what its snapshot is; the bytes that differed, in whole chunks. The snapshot stays. Where
+/// `is_ending` says so it stops.
 ///
 /// # Errors
-/// When there is no snapshot, the volume is open, or a device fails: then the volume may hold some of both, and it is
+/// When there is no snapshot, the volume is open, it was stopped, or a device fails: then the volume may hold some of both, and it is
 /// to be repeated before anybody opens it.
-pub async fn put_back(storage: &Storage, sale: &SaleId, group: &str) -> Result<u64, VolumeError> {
+pub async fn put_back(
+    storage: &Storage,
+    sale: &SaleId,
+    group: &str,
+    is_ending: impl Fn() -> bool + Send + 'static,
+) -> Result<u64, VolumeError> {
     let place = make::Place::new(storage.clone(), *sale, group);
-    tokio::task::spawn_blocking(move || place.put_back())
+    tokio::task::spawn_blocking(move || place.put_back(is_ending))
         .await
         .map_err(|_| VolumeError::Cut)?
 }

@@ -1,5 +1,7 @@
 //! A space's snapshot: as was sold, and put back.
 
+use std::sync::{Arc, PoisonError};
+
 use market::id::SaleId;
 use market::quantity::Bytes;
 
@@ -26,16 +28,18 @@ impl Shared {
             None => (false, false),
         };
         let context = self.context(record, None);
-        if record.spec.snapshot == Bytes::ZERO {
-            if may_be_there {
-                let removed = self.snapshots.tear_down(&self.journal, &sale, &context).await;
-                return removed.map_err(|source| ResizeError::Snapshot { sale, source });
-            }
-        } else if !is_there {
+        let is_sold = record.spec.snapshot != Bytes::ZERO;
+        if is_sold && is_there {
+            return Ok(());
+        }
+        // One that was half removed has no header any more: put back, it would take the volume's, its only one.
+        if may_be_there {
+            let removed = self.snapshots.tear_down(&self.journal, &sale, &context).await;
+            removed.map_err(|source| ResizeError::Snapshot { sale, source })?;
+        }
+        if is_sold {
             let taken = self.snapshots.run(&self.journal, &sale, &context).await;
-            return taken
-                .map(drop)
-                .map_err(|source| ResizeError::Run { sale, source });
+            taken.map_err(|source| ResizeError::Run { sale, source })?;
         }
         Ok(())
     }
@@ -74,7 +78,12 @@ impl Shared {
             .tear_down_to(&self.journal, &sale, &context, UNLOCK_FROM)
             .await;
         closed.map_err(|source| RestoreError::Close { sale, source })?;
-        let bytes = volume::put_back(&self.storage, &sale, &group).await;
+        let ending = Arc::clone(&self.ending);
+        let is_ending = move || {
+            let ending = ending.lock().unwrap_or_else(PoisonError::into_inner);
+            ending.contains(&sale)
+        };
+        let bytes = volume::put_back(&self.storage, &sale, &group, is_ending).await;
         let bytes = bytes.map_err(|source| RestoreError::PutBack { sale, source })?;
         let done = record::set_restoring(&self.journal, sale, false).await;
         done.map_err(NotKept::about(sale))?;

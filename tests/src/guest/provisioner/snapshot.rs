@@ -80,6 +80,8 @@ pub async fn taken_and_put_back(mut bench: Bench) -> Result<()> {
     provisioner.resize(with_snapshot(), None).await?;
     println!("taken in {} ms", began.elapsed().as_millis());
     ensure!(provisioner.space_pid(&FIRST) == pid, "it was started anew");
+    let writes = writes_a_second()?;
+    ensure!(writes == 1600, "{writes} writes a second copy a chunk each");
     let took = room - bench.free()?;
     ensure!(
         Bytes(took) == with_snapshot().snapshot,
@@ -141,6 +143,7 @@ pub async fn taken_and_put_back(mut bench: Bench) -> Result<()> {
 
     provisioner.resize(spec(FIRST, 1), None).await?;
     ensure!(bench.free()? == room, "the room of the snapshot is not free");
+    ensure!(writes_a_second()? == 5000, "the control: without a snapshot");
     ensure!(
         provisioner.restore(FIRST).await.is_err(),
         "it is gone, and was put back"
@@ -154,6 +157,18 @@ pub async fn taken_and_put_back(mut bench: Bench) -> Result<()> {
         bench.free()?
     );
     bench.nothing_left().await
+}
+
+/// What the space may write into its volume: operations.
+fn writes_a_second() -> Result<u64> {
+    let limits = std::fs::read_to_string(names::cgroup(FIRST.as_bytes()).join("io.max"))?;
+    let writes = limits
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("wiops="));
+    let writes: Vec<u64> = writes.map(str::parse).collect::<std::result::Result<_, _>>()?;
+    // The other is the base's.
+    let most = writes.into_iter().filter(|most| *most != 2000).max();
+    most.with_context(|| format!("no limit of the volume: {limits}"))
 }
 
 fn fill(mut file: std::fs::File, mib: u64) -> std::io::Result<()> {
@@ -221,9 +236,48 @@ pub async fn stopped(mut bench: Bench) -> Result<()> {
             .context("taken and removed twice")?;
     }
     ensure!(files()? == before, "the files are others");
+    sold_again(&bench, &provisioner, &before).await?;
     provisioner.end(FIRST).await?;
     clean(&bench, &provisioner, free, "after all of it").await?;
     println!("{points} points in {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+/// A removal gets as far as the header and fails, and the snapshot is sold again: it is another one, with a header. Put
+/// back without one, the volume would have none, and no key would open it.
+#[cfg(feature = "fault-points")]
+async fn sold_again(
+    bench: &Bench,
+    provisioner: &Provisioner,
+    before: &BTreeMap<String, Vec<u8>>,
+) -> Result<()> {
+    use provision::step::fault::{Side, Way, What, arm, disarm};
+
+    use super::faults::point;
+
+    for step in provisioner.snapshot_steps() {
+        provisioner.resize(with_snapshot(), None).await?;
+        let name = names::snapshot_volume(FIRST.as_bytes());
+        let device = names::lvm_device(super::bench::GROUP, &name);
+        let luks = bench.storage().luks();
+        ensure!(luks.has_key(&device)?, "the control: a snapshot has the header");
+        luks.destroy(&device)?;
+        let at = point(Way::Undo, step, Side::Intended, What::Fail);
+        arm(std::slice::from_ref(&at));
+        let removed = provisioner.resize(spec(FIRST, 1), None).await;
+        ensure!(disarm().is_empty(), "{at}: never reached");
+        ensure!(removed.is_err(), "{at}: removed");
+        ensure!(
+            device.exists() && !luks.has_key(&device).unwrap_or(false),
+            "{at}: the control: it is there, without a header"
+        );
+        provisioner.resize(with_snapshot(), None).await?;
+        change()?;
+        provisioner.restore(FIRST).await?;
+        unlock(provisioner).await?;
+        ensure!(files()? == *before, "the files are not those of the snapshot");
+        provisioner.resize(spec(FIRST, 1), None).await?;
+    }
     Ok(())
 }
 
@@ -265,6 +319,19 @@ pub async fn put_back_stopped(mut bench: Bench) -> Result<()> {
         );
         bench.agrees(&provisioner).await.with_context(|| at.to_string())?;
     }
+    // An end that waits stops it, and what is half put back is no hindrance to the end. The control: all above.
+    change()?;
+    provisioner.hurry(FIRST);
+    let stopped = provisioner
+        .restore(FIRST)
+        .await
+        .err()
+        .context("it was put back")?;
+    ensure!(
+        chain(&stopped).contains("the end of its sale"),
+        "{}",
+        chain(&stopped)
+    );
     for step in &steps {
         points += 1;
         let at = point(Way::Undo, step, Side::Intended, What::Fail);

@@ -88,12 +88,17 @@ impl Place {
     }
 
     /// Writes what the snapshot kept back into the volume, which is closed, as fast as the space itself might write.
-    pub(in crate::volume) fn put_back(&self) -> Result<u64, VolumeError> {
+    pub(in crate::volume) fn put_back(&self, is_ending: impl Fn() -> bool) -> Result<u64, VolumeError> {
         self.refuse_if_open()?;
         self.check_snapshot()?;
         named("put-back", || {
             self.devices().put_back(DISK_BYTES_PER_SECOND, || {
-                named("put-back-part", || Ok::<_, VolumeError>(()))
+                named("put-back-part", || {
+                    if is_ending() {
+                        return Err(VolumeError::Ending);
+                    }
+                    Ok(())
+                })
             })
         })
     }
