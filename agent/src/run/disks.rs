@@ -97,7 +97,8 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
         super::part_failed(board, "disk", &why, "put the disk back, then switch off and on");
     }
     for group in state.split() {
-        let why = format!("the disk with {group} has sales of a time when this node's first disk was away");
+        let why =
+            format!("the disk with {group} knows of sales from a time when this node's first disk was away");
         let cure = "start the machine with that disk alone to serve them; it is left as it is";
         super::part_failed(board, "journal", &why, cure);
     }

@@ -15,7 +15,8 @@
 //! being brought what it lacks; the other copies, and those that follow no more, are made at power-on and with
 //! [`State::replicate`]. Every copy has a lower generation than the journal that it was made from, so it leads only where
 //! that disk is gone; then the new leader's generation passes the lost one's, so that a disk that returns does not bring
-//! back what has since been undone. A journal with sales that the leading one never had is no copy: it is left as it is.
+//! back what has since been undone. A journal that knows of a sale what the leading one never knew is no copy, nor is one
+//! of a newer image: it is left as it is.
 //!
 //! Invariants: an identity is complete once `node.json` is there, which is written last and
 //! replaced whole; a group without one, and without any volume of a space or a base, was never
@@ -330,7 +331,7 @@ impl State {
         &self.missing
     }
 
-    /// Groups whose journal knows sales that this one does not, from a time when the leading disk was away: it is left as
+    /// Groups whose journal knows of sales what this one does not, from a time when the leading disk was away: it is left as
     /// it is, and serves them where that disk alone is there.
     pub fn split(&self) -> &BTreeSet<String> {
         &self.split
