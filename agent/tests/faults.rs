@@ -68,6 +68,28 @@ async fn a_space_that_was_built_is_ready_once_the_journal_takes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_space_that_a_restart_locked_is_locked_once_the_journal_takes_it() {
+    let (street, node, user) = opened().await;
+    let (bought, mut stream) = user.ready(1).await;
+    user.pay(&mut stream, &bought, 1).await;
+    user.wait_for(&mut stream, bought.id, SaleState::Active).await;
+    refuse(&node, r#""state":"locked""#).await;
+    let specs: Vec<_> = node.machine.running.lock().unwrap().values().cloned().collect();
+    node.power_cut();
+
+    let node = Node::start(&street, Arc::new(Machine::default()), specs).await;
+    refuse_once(&node).await;
+    let user = User::new(&street, USER).await;
+    street::sells(&user).await;
+    let bought = street::user::Bought {
+        node: where_it_is(&user).await,
+        ..bought
+    };
+    let mut stream = user.speak(&bought).await;
+    user.wait_for(&mut stream, bought.id, SaleState::Locked).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_end_comes_to_its_end_once_the_journal_takes_it() {
     let (_street, node, user) = opened().await;
     let (bought, mut stream) = user.ready(1).await;

@@ -19,7 +19,8 @@ impl Task {
     pub(super) fn owe(&mut self, event: &Event) {
         let said_once = matches!(
             event,
-            Event::Built
+            Event::Restarted { .. }
+                | Event::Built
                 | Event::OpenedSmaller
                 | Event::BuildFailed { .. }
                 | Event::TornDown(_)
