@@ -18,6 +18,7 @@
 //! exists. Each has a SAFETY comment. All names of devices come from `host::names`.
 #![allow(unsafe_code)]
 
+mod direct;
 pub mod luks;
 pub mod lvm;
 mod owner;

@@ -1,7 +1,7 @@
 //! The end of a volume: no slot, no header, and a look that there is none.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use libcryptsetup_rs::CryptDevice;
@@ -9,6 +9,7 @@ use libcryptsetup_rs::consts::vals::KeyslotInfo;
 
 use super::call::call;
 use super::{HEADER_BYTES, LuksError, load};
+use crate::direct::Direct;
 
 /// LUKS2 has at most this many key slots.
 const MAX_SLOTS: u32 = 32;
@@ -49,15 +50,13 @@ pub(super) fn used_slots(device: &mut CryptDevice, name: &str) -> Result<Vec<u32
     Ok(used)
 }
 
-/// Zeros over header and key slots, durable, and read back.
+/// Zeros over header and key slots, durable, and read back from the disk.
 fn overwrite_header(path: &Path) -> io::Result<()> {
     let zeros = vec![0; HEADER_BYTES as usize];
     let mut file = File::options().write(true).open(path)?;
     file.write_all(&zeros)?;
     file.sync_all()?;
-    let mut back = Vec::new();
-    File::open(path)?.take(HEADER_BYTES).read_to_end(&mut back)?;
-    if back == zeros {
+    if Direct::open(path)?.read(0, zeros.len())? == zeros {
         Ok(())
     } else {
         Err(io::Error::other("it was still there"))
