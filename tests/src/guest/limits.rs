@@ -25,7 +25,7 @@ const BLANK: &str = "/dev/vdc";
 /// Where the base of all spaces lies.
 const BASE: &str = "/dev/vdd2";
 /// How much of it is read.
-const READ_MIB: u64 = 200;
+const READ_MIB: u64 = 40;
 
 /// The trials of this room.
 pub fn trials() -> Vec<Trial> {
@@ -235,6 +235,14 @@ fn memory() -> Result<()> {
         seen.oom_kills >= 1 && seen.memory_peak <= Bytes(128 * MIB),
         "{seen:?}"
     );
+    // The kernel tells it, with a name of the space's choice: not on the farmer's console, where it was before.
+    let level = told_at("Killed process")?;
+    let text = std::fs::read_to_string("/proc/sys/kernel/printk")?;
+    let shown_below: u8 = text.split_whitespace().next().unwrap_or_default().parse()?;
+    ensure!(
+        level >= shown_below && level < 4,
+        "told at {level}, shown below {shown_below}"
+    );
     // The control: with four times as much it comes through.
     limits::ensure(
         &path,
@@ -250,6 +258,26 @@ fn memory() -> Result<()> {
         "{status}, it held {said} MiB of 256"
     );
     Ok(limits::ensure_absent(&path)?)
+}
+
+/// At which level the kernel said last what has these words in it.
+fn told_at(words: &str) -> Result<u8> {
+    let mut log = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open("/dev/kmsg")?;
+    // One record a read; the first number is its facility and level.
+    let (mut record, mut level) = (vec![0; 8192], None);
+    while let Ok(bytes) = log.read(&mut record) {
+        let text = String::from_utf8_lossy(&record[..bytes]);
+        if let Some((head, said)) = text.split_once(';')
+            && said.contains(words)
+        {
+            let number: u32 = head.split(',').next().unwrap_or_default().parse()?;
+            level = Some((number & 7) as u8);
+        }
+    }
+    level.with_context(|| format!("the kernel did not say {words:?}"))
 }
 
 fn processes() -> Result<()> {
@@ -289,8 +317,11 @@ fn disk() -> Result<()> {
     let slow = timed(&with(4 * MIB))?;
     let usual = timed(&with(200 * MIB))?;
     println!("16 MiB at 4 MiB/s: {slow:.2} s; without that limit {usual:.2} s");
-    ensure!((3.6..6.0).contains(&slow), "16 MiB at 4 MiB/s took {slow:.2} s");
-    ensure!(usual < 3.0, "without the limit they took {usual:.2} s as well");
+    ensure!(slow > 3.6, "16 MiB at 4 MiB/s took {slow:.2} s");
+    ensure!(
+        usual < slow * 0.8,
+        "without the limit they took {usual:.2} s as well"
+    );
     Ok(limits::ensure_absent(&path)?)
 }
 
@@ -311,9 +342,14 @@ fn base() -> Result<()> {
         limits::ensure_absent(&path)?;
         said.parse().with_context(|| said.clone())
     };
-    let sold = DiskLimit::of_base(Device::of(std::path::Path::new(BASE))?);
+    // A fifth of what is sold: any disk gives more than that.
+    let usual = DiskLimit::of_base(Device::of(std::path::Path::new(BASE))?);
+    let sold = DiskLimit {
+        bytes_per_second: usual.bytes_per_second / 5,
+        ..usual
+    };
     let (held, free) = (timed(vec![sold])?, timed(Vec::new())?);
-    let allowed = (READ_MIB * MIB) as f64 / limits::BASE_BYTES_PER_SECOND as f64;
+    let allowed = (READ_MIB * MIB) as f64 / sold.bytes_per_second as f64;
     println!(
         "{READ_MIB} MiB of the base: {held:.2} s, at least {allowed:.2} s by the limit; without the limit {free:.2} s"
     );

@@ -7,7 +7,7 @@ use std::path::Path;
 use host::names;
 
 /// Files below `/proc/sys`, and what they get.
-const SYSCTLS: [(&str, &str); 28] = [
+const SYSCTLS: [(&str, &str); 29] = [
     // A node whose kernel panicked comes back by itself.
     ("kernel/panic", "10"),
     ("kernel/modprobe", "/sbin/modprobe"),
@@ -16,6 +16,9 @@ const SYSCTLS: [(&str, &str); 28] = [
     // What spaces can learn about, and do to, the kernel below them.
     ("kernel/dmesg_restrict", "1"),
     ("kernel/kptr_restrict", "2"),
+    // Nor what they can write onto the farmer's console: each death for want of a space's own memory is an error to the
+    // kernel, told with a name of the space's choice, and all wait while a serial line takes it.
+    ("kernel/printk", "3"),
     ("kernel/unprivileged_bpf_disabled", "2"),
     ("net/core/bpf_jit_harden", "2"),
     // The defaults that every distribution sets; spaces cannot set them themselves.
