@@ -18,7 +18,10 @@ use provision::network::address::{Prefix, SpaceIndex, UserIndex};
 use provision::network::{self, SpaceLink, UserLink, inside, link};
 
 use crate::trial;
-use town::{CARRIER, INTERNET, METADATA, NODE, PRINTER, ROUTER, Town, ask, knock, listen, send_as, speed};
+use town::{
+    CARRIER, INTERNET, METADATA, NODE, PRINTER, ROUTER, Town, ask, knock, knock_at_a_wall, listen, send_as,
+    speed,
+};
 
 /// The trials of this room.
 pub fn trials() -> Vec<Trial> {
@@ -212,7 +215,7 @@ async fn walls() -> Result<()> {
         (NODE, 2201, "the declared port, from inside"),
     ];
     for (to, port, what) in walled {
-        if let Ok(seen) = knock(&inside_first, to, port).await {
+        if let Ok(seen) = knock_at_a_wall(&inside_first, to, port).await {
             bail!("{what}: {to}:{port} was reached, and saw {seen}");
         }
     }
@@ -222,7 +225,7 @@ async fn walls() -> Result<()> {
         let take = move |handle| async move { link::ensure_address(&handle, "eth0", from, 32).await };
         inside::netlink(Some(&inside_first), take).await??;
         send_as(&inside_first, from).await?;
-        ensure!(town.hears().is_none(), "a datagram from {from} passed");
+        ensure!(town.hears_after_all().is_none(), "a datagram from {from} passed");
     }
     send_as(&inside_first, address(first)).await?;
     ensure!(
@@ -277,7 +280,7 @@ async fn opened() -> Result<()> {
     }
     for (to, port) in [(ROUTER, 80), (METADATA, 80), (CARRIER, 80), (NODE, 80)] {
         ensure!(
-            knock(&inside_first, to, port).await.is_err(),
+            knock_at_a_wall(&inside_first, to, port).await.is_err(),
             "{to}:{port} was reached, which nobody opened"
         );
     }
@@ -342,7 +345,7 @@ async fn connections() -> Result<()> {
         "with room for {most} there are {held} entries"
     );
     ensure!(
-        knock(&path(first), INTERNET, 80).await.is_err(),
+        knock_at_a_wall(&path(first), INTERNET, 80).await.is_err(),
         "it has too many and may have more"
     );
     for neighbour in [second, other] {

@@ -203,7 +203,7 @@ async fn built(bench: Bench) -> Result<()> {
     ];
     for (to, port) in shut {
         ensure!(
-            town::knock(&inside, to, port).await.is_err(),
+            town::knock_at_a_wall(&inside, to, port).await.is_err(),
             "{to}:{port} was reached"
         );
     }

@@ -34,7 +34,9 @@ pub const CARRIER: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
 
 /// A port of the internet that tells who sent a datagram to it.
 pub const EAR: u16 = 7777;
-/// How long a connection that a wall drops is waited for.
+/// How long what comes is waited for, on a machine that has other things to do.
+const COMES: Duration = Duration::from_secs(20);
+/// How long what a wall drops is waited for.
 pub const PATIENCE: Duration = Duration::from_millis(1500);
 const OUTSIDE: &str = "test-outside";
 pub const UPLINK: &str = "test-uplink";
@@ -87,6 +89,11 @@ impl Town {
 
     /// Who sent the next datagram to [`EAR`] of the internet, if one comes.
     pub fn hears(&self) -> Option<IpAddr> {
+        self.heard.recv_timeout(COMES).ok()
+    }
+
+    /// The same, where none is to come.
+    pub fn hears_after_all(&self) -> Option<IpAddr> {
         self.heard.recv_timeout(PATIENCE).ok()
     }
 
@@ -224,9 +231,18 @@ pub async fn open_many(namespace: &Path, count: u32) -> Result<()> {
 
 /// Connects from inside a namespace; says by which address the other end saw it.
 pub async fn knock(namespace: &Path, to: Ipv4Addr, port: u16) -> Result<String> {
+    knock_for(COMES, namespace, to, port).await
+}
+
+/// The same, where a wall is to drop it.
+pub async fn knock_at_a_wall(namespace: &Path, to: Ipv4Addr, port: u16) -> Result<String> {
+    knock_for(PATIENCE, namespace, to, port).await
+}
+
+async fn knock_for(patience: Duration, namespace: &Path, to: Ipv4Addr, port: u16) -> Result<String> {
     let attempt = move || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((to, port)), PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((to, port)), patience)?;
+        stream.set_read_timeout(Some(patience))?;
         let mut text = Vec::new();
         let mut byte = [0];
         while stream.read(&mut byte)? == 1 && byte[0] != b'\n' {
@@ -243,7 +259,7 @@ pub async fn knock(namespace: &Path, to: Ipv4Addr, port: u16) -> Result<String> 
 pub async fn ask(namespace: &Path, to: Ipv4Addr, port: u16) -> Result<()> {
     let attempt = move || -> std::io::Result<usize> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(COMES))?;
         socket.connect((to, port))?;
         socket.send(b"which address?")?;
         socket.recv(&mut [0; 64])
