@@ -14,13 +14,15 @@ use escrow::{RailTime, Wallet};
 use grid::{DirectStream, TunnelStream};
 use market::book::Room;
 use market::message::*;
+use market::quantity::Bytes;
 use street::user::Bought;
 use street::{Machine, Node, Street, User};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const HONEST: u8 = 20;
 const HOSTILE: u8 = 21;
-const WITHIN: Duration = Duration::from_secs(5);
+/// For what comes; what does not come is not waited for, for a stream that is let go errs at once.
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// A node with so many streams and tunnels, half of each for one peer; two users with money.
 async fn small(places: usize, gives_way: bool) -> (Street, Node, User, User) {
@@ -193,4 +195,18 @@ async fn logins_of_one(gives_way: bool) -> (bool, bool) {
 async fn who_takes_all_tunnels_keeps_nobody_out() {
     assert_eq!(logins_of_one(true).await, (true, true));
     assert_eq!(logins_of_one(false).await, (true, false), "the control");
+}
+
+/// Of what the node keeps for itself a quarter stays for the rest: an idle one was measured to use less.
+#[test]
+fn what_connections_can_fill_is_kept_by_the_node() {
+    let all = Bytes(4 << 30);
+    let own = all.0 - agent::desk::capacity(2, all, None, &[]).memory.0;
+    let most = grid::most_bytes(&grid::Limits::default()).unwrap();
+    assert!(most <= own / 4 * 3, "{most} of {own}");
+    let open = grid::Limits {
+        windows: None,
+        ..grid::Limits::default()
+    };
+    assert_eq!(grid::most_bytes(&open), None, "the control: nothing bounds it");
 }

@@ -1,7 +1,7 @@
 //! One loop that accepts: limits first, then by ALPN.
 //!
 //! ```text
-//!   incoming ─► a place to shake hands ─► address proven, if half are taken ─► handshake within a bound
+//!   incoming ─► a place to shake hands ─► address proven, if half are taken ─► windows ─► handshake within a bound
 //!            ─► a place among the connections ─► broadcast │ direct │ tunnel │ seat (at the bootstrap)
 //! ```
 //!
@@ -15,28 +15,31 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use iroh::{
     Endpoint,
-    endpoint::{Connection, Incoming, IncomingAddr, ServerConfig},
+    endpoint::{Connection, Incoming, IncomingAddr},
 };
 use iroh_gossip::Gossip;
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use crate::{
     BROADCAST_ALPN, DIRECT_ALPN, DirectStream, ENTER_ALPN, IncomingTunnel, Limits, PeerId, SEAT_ALPN, Share,
-    Shares, TUNNEL_ALPN, Timing, seat, shares::Keeping, stream::Carried,
+    Shares, TUNNEL_ALPN, Timing, seat,
+    shares::Keeping,
+    stream::Carried,
+    windows::{Incomings, Widens},
 };
 
 mod links;
 pub(crate) use links::Links;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
-const BUSY: u32 = 1;
+pub(crate) const BUSY: u32 = 1;
 const IDLE: u32 = 2;
 
 /// What the loop needs, and where streams go.
 pub(crate) struct Acceptor {
     pub(crate) endpoint: Endpoint,
     pub(crate) gossip: Gossip,
-    pub(crate) server: Arc<ServerConfig>,
+    pub(crate) incomings: Incomings,
     pub(crate) limits: Limits,
     pub(crate) timing: Timing,
     pub(crate) direct: mpsc::Sender<DirectStream>,
@@ -50,7 +53,7 @@ pub(crate) struct Acceptor {
 
 /// Where an incoming connection says that it comes from: nothing else is known of it before the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
+pub(crate) enum Source {
     Address(IpAddr),
     Relayed(PeerId),
     Other,
@@ -89,7 +92,9 @@ impl Acceptor {
     }
 
     async fn handle(self: Arc<Self>, incoming: Incoming, waits: Share<Source>, shares: Shares) {
-        let Ok(accepting) = incoming.accept_with(self.server.clone()) else {
+        let from = Source::from(incoming.remote_addr());
+        let (server, may_widen) = self.incomings.accept(&incoming, from);
+        let Ok(accepting) = incoming.accept_with(server) else {
             return;
         };
         let shaken = tokio::select! {
@@ -109,8 +114,9 @@ impl Acceptor {
             return;
         };
         let (gives_way, weak) = (share.gives_way(), connection.weak_handle());
+        let widens = may_widen.then(|| self.incomings.widens(from)).flatten();
         tokio::select! {
-            () = self.carry(connection, peer, share) => {}
+            () = self.carry(connection, peer, share, widens) => {}
             () = gives_way => if let Some(connection) = weak.upgrade() {
                 connection.close(BUSY.into(), b"others need the place");
             }
@@ -118,7 +124,14 @@ impl Acceptor {
     }
 
     /// One connection, until it closes.
-    async fn carry(self: &Arc<Self>, connection: Connection, peer: PeerId, share: Share) {
+    async fn carry(
+        self: &Arc<Self>,
+        connection: Connection,
+        peer: PeerId,
+        share: Share,
+        widens: Option<Arc<Widens>>,
+    ) {
+        self.incomings.known(&connection);
         let alpn = connection.alpn().to_vec();
         if alpn == BROADCAST_ALPN || alpn == ENTER_ALPN {
             if alpn == ENTER_ALPN {
@@ -133,9 +146,9 @@ impl Acceptor {
                 }
             }
         } else if alpn == DIRECT_ALPN {
-            self.streams(connection, &share, Self::direct).await;
+            self.streams(connection, &share, None, Self::direct).await;
         } else if alpn == TUNNEL_ALPN {
-            self.streams(connection, &share, Self::tunnel).await;
+            self.streams(connection, &share, widens, Self::tunnel).await;
         } else if alpn == SEAT_ALPN {
             self.seats.serve(connection, share).await;
         }
@@ -146,13 +159,15 @@ impl Acceptor {
         self: &Arc<Self>,
         connection: Connection,
         share: &Share,
+        widens: Option<Arc<Widens>>,
         take: fn(&Arc<Self>, Carried) -> bool,
     ) {
         let open: Arc<Keeping> = Arc::new(share.keeping());
         loop {
             match timeout(self.timing.idle, connection.accept_bi()).await {
                 Ok(Ok((send, recv))) => {
-                    let carried = Carried::new(connection.clone(), send, recv, Some(open.clone()));
+                    let carried =
+                        Carried::new(connection.clone(), send, recv, Some(open.clone()), widens.clone());
                     if !take(self, carried) {
                         connection.close(BUSY.into(), b"busy");
                         return;

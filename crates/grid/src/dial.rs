@@ -55,7 +55,7 @@ pub(crate) async fn dial(
     endpoint: &Endpoint,
     address: EndpointAddr,
     alpn: &[u8],
-    transport: Option<QuicTransportConfig>,
+    transport: QuicTransportConfig,
     within: Duration,
 ) -> Result<(Connection, SendStream, RecvStream), DialError> {
     let peer = PeerId::from(address.id);
@@ -104,12 +104,9 @@ async fn attempt(
     endpoint: &Endpoint,
     address: EndpointAddr,
     alpn: &[u8],
-    transport: Option<QuicTransportConfig>,
+    transport: QuicTransportConfig,
 ) -> Result<(Connection, SendStream, RecvStream), Failed> {
-    let mut options = ConnectOptions::new();
-    if let Some(transport) = transport {
-        options = options.with_transport_config(transport);
-    }
+    let options = ConnectOptions::new().with_transport_config(transport);
     let connecting =
         endpoint
             .connect_with_opts(address, alpn, options)

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use iroh::{
     Endpoint, EndpointAddr, NetReportConfig, RelayConfig, RelayMap, RelayMode, RelayUrl, SecretKey, Watcher,
     dns::DnsResolver,
-    endpoint::{BindOpts, Builder, IdleTimeout, QuicTransportConfig, VarInt, presets},
+    endpoint::{BindOpts, Builder, presets},
     tls::CaTlsConfig,
 };
 use iroh_gossip::{Gossip, TopicId, proto::HyparviewConfig};
@@ -32,6 +32,7 @@ use crate::{
     node::Inner,
     resolve::{Hosts, RELAY_NAME, Whereabouts},
     seat,
+    windows::{Incomings, Outgoing, Windows},
 };
 
 /// Broadcasts that wait for a slow reader; beyond, it misses the oldest.
@@ -139,8 +140,10 @@ pub struct Limits {
     pub connections_per_peer: usize,
     /// Whether, where all are taken, one of who has most gives way to who comes; else who comes is refused.
     pub gives_way: bool,
-    /// Streams at once on one of them.
+    /// Streams at once on one of them: the next may begin when one has ended.
     pub streams_per_connection: u32,
+    /// How much of this machine's memory one of them may fill; none: as much as the transport lets it, which is too much.
+    pub windows: Option<Windows>,
     /// Seats that a bootstrap peer remembers, each a connection without traffic, beside the others.
     pub seats: usize,
 }
@@ -151,7 +154,8 @@ impl Default for Limits {
             connections: 512,
             connections_per_peer: 40,
             gives_way: true,
-            streams_per_connection: 8,
+            streams_per_connection: 1,
+            windows: Some(Windows::default()),
             seats: 4096,
         }
     }
@@ -256,17 +260,13 @@ pub(crate) async fn join(
         Role::Bootstrap => vec![BROADCAST_ALPN.to_vec(), ENTER_ALPN.to_vec(), SEAT_ALPN.to_vec()],
     };
     endpoint.set_alpns(alpns.clone());
-    let transport = transport(&config);
-    let server = endpoint
-        .create_server_config_builder(alpns)
-        .set_transport_config(transport.clone())
-        .build();
+    let incomings = Incomings::new(&endpoint, &alpns, &config);
 
     let mut tasks = JoinSet::new();
     let acceptor = Acceptor {
         endpoint: endpoint.clone(),
         gossip: gossip.clone(),
-        server: Arc::new(server),
+        incomings,
         limits: config.limits.clone(),
         timing: config.timing.clone(),
         direct: direct_in,
@@ -300,7 +300,7 @@ pub(crate) async fn join(
         endpoint,
         gossip,
         relay,
-        transport,
+        outgoing: Outgoing::new(&config),
         timing: config.timing.clone(),
         direct: Mutex::new(direct),
         tunnels: Mutex::new(tunnels),
@@ -354,6 +354,7 @@ pub(crate) async fn bind(config: &JoinConfig, relay: &RelayUrl) -> Result<Endpoi
     report.captive_portal_check = false;
     let mut builder = Endpoint::builder(presets::Minimal)
         .secret_key(SecretKey::from_bytes(&config.secret))
+        .transport_config(Outgoing::new(config).broadcast)
         .relay_mode(RelayMode::Custom(RelayMap::from_iter([relay])))
         .dns_resolver(DnsResolver::custom(Hosts::new(&ticket.host, ticket.host_ip())))
         .net_report_config(report);
@@ -412,16 +413,6 @@ async fn advertise(endpoint: &Endpoint, also_at: &[IpAddr]) {
                 .await;
         }
     }
-}
-
-/// Accepted connections, and tunnels at both ends. The idle bound is the smaller of the two ends':
-/// with a long one here, who dials decides, and only tunnels are dialled with a long one.
-fn transport(config: &JoinConfig) -> QuicTransportConfig {
-    let idle = IdleTimeout::try_from(config.timing.tunnel_idle).ok();
-    QuicTransportConfig::builder()
-        .max_idle_timeout(idle)
-        .max_concurrent_bidi_streams(VarInt::from_u32(config.limits.streams_per_connection))
-        .build()
 }
 
 /// An endpoint behind a user network on the relay's own machine (a QEMU guest) is told by address

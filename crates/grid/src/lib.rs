@@ -13,7 +13,7 @@
 //!   ┌─────────── Grid ───────────┐              (grid serve)
 //!   │ membership  one task: gossip events, rejoin tick, relay's health → GridState
 //!   │ gate        size → replay → time → BroadcastCheck → rate, before anything is handed on
-//!   │ accept      one loop: limits in total and by peer, then by ALPN
+//!   │ accept      one loop: limits in total and by peer, windows of bounded bytes, then by ALPN
 //!   │   direct    steading/direct/1   frames: u32 BE length, at most 64 KiB
 //!   │   tunnel    steading/tunnel/1   opening ≤ 4 KiB, answer, then raw bytes
 //!   └────────────────────────────┘
@@ -47,6 +47,7 @@ mod state;
 mod stream;
 mod ticket;
 mod tunnel;
+mod windows;
 
 pub mod serve;
 
@@ -62,6 +63,7 @@ pub use shares::{Holder, Kept, Peer, Share, Shares};
 pub use state::GridState;
 pub use ticket::{GridTicket, TicketError};
 pub use tunnel::{IncomingTunnel, MAX_OPENING_BYTES, TunnelStream};
+pub use windows::{Windows, most_bytes};
 
 /// The ALPN of direct streams.
 pub const DIRECT_ALPN: &[u8] = b"steading/direct/1";

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use iroh::{Endpoint, RelayUrl, endpoint::QuicTransportConfig};
+use iroh::{Endpoint, RelayUrl};
 use iroh_gossip::Gossip;
 use tokio::{
     sync::{Mutex, Notify, broadcast, mpsc, oneshot, watch},
@@ -19,6 +19,7 @@ use crate::{
     membership::Own,
     stream::Carried,
     tunnel::{self, Opened},
+    windows::Outgoing,
 };
 
 /// How long saying goodbye may take.
@@ -33,7 +34,7 @@ pub(crate) struct Inner {
     pub(crate) endpoint: Endpoint,
     pub(crate) gossip: Gossip,
     pub(crate) relay: RelayUrl,
-    pub(crate) transport: QuicTransportConfig,
+    pub(crate) outgoing: Outgoing,
     pub(crate) timing: Timing,
     pub(crate) direct: Mutex<mpsc::Receiver<DirectStream>>,
     pub(crate) tunnels: Mutex<mpsc::Receiver<IncomingTunnel>>,
@@ -193,11 +194,12 @@ impl Grid {
     /// Opens a direct stream to a known address, by repeated short tries within the time given.
     pub async fn dial(&self, address: &EndpointAddress, within: Duration) -> Result<DirectStream, DialError> {
         let to = address.to_engine(&self.inner.relay);
+        let transport = self.inner.outgoing.direct.clone();
         let (connection, send, recv) =
-            dial::dial(&self.inner.endpoint, to, DIRECT_ALPN, None, within).await?;
+            dial::dial(&self.inner.endpoint, to, DIRECT_ALPN, transport, within).await?;
         let Timing { idle, frame, .. } = self.inner.timing;
         Ok(DirectStream::new(
-            Carried::new(connection, send, recv, None),
+            Carried::new(connection, send, recv, None, None),
             idle,
             frame,
         ))
@@ -226,16 +228,24 @@ impl Grid {
         }
         let Inner {
             endpoint,
-            transport,
+            outgoing,
             timing,
             relay,
             ..
         } = &*self.inner;
         let to = address.to_engine(relay);
-        let (connection, send, recv) =
-            dial::dial(endpoint, to, TUNNEL_ALPN, Some(transport.clone()), within).await?;
-        let carried = Carried::new(connection, send, recv, None);
-        match tunnel::open(carried, opening, within, timing.frame).await? {
+        let once = async || {
+            let (to, transport) = (to.clone(), outgoing.tunnel.clone());
+            let (connection, send, recv) = dial::dial(endpoint, to, TUNNEL_ALPN, transport, within).await?;
+            let carried = Carried::new(connection, send, recv, None, None);
+            Ok::<_, DialError>(tunnel::open(carried, opening, within, timing.frame).await?)
+        };
+        // The other end may have to let it go for what others opened meanwhile: the next one is as it can be.
+        let opened = match once().await {
+            Err(DialError::Broken(StreamError::Lost(_))) => once().await?,
+            opened => opened?,
+        };
+        match opened {
             Opened::Accepted(answer, stream) => Ok((answer, stream)),
             Opened::Refused(answer) => Err(DialError::Refused(answer)),
         }

@@ -252,12 +252,15 @@ impl Asker {
     async fn once(&mut self) -> Outcome {
         let idle = IdleTimeout::try_from(GONE).ok();
         let transport = QuicTransportConfig::builder()
+            .max_concurrent_bidi_streams(0u32.into())
+            .max_concurrent_uni_streams(0u32.into())
+            .datagram_receive_buffer_size(None)
             .max_idle_timeout(idle)
             .keep_alive_interval(ALIVE)
             .build();
         let within = self.timing.bootstrap;
         let to = self.bootstrap.clone();
-        let dialled = dial::dial(&self.endpoint, to, SEAT_ALPN, Some(transport), within).await;
+        let dialled = dial::dial(&self.endpoint, to, SEAT_ALPN, transport, within).await;
         let (connection, mut send, mut recv) = match dialled {
             Ok(opened) => opened,
             Err(why) => {

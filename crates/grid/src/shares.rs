@@ -105,6 +105,12 @@ impl<P: Peer> Shares<P> {
         self.place(peer, Taken::give_way)
     }
 
+    /// Whether one for this peer is free now.
+    pub(crate) fn has_one_for(&self, peer: P) -> bool {
+        let taken = locked(&self.taken);
+        taken.all < self.most && taken.by_peer.get(&peer).map_or(0, BTreeMap::len) < self.most_a_peer
+    }
+
     /// How many are taken.
     pub(crate) fn taken(&self) -> usize {
         locked(&self.taken).all

@@ -10,7 +10,9 @@ use iroh::endpoint::{Connection, RecvStream, SendStream};
 
 use crate::{
     Kept, PeerId,
+    accept::BUSY,
     shares::{Holder, Keeping},
+    windows::Widens,
 };
 
 /// How long the last bytes of a dropped stream may take.
@@ -24,6 +26,8 @@ pub(crate) struct Carried {
     connection: Connection,
     /// Counts this stream among those of an accepted connection.
     open: Option<Arc<Keeping>>,
+    /// Its connection's, where it is an accepted tunnel's.
+    widens: Option<Arc<Widens>>,
 }
 
 impl Carried {
@@ -32,12 +36,14 @@ impl Carried {
         send: SendStream,
         recv: RecvStream,
         open: Option<Arc<Keeping>>,
+        widens: Option<Arc<Widens>>,
     ) -> Self {
         Self {
             send: Some(send),
             recv,
             connection,
             open,
+            widens,
         }
     }
 
@@ -48,6 +54,19 @@ impl Carried {
     /// Keeps the place of the connection that carries it; there is none where it was dialled from here.
     pub(crate) fn keep(&self, holder: Holder) -> Option<Kept> {
         self.open.as_ref().map(|open| open.keep(holder))
+    }
+
+    /// It is let in: its connection is wide from now on, if it may be. False where there is no place for that any more:
+    /// then it is closed, and who comes again is narrow.
+    pub(crate) fn widen(&self) -> bool {
+        let is_wide = self
+            .widens
+            .as_ref()
+            .is_none_or(|widens| widens.widen(&self.connection));
+        if !is_wide {
+            self.connection.close(BUSY.into(), b"others were faster");
+        }
+        is_wide
     }
 
     /// The sending half; there is none after [`Carried::delivered`].
@@ -75,11 +94,11 @@ impl Drop for Carried {
     fn drop(&mut self) {
         let Some(mut send) = self.send.take() else { return };
         let _ = send.finish();
-        let (connection, open) = (self.connection.clone(), self.open.take());
+        let (connection, open, widens) = (self.connection.clone(), self.open.take(), self.widens.take());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let _ = tokio::time::timeout(LINGER, send.stopped()).await;
-                drop((connection, open));
+                drop((connection, open, widens));
             });
         }
     }

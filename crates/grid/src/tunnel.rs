@@ -123,6 +123,9 @@ impl IncomingTunnel {
 
     /// Opens it; `answer` may be empty.
     pub async fn accept(mut self, answer: &[u8]) -> Result<TunnelStream, StreamError> {
+        if !self.carried.widen() {
+            return Err(StreamError::Lost("the last wide place was taken".into()));
+        }
         self.answer(ACCEPTED, answer).await?;
         Ok(TunnelStream {
             carried: self.carried,

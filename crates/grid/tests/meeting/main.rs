@@ -10,6 +10,7 @@ mod restart;
 mod seat;
 mod stranger;
 mod tunnel;
+mod windows;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,10 +1,10 @@
 //! Tunnels: the right bytes, each way with its own end, many at once.
 
 use bytes::Bytes;
-use grid::{DialError, Grid, MAX_OPENING_BYTES};
+use grid::{DialError, Grid, JoinConfig, MAX_OPENING_BYTES, fresh_secret};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{SOON, direct::raw, joined, serve, within};
+use crate::{SOON, accept_all, direct::raw, joined, quick, serve, within};
 
 /// Accepts tunnels and echoes what comes, until the other end has ended.
 fn echo(node: &Grid) {
@@ -136,7 +136,12 @@ async fn a_refusal_carries_its_words_and_a_large_opening_is_refused_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_who_open_and_say_nothing_keep_nobody_out() {
     let serve = serve().await;
-    let (node, client) = (joined(&serve).await, joined(&serve).await);
+    let mut config = JoinConfig::new(serve.ticket().clone(), fresh_secret().unwrap());
+    config.timing = quick();
+    config.limits.streams_per_connection = 8;
+    let node = Grid::join(config, accept_all()).await.unwrap();
+    node.joined(SOON).await.unwrap();
+    let client = joined(&serve).await;
     echo(&node);
     let mut held = Vec::new();
     for _ in 0..10 {
