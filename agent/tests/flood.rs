@@ -23,6 +23,8 @@ use street::{Machine, Node, Street, User, opened};
 use tokio::task::JoinSet;
 
 const USER: u8 = 20;
+/// For what comes; what is let go errs at once.
+const SOON: Duration = Duration::from_secs(60);
 /// Ten thousand in all; between two rounds the node has rest.
 const ROUNDS: usize = 5;
 const A_ROUND: usize = 2_000;
@@ -268,7 +270,7 @@ async fn streams_of_one(streams_a_peer: usize) -> (usize, bool) {
     let (street, node, user) = with_streams(24, streams_a_peer).await;
     let (to, look) = (address(&user).await, user.look(1).await);
     let is_answered = async |stream: &mut grid::DirectStream| {
-        stream.send(&look.bytes).await.is_ok() && stream.receive_within(Duration::from_secs(5)).await.is_ok()
+        stream.send(&look.bytes).await.is_ok() && stream.receive_within(SOON).await.is_ok()
     };
     let hostile = User::new(&street, 21).await;
     let mut held = Vec::new();
@@ -295,15 +297,15 @@ async fn strangers_who_together_take_all_streams_keep_nobody_out() {
         for _ in 0..4 {
             let mut stream = hostile.dial(&to).await;
             stream.send(&look.bytes).await.unwrap();
-            stream.receive_within(Duration::from_secs(5)).await.unwrap();
+            stream.receive_within(SOON).await.unwrap();
             held.push(stream);
         }
     }
     let mut late = user.dial(&to).await;
     late.send(&look.bytes).await.unwrap();
-    let answer = late.receive_within(Duration::from_secs(5)).await;
+    let answer = late.receive_within(SOON).await;
     assert!(answer.is_ok(), "{answer:?}");
-    let first = held[0].receive_within(Duration::from_secs(5)).await;
+    let first = held[0].receive_within(SOON).await;
     assert!(first.is_err(), "the oldest gave way: {first:?}");
     drop(node);
 }
@@ -343,11 +345,10 @@ async fn requests_from_nowhere_keep_nobody_from_an_answer() {
             heard.next().await.unwrap();
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), all)
-        .await
-        .expect("they are heard");
+    tokio::time::timeout(SOON, all).await.expect("they are heard");
     let honest = user.request(1, 512 << 20).await;
     user.grid.broadcast(honest.bytes.clone().into()).await.unwrap();
+    // Less than a dial to nowhere takes.
     let answered = tokio::time::timeout(Duration::from_secs(5), user.grid.accept()).await;
     assert!(answered.is_ok());
     drop(node);

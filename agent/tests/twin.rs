@@ -17,8 +17,9 @@ use street::{Node, Street, User, sells, user};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const USER: u8 = 20;
-const SOON: Duration = Duration::from_secs(20);
-/// What a copy waits for its answer, and a node that was switched off and on again.
+const SOON: Duration = Duration::from_secs(60);
+/// What a copy waits for its answer, and a node that was switched off and on again: most of it is the 4 s for which who
+/// sits is called. What else a start takes is not in it.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// One power-on of a machine that has this node's disk; its note is gone with the power.
@@ -120,11 +121,10 @@ async fn who_offers(user: &User, nonce: u16) -> String {
 async fn a_node_whose_power_was_cut_gets_its_own_seat_back() {
     let (street, node, user, bought, specs) = sold().await;
     node.power_cut();
-    let begun = Instant::now();
     let node = Node::start_seated(&street, &street.journal(), specs, power_on(&street, 1, 1)).await;
     let node = node.expect("nobody answers for its former life");
-    println!("seated again after {:?}", begun.elapsed());
-    assert!(begun.elapsed() < ANSWERED_WITHIN);
+    println!("seated again after {:?}", node.seated_after);
+    assert!(node.seated_after < ANSWERED_WITHIN);
     let mut stream = user.speak(&bought).await;
     user.wait_for(&mut stream, bought.id, SaleState::Locked).await;
     // An agent that is started again in the same boot has its seat at once, and asks nobody first.
@@ -191,11 +191,13 @@ async fn without_the_grid_only_a_boot_that_sat_goes_on() {
     assert!(at_once.unwrap().is_ok());
 
     let mut asked = next_boot.ask().await.unwrap();
-    let never = tokio::time::timeout(Duration::from_secs(7), asked.granted()).await;
-    assert!(never.is_err(), "a boot that never sat acts for the node");
-    let state = asked.seat().state().borrow().clone();
-    let SeatState::Asking(Some(why)) = state else {
-        panic!("{state:?}")
+    let mut state = asked.seat().state();
+    let known = state.wait_for(|state| *state != SeatState::Asking(None));
+    let known = tokio::time::timeout(SOON, known).await.unwrap().unwrap().clone();
+    let SeatState::Asking(Some(why)) = known else {
+        panic!("a boot that never sat acts for the node: {known:?}")
     };
     assert!(why.contains("does not answer"), "{why}");
+    let never = tokio::time::timeout(Duration::ZERO, asked.granted()).await;
+    assert!(never.is_err(), "a boot that never sat acts for the node");
 }

@@ -20,8 +20,8 @@ use market::sale::{Deal, Effect, Event, Made, Rejection, Resizing, step};
 use super::keeper::{No, Task, no};
 use super::{Failed, boot_ms, record};
 
-/// Taking one keeps LVM from other spaces' work for most of a second.
-const SNAPSHOT_EVERY_MS: u64 = 10_000;
+/// Taking a snapshot keeps LVM from other spaces' work for most of a second: one of a space in so much time.
+pub const SNAPSHOT_EVERY_MS: u64 = 10_000;
 
 /// What the farmer's desk says about a change of size.
 #[derive(Debug, Clone, Copy)]
@@ -132,7 +132,7 @@ impl Task {
         let is_new = gives.snapshot > Bytes::ZERO && spec.snapshot == Bytes::ZERO;
         let since_ms = |begun: u64| boot_ms().saturating_sub(begun);
         let begun_ms = self.snapshot_begun_ms.map(since_ms);
-        let is_soon = begun_ms.is_some_and(|since_ms| since_ms < SNAPSHOT_EVERY_MS);
+        let is_soon = begun_ms.is_some_and(|since_ms| since_ms < self.shared.snapshot_every_ms);
         (is_new && is_soon).then_some("a snapshot was taken a moment ago: one in ten seconds")
     }
 

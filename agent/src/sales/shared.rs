@@ -40,6 +40,8 @@ pub struct Given {
     pub boot: [u8; 16],
     /// The image that runs.
     pub image_version: String,
+    /// How long after a snapshot of a space was begun there is no other one of it.
+    pub snapshot_every_ms: u64,
 }
 
 /// A volume or snapshot of a space, as it lies on a disk.

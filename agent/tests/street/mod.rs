@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::console::Board;
 use agent::desk::{self, Desk, Parts};
@@ -45,6 +45,8 @@ pub const MONEY: Amount = Amount(100_000_000);
 pub const UNIT_PRICE: Amount = Amount(800_000);
 pub const PRICE: Amount = Amount(400_000);
 const SOON: Duration = Duration::from_secs(20);
+/// No test waits for a second snapshot of a space, and one looks that there is none yet.
+const SNAPSHOT_EVERY_MS: u64 = 3_600_000;
 
 pub fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
@@ -86,6 +88,22 @@ impl Street {
             serve,
             way,
         }
+    }
+
+    /// The ledger as its operator starts it whose file is gone: the same key, and nothing in its books.
+    pub async fn ledger_without_books(&self) -> Serving {
+        let (from, dir) = (self.folder.path().join("ledger"), self.folder.path().join("anew"));
+        std::fs::create_dir(&dir).unwrap();
+        for key in [keys::LEDGER_KEY, keys::OPERATOR_KEY] {
+            std::fs::copy(from.join(key), dir.join(key)).unwrap();
+        }
+        let config = Config {
+            dir,
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            time: None,
+            bounds: Bounds::default(),
+        };
+        serve(config).await.unwrap()
     }
 
     pub fn address(&self) -> RailAddress {
@@ -281,6 +299,8 @@ pub struct Node {
     pub journal: Journal,
     /// Where it asked for one.
     pub seat: Option<Asked>,
+    /// How long it asked.
+    pub seated_after: Duration,
 }
 
 impl Node {
@@ -354,6 +374,7 @@ impl Node {
         let (board_of_node, machine_of_node) = (board.clone(), machine.clone());
         let volumes = machine.volumes.lock().unwrap().clone();
         let started = runtime.spawn(async move {
+            let begun = Instant::now();
             let asked = match seat {
                 Some(asker) => {
                     let mut asked = asker.ask().await?;
@@ -362,6 +383,7 @@ impl Node {
                 }
                 None => None,
             };
+            let seated_after = begun.elapsed();
             let check = desk::check(grid_id, || None);
             let grid = Arc::new(Grid::join(JoinConfig::new(ticket, [4; 32]), check).await.unwrap());
             grid.joined(SOON).await.unwrap();
@@ -392,6 +414,7 @@ impl Node {
                 board: board_of_node,
                 boot: [6; 16],
                 image_version: "0.1.0".into(),
+                snapshot_every_ms: SNAPSHOT_EVERY_MS,
             };
             let parts = Parts {
                 given,
@@ -410,16 +433,17 @@ impl Node {
             let journal = parts.given.journal.clone();
             let desk = desk::start(parts).await.unwrap();
             direct::start(&desk, most);
-            Ok::<_, SeatError>((desk, asked, journal))
+            Ok::<_, SeatError>((desk, (asked, seated_after), journal))
         });
         match started.await.unwrap() {
-            Ok((desk, seat, journal)) => Ok(Node {
+            Ok((desk, (seat, seated_after), journal)) => Ok(Node {
                 runtime: Some(runtime),
                 board,
                 machine,
                 desk,
                 journal,
                 seat,
+                seated_after,
             }),
             Err(refused) => {
                 runtime.shutdown_background();
