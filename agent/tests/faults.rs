@@ -6,6 +6,7 @@
 mod street;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use escrow::LockState;
 use market::envelope::{Signed, open};
@@ -136,6 +137,36 @@ async fn money_that_was_locked_before_a_lapse_goes_back_when_the_rail_answers() 
     assert!(status.receipt.is_some());
     assert_eq!(user.lock_state(&bought).await, LockState::Closed);
     drop(node);
+}
+
+/// The ledger has lost its books while a sale ends: it is asked less and less, and the money goes back when they are found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_without_books_is_asked_less_and_less() {
+    let (street, node, user) = opened().await;
+    let (bought, mut stream) = user.ready(1).await;
+    user.pay(&mut stream, &bought, 1).await;
+    let lost = street.ledger_without_books().await;
+    street.way.leads_to(lost.address());
+    let cancel = user.sign(Cancel {
+        sale: bought.id,
+        why: None,
+    });
+    stream.send(&cancel.bytes).await.unwrap();
+    let asked = || street.way.give_backs.lock().unwrap().clone();
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    while asked().len() < 2 {
+        pace.tick().await;
+    }
+    street.way.leads_to(&street.address());
+    user.wait_for(&mut user.speak(&bought).await, bought.id, SaleState::Ended)
+        .await;
+    assert_eq!(user.lock_state(&bought).await, LockState::Closed);
+    // Each tick, half a second after the last, before there was a rest.
+    let asked = asked();
+    let pauses = asked.windows(2).map(|two| (two[1] - two[0]).as_secs_f32());
+    let pauses: Vec<_> = pauses.collect();
+    assert!(pauses[0] > 2.5 && pauses[1] > 5.5, "{pauses:?}");
+    drop((node, lost));
 }
 
 /// Two that only one of them fits: the older one was agreed without a hold, the other is sold. After a power cut the

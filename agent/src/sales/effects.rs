@@ -21,6 +21,8 @@ use super::{Failed, PORTS, boot_ms, record};
 const RAIL_PATIENCE: Duration = Duration::from_secs(15);
 /// A rail that gave no answer is asked again after this.
 const RAIL_REST_MS: u64 = 3_000;
+/// The longest rest of one that does not take a give-back: it doubles from the other.
+const LONGEST_REST_MS: u64 = 60_000;
 
 impl Task {
     /// Does one effect; events that follow at once are returned.
@@ -326,15 +328,30 @@ impl Task {
     async fn gave_back(&mut self, result: Result<LockView, RailError>) {
         self.rail_answered(&result);
         match result {
-            Ok(view) => drop(self.happen(Event::GaveBack(view)).await),
-            // a rail that has lost its books: as if it were silent
-            Err(RailError::Refused(Refusal::NoLock)) => {
-                tracing::warn!("the rail knows no such lock; again soon")
+            Ok(view) => {
+                self.give_back_rests_ms = 0;
+                drop(self.happen(Event::GaveBack(view)).await);
             }
-            // what was paid is not what we know: look, then give back what is right
-            Err(RailError::Refused(_)) => drop(self.perform(Effect::CheckLock).await),
-            Err(error) => tracing::warn!(%error, "the rail did not take the give-back; again soon"),
+            Err(error) => {
+                // what was paid is not what we know: look, then give back what is right; a rail that has lost its books
+                // is as if it were silent
+                if matches!(&error, RailError::Refused(why) if *why != Refusal::NoLock) {
+                    drop(self.perform(Effect::CheckLock).await);
+                }
+                self.rest_from_giving_back(&error);
+            }
         }
+    }
+
+    /// It may be so for ever, and each ending sale asks: longer each time, and the console is told once.
+    fn rest_from_giving_back(&mut self, error: &RailError) {
+        if self.give_back_rests_ms == 0 {
+            let name = &self.record.spec.name;
+            tracing::warn!(%error, name, "the rail does not take what is given back; it is asked again until it does");
+        }
+        let longer = self.give_back_rests_ms.saturating_mul(2);
+        self.give_back_rests_ms = longer.clamp(RAIL_REST_MS, LONGEST_REST_MS);
+        self.rail_rests_until_ms = boot_ms().saturating_add(self.give_back_rests_ms);
     }
 
     /// A grant: a new seal key, and the host key to pin.

@@ -124,6 +124,7 @@ impl Keeper {
             keys: Keys::default(),
             rail_busy: false,
             rail_rests_until_ms: 0,
+            give_back_rests_ms: 0,
             redeem_wanted: false,
             waiting: Waiting::default(),
             not_unlocked: None,
@@ -206,6 +207,8 @@ pub(super) struct Task {
     pub(super) rail_busy: bool,
     /// No call before this: it did not answer the last one.
     pub(super) rail_rests_until_ms: u64,
+    /// How long it rests from giving back, once it was not taken.
+    pub(super) give_back_rests_ms: u64,
     /// A voucher is due: whoever brought it is answered when the rail has answered.
     pub(super) redeem_wanted: bool,
     pub(super) waiting: Waiting,

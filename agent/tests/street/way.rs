@@ -1,6 +1,7 @@
 //! The way from the node to the ledger, with a box on it that can be told to lie.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use ed25519_dalek::SigningKey;
 use ledger::wire::SIGNATURE_HEADER;
@@ -28,6 +29,10 @@ pub enum Lie {
 #[derive(Clone)]
 pub struct Way {
     pub address: RailAddress,
+    /// Where it leads.
+    far: Arc<Mutex<String>>,
+    /// When a give-back was asked for.
+    pub give_backs: Arc<Mutex<Vec<Instant>>>,
     lie: Arc<Mutex<Lie>>,
     old: Arc<Mutex<Vec<u8>>>,
 }
@@ -39,14 +44,16 @@ impl Way {
         let here = listener.local_addr().unwrap().to_string();
         let way = Way {
             address: RailAddress::new(ledger.key(), &here).unwrap(),
+            far: Arc::new(Mutex::new(ledger.authority().to_owned())),
+            give_backs: Arc::default(),
             lie: Arc::new(Mutex::new(Lie::None)),
             old: Arc::default(),
         };
-        let (far, box_) = (ledger.authority().to_owned(), way.clone());
+        let box_ = way.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (far, box_) = (far.clone(), box_.clone());
-                tokio::spawn(async move { box_.carry(client, &far).await });
+                let box_ = box_.clone();
+                tokio::spawn(async move { box_.carry(client).await });
             }
         });
         way
@@ -56,9 +63,18 @@ impl Way {
         *self.lie.lock().unwrap() = lie;
     }
 
-    async fn carry(&self, mut client: TcpStream, far: &str) -> Option<()> {
+    /// From now on to another ledger.
+    pub fn leads_to(&self, ledger: &RailAddress) {
+        *self.far.lock().unwrap() = ledger.authority().to_owned();
+    }
+
+    async fn carry(&self, mut client: TcpStream) -> Option<()> {
         loop {
             let request = read(&mut client).await?;
+            let far = self.far.lock().unwrap().clone();
+            if String::from_utf8_lossy(&request).contains(r#""kind":"give_back""#) {
+                self.give_backs.lock().unwrap().push(Instant::now());
+            }
             let mut upstream = TcpStream::connect(far).await.ok()?;
             upstream.write_all(&request).await.ok()?;
             let answer = read(&mut upstream).await?;
