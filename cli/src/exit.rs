@@ -41,6 +41,12 @@ pub enum Code {
     OfferWorse = 14,
     /// An export is damaged, not finished, or another wallet's; or what was imported is not what was exported.
     NotWhole = 15,
+    /// A disk is not one to flash: in use, built in, too small, this machine's own.
+    DiskRefused = 16,
+    /// A stick does not give back what was written to it, or claims more than it has.
+    StickBad = 17,
+    /// An image's checksum or signature does not hold, or it is none.
+    ImageBad = 18,
     /// Ctrl-C. What was begun can be gone on from or undone.
     Interrupted = 130,
 }
@@ -48,7 +54,7 @@ pub enum Code {
 impl Code {
     /// All of them, with what the table in the docs says.
     #[cfg(test)]
-    pub const TABLE: [(Code, &'static str); 16] = [
+    pub const TABLE: [(Code, &'static str); 19] = [
         (
             Code::Unexpected,
             "something unexpected: a full disk, an unreadable file, a defect",
@@ -87,6 +93,18 @@ impl Code {
         (
             Code::NotWhole,
             "an export is damaged, not finished or another wallet's, or an import differs from it",
+        ),
+        (
+            Code::DiskRefused,
+            "a disk is not one to flash: in use, built in, too small, this machine's own",
+        ),
+        (
+            Code::StickBad,
+            "a stick does not give back what was written to it, or claims more than it has",
+        ),
+        (
+            Code::ImageBad,
+            "an image's checksum or signature does not hold, or it is no image",
         ),
         (
             Code::Interrupted,
@@ -241,7 +259,7 @@ mod tests {
             assert!(docs.contains(&row), "docs/exit-codes.md lacks the row: {row}");
         }
         let numbers: Vec<u8> = Code::TABLE.iter().map(|(code, _)| code.number()).collect();
-        assert_eq!(numbers, (1..=15).chain([130]).collect::<Vec<u8>>());
+        assert_eq!(numbers, (1..=18).chain([130]).collect::<Vec<u8>>());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod carry;
 mod client;
 mod exit;
 mod files;
+mod flash;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod key_file;

@@ -6,6 +6,7 @@ mod cancel;
 mod connect;
 mod export;
 mod extend;
+mod flash;
 mod grid;
 mod import;
 mod ledger;
@@ -125,6 +126,8 @@ pub enum Verb {
     Nodes(nodes::Arguments),
     /// Check a signed message and say who signed what.
     Verify(verify::Arguments),
+    /// Put an image onto a stick for a node, with your settings; or list sticks, or change one.
+    Flash(Box<flash::Arguments>),
     /// Run the escrow ledger, or issue play money as its operator.
     #[command(subcommand)]
     Ledger(ledger::Verb),
@@ -158,6 +161,7 @@ impl Verb {
             Verb::Cancel(arguments) => return cancel::run(arguments, settings, screen).await,
             Verb::Nodes(arguments) => nodes::run(arguments, settings, screen).await?,
             Verb::Verify(arguments) => verify::run(arguments, screen)?,
+            Verb::Flash(arguments) => flash::run(*arguments, settings, screen).await?,
             Verb::Ledger(verb) => verb.run(settings, screen).await?,
             Verb::Grid(verb) => verb.run(screen).await?,
             Verb::Node(verb) => verb.run(settings, screen).await?,

@@ -486,6 +486,7 @@ fn every_verb_has_help_that_fits_the_screen() {
     for verb in [
         "wallet", "request", "offers", "buy", "spaces", "ssh", "connect", "unlock", "extend", "resize",
         "export", "import", "snapshot", "restore", "cancel", "nodes", "verify", "ledger", "grid", "node",
+        "flash",
     ] {
         let output = person.run(&[verb, "--help"]);
         assert!(output.status.success(), "{verb}");

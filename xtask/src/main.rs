@@ -44,7 +44,7 @@ const VERBS: &[Verb] = &[
     ),
     (
         "qemu",
-        "a node whose console is this terminal (--fresh, --nodes N, --memory MIB, --kvm)",
+        "a node whose console is this terminal (--fresh, --nodes N, --memory MIB, --set KEY=VALUE of its farmer.toml, --kvm)",
         verbs::qemu,
     ),
     (

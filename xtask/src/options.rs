@@ -36,6 +36,11 @@ impl Options {
         }
     }
 
+    /// Takes every `--name VALUE`, in order.
+    pub fn values(&mut self, name: &str) -> Result<Vec<String>> {
+        std::iter::from_fn(|| self.value(name).transpose()).collect()
+    }
+
     /// Takes `--name NUMBER`.
     pub fn number(&mut self, name: &str) -> Result<Option<u64>> {
         let value = self.value(name)?;
@@ -72,6 +77,9 @@ mod tests {
             .map(str::to_owned)
             .to_vec();
         let mut options = Options::new(words);
+        let mut twice = Options::new(["--set", "a=1", "--set=b=2"].map(str::to_owned).to_vec());
+        assert_eq!(twice.values("set")?, ["a=1", "b=2"]);
+        assert!(Options::new(vec!["--set".into()]).values("set").is_err());
         assert!(options.flag("fresh") && !options.flag("fresh"));
         assert_eq!(options.number("nodes")?, Some(2));
         assert_eq!(options.value("json")?.as_deref(), Some("a.json"));

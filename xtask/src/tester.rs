@@ -8,6 +8,7 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use stage::{Artefacts, Node, NodeSettings, Stage};
@@ -22,6 +23,8 @@ pub struct Options {
     pub nodes: usize,
     /// Memory of each, MiB.
     pub memory_mib: Option<u32>,
+    /// Keys of each node's `farmer.toml`, `KEY=VALUE`; `%n` is the node's number.
+    pub set: Vec<String>,
     /// Hardware virtualisation.
     pub kvm: bool,
     /// Where everything is kept.
@@ -56,7 +59,9 @@ pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
         if options.kvm {
             settings.accel = qemu::Accel::Kvm;
         }
-        nodes.push(Node::prepare(&stage, settings)?);
+        let node = Node::prepare(&stage, settings)?;
+        set(&stage, &node, &options.set, index)?;
+        nodes.push(node);
     }
     std::fs::write(environment_file(&options.dir), environment(&stage, user.home()))?;
     let others: Vec<_> = nodes.iter().skip(1).map(Node::power_on).collect::<Result<_>>()?;
@@ -75,6 +80,29 @@ pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
     first.machine().console_log = None;
     first.machine().hand_over()?;
     let _ = std::fs::remove_file(environment_file(&options.dir));
+    Ok(())
+}
+
+/// Writes keys into the `farmer.toml` of the node's medium, by the program that does it on a farmer's stick: what a
+/// node would refuse is refused here, in the same words.
+fn set(stage: &Stage, node: &Node, keys: &[String], number: usize) -> Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut client = Command::new(&stage.artefacts().client);
+    client
+        .arg("flash")
+        .arg("--file")
+        .arg(node.dir().join("medium.img"));
+    for key in keys {
+        client.arg("--set").arg(key.replace("%n", &number.to_string()));
+    }
+    client
+        .env("STEADING_HOME", node.dir().join("farmer"))
+        .stdin(Stdio::null());
+    let output = client.output().context("starting the client")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "--set: {}", said.trim());
     Ok(())
 }
 

@@ -31,7 +31,7 @@ pub fn demo(mut options: Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `./x qemu [--fresh] [--nodes N] [--memory MIB] [--kvm]`
+/// `./x qemu [--fresh] [--nodes N] [--memory MIB] [--set KEY=VALUE]… [--kvm]`
 pub fn qemu(mut options: Options) -> Result<ExitCode> {
     let tree = Tree::here();
     let store = store(&tree, &mut options)?;
@@ -44,6 +44,7 @@ pub fn qemu(mut options: Options) -> Result<ExitCode> {
             .map(u32::try_from)
             .transpose()
             .context("--memory is in MiB")?,
+        set: options.values("set")?,
         kvm: options.flag("kvm"),
         dir: tree.artefact("qemu"),
     };

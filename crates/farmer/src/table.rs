@@ -101,7 +101,7 @@ fn guid(b: [u8; 16]) -> String {
 }
 
 /// The CRC of IEEE 802.3, bit by bit: a table of 16 KiB takes no time worth a table of its own.
-fn crc32(bytes: &[u8]) -> u32 {
+pub fn crc32(bytes: &[u8]) -> u32 {
     let mut sum = u32::MAX;
     for byte in bytes {
         sum ^= u32::from(*byte);
