@@ -145,6 +145,7 @@ pub fn check(tree: &Tree) -> Result<()> {
     let source = Source::of(tree);
     let kernel = kernel::Locked::open(tree, &store)?;
     plain::check(&source, &kernel)?;
+    release::target(&source)?;
     println!("buildroot-config is whole, as far as that can be seen without Buildroot");
     match unpacked() {
         Some(buildroot) => release::check(&source, &std::path::absolute(&buildroot)?, &kernel, &store),

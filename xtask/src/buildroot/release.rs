@@ -126,7 +126,6 @@ pub fn check(source: &Source, buildroot: &Path, locked: &Locked, store: &Store) 
 
     let fragments = FRAGMENTS.map(|name| board_file(source, name));
     locked.takes(store, &fragments)?;
-    target(source, &out.join("target"))?;
     medium(source, buildroot, &out)
 }
 
@@ -204,17 +203,19 @@ fn script(source: &Source, name: &str, base: &Path) -> Command {
     script
 }
 
-/// post-build.sh leaves the programs of the node and says which image this is.
-fn target(source: &Source, target: &Path) -> Result<()> {
+/// post-build.sh leaves the programs of the node and says which image this is, in the words that `./x` says it in.
+pub fn target(source: &Source) -> Result<()> {
+    let out = source.tree.artefact("buildroot-target");
+    if out.exists() {
+        std::fs::remove_dir_all(&out)?;
+    }
+    let target = &out.join("target");
     let sbin = target.join("usr/sbin");
-    std::fs::create_dir_all(&sbin)?;
-    std::fs::create_dir_all(target.join("usr/bin"))?;
-    std::fs::create_dir_all(target.join("usr/lib/modules/6.12.1"))?;
-    for program in source
-        .board("programs")?
-        .lines()
-        .filter(|program| !program.ends_with("modprobe"))
-    {
+    for folder in ["usr/sbin", "usr/bin", "usr/lib/modules/6.12.1"] {
+        std::fs::create_dir_all(target.join(folder))?;
+    }
+    let programs = source.board("programs")?;
+    for program in programs.lines().filter(|program| !program.ends_with("modprobe")) {
         std::fs::write(target.join(program), "program")?;
     }
     for program in ["usr/bin/sh", "usr/sbin/mke2fs"] {
@@ -223,36 +224,51 @@ fn target(source: &Source, target: &Path) -> Result<()> {
     std::fs::remove_file(sbin.join("mkfs.ext4"))?;
     std::os::unix::fs::symlink("mke2fs", sbin.join("mkfs.ext4"))?;
     std::os::unix::fs::symlink("/init", sbin.join("modprobe"))?;
-    let base = target.join("base");
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let (base, stamp) = (out.join("base.erofs"), out.join("base.stamp"));
     std::fs::write(&base, "abc")?;
-    run(script(source, "post-build.sh", &base).env("TARGET_DIR", target))?;
+    std::fs::write(&stamp, format!("made-of {digest} 2 root\n"))?;
+    let build = || run(script(source, "post-build.sh", &base).env("TARGET_DIR", target));
+    build()?;
     let image: serde_json::Value =
         serde_json::from_slice(&std::fs::read(target.join("etc/steading/image.json"))?)?;
-    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let wanted = initramfs::ImageFacts {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: "6.12.1".to_owned(),
+        base_digest: digest.to_owned(),
+        base_bytes: 3,
+        base_data_bytes: 2,
+        base_root: "root".to_owned(),
+        locked: false,
+        seccomp: None,
+    };
     ensure!(
-        image["base_digest"] == digest && image["base_bytes"] == 3 && image["kernel"] == "6.12.1",
-        "{image}"
+        image == serde_json::to_value(&wanted)?,
+        "post-build.sh wrote {image} for {wanted:?}"
     );
-    ensure!(image["version"] == env!("CARGO_PKG_VERSION"), "{image}");
+    let left = |program: &str| target.join(program).exists();
     ensure!(
-        !target.join("usr/bin/sh").exists() && !sbin.join("mke2fs").exists(),
+        !left("usr/bin/sh") && !left("usr/sbin/mke2fs"),
         "programs are left over"
     );
+    let whole = std::fs::read_to_string(sbin.join("mkfs.ext4"))?;
+    ensure!(whole == "whole", "mkfs.ext4 went with what it linked to");
+    let modprobe = std::fs::read_link(sbin.join("modprobe"))?;
+    ensure!(modprobe == Path::new("/init"), "modprobe is not PID 1's program");
+    std::fs::write(&base, "abcd")?;
+    let other = build().err().map(|error| error.to_string()).unwrap_or_default();
     ensure!(
-        std::fs::read_to_string(sbin.join("mkfs.ext4"))? == "whole",
-        "mkfs.ext4 went with what it linked to"
+        other.contains("is not of"),
+        "another base's stamp is taken: {other}"
     );
-    ensure!(
-        std::fs::read_link(sbin.join("modprobe"))? == Path::new("/init"),
-        "modprobe is not PID 1's program"
-    );
+    std::fs::write(&base, "abc")?;
     std::fs::remove_file(sbin.join("nft"))?;
-    let lacks = run(script(source, "post-build.sh", &base).env("TARGET_DIR", target));
+    let lacks = build().err().map(|error| error.to_string()).unwrap_or_default();
     ensure!(
-        lacks.is_err_and(|error| error.to_string().contains("usr/sbin/nft")),
-        "a program that is missing is not missed"
+        lacks.contains("usr/sbin/nft"),
+        "a program that is missing is not missed: {lacks}"
     );
-    println!("post-build.sh leaves the programs of the node");
+    println!("post-build.sh leaves the programs of the node, and says which image it is");
     Ok(())
 }
 

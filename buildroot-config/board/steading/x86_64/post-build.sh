@@ -15,6 +15,13 @@ version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "${SOURCES}/Cargo.toml" | head -n
 kernel=$(ls "${TARGET_DIR}/usr/lib/modules")
 digest=$(sha256sum "${STEADING_BASE}" | cut -d ' ' -f 1)
 bytes=$(stat -L -c %s "${STEADING_BASE}")
+# Beside a base: what it was made of, its digest, where its tree of hashes begins, and the root of that.
+stamp="${STEADING_BASE%.erofs}.stamp"
+read -r _ named data_bytes root < "${stamp}"
+if [ "${named}" != "${digest}" ] || [ -z "${root}" ]; then
+	echo "${stamp} is not of ${STEADING_BASE}; ./x base makes both" >&2
+	exit 1
+fi
 mkdir -p "${TARGET_DIR}/etc/steading"
 cat > "${TARGET_DIR}/etc/steading/image.json" <<EOF
 {
@@ -22,6 +29,8 @@ cat > "${TARGET_DIR}/etc/steading/image.json" <<EOF
   "kernel": "${kernel}",
   "base_digest": "${digest}",
   "base_bytes": ${bytes},
+  "base_data_bytes": ${data_bytes},
+  "base_root": "${root}",
   "locked": false
 }
 EOF
