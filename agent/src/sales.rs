@@ -24,6 +24,7 @@ mod retired;
 mod shared;
 mod show;
 mod spaces;
+mod unpaid;
 
 pub use changed::Changed;
 pub use clock::{RailClock, boot_ms};

@@ -14,7 +14,7 @@ use market::message::*;
 use provision::journal::Journal;
 use street::user::{eventually, say};
 use street::way::Lie;
-use street::{Machine, Node, Street, User};
+use street::{MONEY, Machine, Node, Street, User, sells};
 
 const USER: u8 = 20;
 /// The journal refuses states with this in them, while the row is there.
@@ -33,7 +33,7 @@ async fn opened() -> (Street, Node, User) {
     drop(journal);
     let node = Node::start(&street, Arc::new(Machine::default()), Vec::new()).await;
     let user = User::new(&street, USER).await;
-    street::sells(&user).await;
+    sells(&user).await;
     (street, node, user)
 }
 
@@ -216,4 +216,45 @@ async fn where_it_is(user: &User) -> grid::EndpointAddress {
 fn code(user: &User, bytes: &[u8]) -> RefusalCode {
     let refusal: Signed<Refusal> = user.open(bytes);
     refusal.message.code
+}
+
+/// Buys and locks, and has the space ready; the node then loses its power, and the time for the first voucher passes.
+async fn takes_and_does_not_pay(street: &Street, node: Node, nonce: u16) -> Node {
+    User::new(street, USER).await.ready(nonce).await;
+    node.power_cut();
+    street.passes(Duration::from_secs(3600));
+    let node = sells_again(street).await;
+    eventually(|| node.said("no first voucher came in time")).await;
+    while street.balance(USER).await < MONEY {
+        tokio::task::yield_now().await;
+    }
+    node
+}
+
+async fn sells_again(street: &Street) -> Node {
+    let node = Node::start(street, Arc::new(Machine::default()), Vec::new()).await;
+    sells(&User::new(street, USER).await).await;
+    node
+}
+
+/// The money comes back each time: without a count the same money would hold a machine for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_served_three_times_and_does_not_pay_waits_a_day() {
+    let (street, mut node, _) = opened().await;
+    for nonce in 1..=3 {
+        node = takes_and_does_not_pay(&street, node, nonce).await;
+    }
+    let user = User::new(&street, USER).await;
+    let refused = user.offered(4).await;
+    let mut stream = user.dial(&refused.node).await;
+    let answer = say(&mut stream, &refused.agree.bytes).await;
+    assert_eq!(code(&user, &answer), RefusalCode::Unpaid);
+    // Another account is served, and a day later this one is.
+    street.fund(21).await;
+    let other = User::new(&street, 21).await;
+    other.buy(5).await;
+    node.power_cut();
+    street.passes(Duration::from_secs(86_400));
+    let _node = sells_again(&street).await;
+    User::new(&street, USER).await.buy(6).await;
 }

@@ -16,6 +16,10 @@ use escrow::RailTime;
 /// Nothing is remembered of an offer to one who only looked, nor of one that lapsed.
 const NO_OFFER: &str = "no offer stands for this request: it has lapsed, or the request only looked";
 
+/// As [`crate::sales`] counts it.
+const UNPAID: &str =
+    "three spaces of this account's ended here unpaid within a day: pay what runs, or come again later";
+
 fn no(code: RefusalCode, words: impl Into<String>) -> No {
     No {
         code,
@@ -34,6 +38,9 @@ impl Counter {
         }
         if body.node != self.node() {
             return Err(no(RefusalCode::OfferGone, "this is another node's offer"));
+        }
+        if self.shared.is_owed_too_often(&body.payer) {
+            return Err(no(RefusalCode::Unpaid, UNPAID));
         }
         let made = self.made().get(&body.request).cloned();
         let made = made.ok_or_else(|| no(RefusalCode::OfferGone, NO_OFFER))?;

@@ -388,7 +388,7 @@ impl Task {
     pub(super) fn retire(&self) {
         let sale = &self.record.sale;
         if sale.state.is_final() && sale.state != SaleState::Quarantined {
-            self.shared.retire(sale.deal.id, sale.lock.paid);
+            self.shared.retire(sale, &self.record.signed.message.body().payer);
         }
     }
 

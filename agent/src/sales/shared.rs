@@ -5,14 +5,16 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ed25519_dalek::SigningKey;
-use escrow::{Amount, Asset, LEDGER_DECIMALS, Rail};
+use escrow::{Account, Amount, Asset, LEDGER_DECIMALS, Rail};
 use grid::Grid;
 use market::book::{Book, Capacity};
 use market::id::{GridId, GroupId, SaleId};
 use market::quantity::Bytes;
+use market::sale::Sale;
 use provision::journal::Journal;
 
 use super::retired::{self, Retired};
+use super::unpaid::Unpaid;
 use super::{Keeper, RailClock, RecordError, Spaces};
 use crate::console::Board;
 
@@ -66,6 +68,7 @@ pub struct Shared {
     keepers: Mutex<HashMap<SaleId, Keeper>>,
     earned: Mutex<Earned>,
     retired: Mutex<Retired>,
+    unpaid: Mutex<Unpaid>,
     /// One count a keeper that lives; the task holds it.
     alive: Arc<()>,
 }
@@ -98,6 +101,7 @@ impl Shared {
             keepers: Mutex::default(),
             earned: Mutex::default(),
             retired: Mutex::default(),
+            unpaid: Mutex::default(),
             alive: Arc::default(),
         }
     }
@@ -160,11 +164,22 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether so many of the payer's spaces ended unpaid that there is no other for now.
+    pub(crate) fn is_owed_too_often(&self, payer: &Account) -> bool {
+        let now = self.clock.rail();
+        now.is_some_and(|now| self.unpaid().is_too_many(payer, now))
+    }
+
+    fn unpaid(&self) -> MutexGuard<'_, Unpaid> {
+        self.unpaid.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A sale is over: it is kept, and the oldest of its kind beyond the bound is forgotten.
-    pub(super) fn retire(&self, sale: SaleId, paid: Amount) {
+    pub(super) fn retire(&self, sale: &Sale, payer: &Account) {
+        self.unpaid().add(sale, payer);
         let oldest = {
             let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-            retired.add(sale, !paid.is_zero())
+            retired.add(sale.deal.id, !sale.lock.paid.is_zero())
         };
         if let Some(keeper) = oldest.and_then(|oldest| self.keeper(oldest)) {
             keeper.forget();
@@ -174,6 +189,7 @@ impl Shared {
     /// Nothing of it is known from here on.
     pub(super) async fn forget(&self, sale: SaleId, paid: Amount) -> Result<(), RecordError> {
         retired::forget(&self.journal, sale, paid).await?;
+        self.unpaid().forget(sale);
         self.keepers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

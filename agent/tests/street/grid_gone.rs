@@ -14,6 +14,7 @@ impl Street {
             folder,
             ledger,
             serve,
+            ahead,
             way,
         } = self;
         let ticket = serve.ticket().to_string();
@@ -45,6 +46,7 @@ impl Street {
             folder,
             ledger,
             serve,
+            ahead,
             way,
         }
     }

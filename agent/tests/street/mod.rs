@@ -9,7 +9,7 @@ pub mod way;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,8 @@ pub struct Street {
     pub folder: tempfile::TempDir,
     ledger: Serving,
     serve: Serve,
+    /// How far the ledger's clock is before the machine's, in ms.
+    ahead: Arc<AtomicU64>,
     /// Between node and ledger.
     pub way: way::Way,
 }
@@ -69,10 +71,12 @@ impl Street {
     pub async fn new() -> Street {
         let folder = tempfile::tempdir().unwrap();
         let listen = (Ipv4Addr::LOCALHOST, 0).into();
+        let ahead = Arc::new(AtomicU64::new(0));
+        let (source, wall) = (ahead.clone(), ledger::clock::wall_clock());
         let ledger = serve(Config {
             dir: folder.path().join("ledger"),
             listen,
-            time: None,
+            time: Some(Arc::new(move || wall() + source.load(Ordering::SeqCst))),
             bounds: Bounds::default(),
         })
         .await
@@ -86,6 +90,7 @@ impl Street {
             folder,
             ledger,
             serve,
+            ahead,
             way,
         }
     }
@@ -104,6 +109,12 @@ impl Street {
             bounds: Bounds::default(),
         };
         serve(config).await.unwrap()
+    }
+
+    /// So much time passes on the ledger. Nodes ask it when they start, and twice a minute.
+    pub fn passes(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap();
+        self.ahead.fetch_add(ms, Ordering::SeqCst);
     }
 
     pub fn address(&self) -> RailAddress {

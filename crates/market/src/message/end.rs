@@ -158,12 +158,14 @@ pub enum RefusalCode {
     Voucher,
     /// Too many messages.
     Busy,
+    /// Too many spaces of this payer's ended unpaid.
+    Unpaid,
     /// A reason of a later version.
     Other(u32),
 }
 
 impl RefusalCode {
-    const KNOWN: [RefusalCode; 13] = [
+    const KNOWN: [RefusalCode; 14] = [
         RefusalCode::NotExpected,
         RefusalCode::NotAllowed,
         RefusalCode::NoSale,
@@ -177,6 +179,7 @@ impl RefusalCode {
         RefusalCode::Key,
         RefusalCode::Voucher,
         RefusalCode::Busy,
+        RefusalCode::Unpaid,
     ];
 
     /// As it travels: 1, 2, … in the order above.

@@ -1,6 +1,6 @@
 //! The transitions: one handler an event, each an exhaustive match over the states.
 
-use escrow::{Amount, LockState, LockView, RailTime, Voucher};
+use escrow::{Amount, LockState, LockView, Voucher};
 
 use super::amending::{amended, handed_over, resized, resume};
 use super::ending::{end, gave_back, give_back_now, settle, torn};
@@ -432,7 +432,11 @@ fn tick(sale: Sale, now: Now) -> Stepped {
         {
             end(sale, Why::NotAccepted, now)
         }
-        SaleState::Locked if is_past(&sale, now.rail) => end(sale, Why::Expired, now),
+        SaleState::Locked if now.rail >= sale.lock.expiry => end(sale, Why::Expired, now),
+        // it waits for its key as long as its first voucher may take
+        SaleState::Locked if !sale.proven && now.rail >= sale.lock.accept_by => {
+            end(sale, Why::NotAccepted, now)
+        }
         SaleState::Ready | SaleState::Active | SaleState::Locked
             if (sale.down || sale.state == SaleState::Locked) && waited_out(&sale) =>
         {
@@ -464,11 +468,6 @@ fn look(mut sale: Sale, mut effects: Vec<Effect>, now: Now) -> (Sale, Vec<Effect
         effects.push(Effect::CheckLock);
     }
     (sale, effects)
-}
-
-/// A locked space waits for its key until the lock expires, as long as its first voucher may take.
-fn is_past(sale: &Sale, rail: RailTime) -> bool {
-    rail >= sale.lock.expiry || (!sale.proven && rail >= sale.lock.accept_by)
 }
 
 fn active_tick(sale: Sale, now: Now) -> Stepped {

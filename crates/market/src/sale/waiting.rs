@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   Ready, Active ─ down ─ 10 min in one piece ─► Locked: taken down, its key starts it anew
-//!        └──────────────── down or Locked, together longer than the lock pays for ─► Ending
+//!        └──────────────── down or Locked, together longer than the lock pays for, 30 days at most ─► Ending
 //!   Lapsed ─ looks for a lock every 5 s, until the rail has answered once, or no accept window can be open ─► as it is
 //! ```
 //!
 //! Invariant: whoever breaks his own space, or never brings its key, holds capacity no longer than his money would have
-//! paid for it, and at least for the notice. What is waited counts from the last period that was paid, by the clock
+//! paid for it, nor than 30 days, and at least for the notice. What is waited counts from the last period that was paid, by the clock
 //! of this boot: time in which the node itself is dark is not the user's.
 
 use super::machine::{Stepped, to};
@@ -16,6 +16,8 @@ use crate::message::{MOST_ACCEPT_S, SaleState};
 
 /// A space that is down so long does not come back by being started again.
 const DOWN_MS: u64 = 600_000;
+/// Longer nobody waits for a user, however much he locked: a space that is down pays nothing. Long enough for a holiday.
+const MOST_WAIT_MS: u64 = 30 * 86_400_000;
 /// How long between two looks for a lock that may have come before the sale lapsed.
 const LATE_LOOK_MS: u64 = 5_000;
 
@@ -40,13 +42,13 @@ pub(super) fn counted(mut sale: Sale, event: &Event, now: Now) -> Sale {
     sale
 }
 
-/// Whether it has waited as long as what is locked still pays for, and at least for the notice.
+/// Whether it has waited as long as what is locked still pays for, 30 days at most, and at least for the notice.
 pub(super) fn waited_out(sale: &Sale) -> bool {
     let deal = &sale.deal;
     let funded = u64::from(deal.prices.paid(sale.lock.funded, deal.periods));
     let whole_ms = funded.saturating_mul(deal.period.as_ms());
     let left_ms = whole_ms.saturating_sub(sale.served_ms);
-    sale.waited_ms >= left_ms.max(deal.notice.as_ms())
+    sale.waited_ms >= left_ms.min(MOST_WAIT_MS).max(deal.notice.as_ms())
 }
 
 /// A period was paid: what was waited before it is forgotten.

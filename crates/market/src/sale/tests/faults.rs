@@ -98,6 +98,16 @@ fn who_breaks_his_own_space_holds_the_node_no_longer_than_his_money_would() {
 }
 
 #[test]
+fn a_lock_for_years_holds_the_node_for_a_month() {
+    let mut years = for_days();
+    years.deal.periods = 3_650;
+    years.lock.funded = Amount(100 * 3_650);
+    let (down, _) = go(&years, Event::SpaceRuns(false), START);
+    let (minutes, _, sale) = minutes_until_it_ends(down, 0);
+    assert_eq!((minutes, sale.why), (30 * 1440, Some(Why::Waited)));
+}
+
+#[test]
 fn who_brings_the_key_and_breaks_it_again_waits_no_longer_in_all() {
     let (mut sale, mut minute) = (for_days(), 0);
     while sale.state != SaleState::Ending {
