@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use agent::sales::{Failed, SpaceVolume};
-use escrow::{Amount, Rail, Wallet};
+use escrow::{Amount, Rail, RailTime, Wallet};
 use grid::DirectStream;
 use market::envelope::{Signed, open};
 use market::id::GroupId;
@@ -42,8 +42,15 @@ fn ask(bought: &Bought, cpu: u32, memory_mib: u64, disk_mib: u64) -> Resize {
     }
 }
 
-fn amend(bought: &Bought, number: u32, quote: &Quote, prices: Prices) -> Amend {
+fn amend(user: &User, bought: &Bought, number: u32, quote: &Quote, prices: Prices) -> Amend {
+    let next = u64::from(quote.begun) + 1;
+    let voucher = (quote.price > prices.at(quote.begun)).then(|| {
+        let wallet = user.wallet();
+        let voucher = wallet.voucher(&bought.terms, prices.owed(next).unwrap(), RailTime(0));
+        voucher.unwrap().to_bytes()
+    });
     Amend {
+        voucher,
         sale: bought.id,
         number,
         periods: bought.body.periods,
@@ -75,7 +82,7 @@ fn refusal(user: &User, bytes: &[u8]) -> Refusal {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_of_everything_is_signed_made_with_the_key_and_paid_from_the_next_period() {
+async fn more_of_everything_is_signed_and_paid_and_made_with_the_key() {
     let (street, node, user, bought, mut stream) = active().await;
     let quote = user.quote(&mut stream, ask(&bought, 1000, 1024, 4096)).await;
     assert_eq!(quote.lacks, []);
@@ -87,10 +94,10 @@ async fn more_of_everything_is_signed_made_with_the_key_and_paid_from_the_next_p
     let prices = Prices::of(PRICE).changed(1, quote.price).unwrap();
 
     let cheap = Prices::of(PRICE).changed(1, Amount(quote.price.0 - 1)).unwrap();
-    let cheap = user.sign(amend(&bought, 1, &quote, cheap));
+    let cheap = user.sign(amend(&user, &bought, 1, &quote, cheap));
     let refused = refusal(&user, &say(&mut stream, &cheap.bytes).await);
     assert_eq!(refused.code, RefusalCode::Mismatch, "{}", refused.words);
-    let anew = user.sign(amend(&bought, 1, &quote, Prices::of(quote.price)));
+    let anew = user.sign(amend(&user, &bought, 1, &quote, Prices::of(quote.price)));
     let refused = refusal(&user, &say(&mut stream, &anew.bytes).await);
     assert_eq!(
         refused.code,
@@ -99,11 +106,28 @@ async fn more_of_everything_is_signed_made_with_the_key_and_paid_from_the_next_p
         refused.words
     );
 
-    let change = user.sign(amend(&bought, 1, &quote, prices.clone()));
+    let change = user.sign(amend(&user, &bought, 1, &quote, prices.clone()));
     let refused = refusal(&user, &say(&mut stream, &change.bytes).await);
     assert_eq!(refused.code, RefusalCode::NotFunded, "{}", refused.words);
     let total = prices.owed(3).unwrap();
     top_up(&user, &bought, total).await;
+    // All of it is locked, but that comes back: what costs more is paid before it is given.
+    let unpaid = Amend {
+        voucher: None,
+        ..amend(&user, &bought, 1, &quote, prices.clone())
+    };
+    let unpaid = user.sign(unpaid);
+    let refused = loop {
+        let refused = refusal(&user, &say(&mut stream, &unpaid.bytes).await);
+        if refused.code != RefusalCode::NotFunded {
+            break refused;
+        }
+    };
+    assert_eq!(refused.code, RefusalCode::Voucher, "{}", refused.words);
+    assert_eq!(
+        node.machine.running.lock().unwrap()[&bought.id].cpu,
+        MilliCpus(500)
+    );
     let amended = signed(&user, &mut stream, &change).await;
     assert_eq!(amended.message.amend.bytes, change.bytes);
     let size = || node.machine.running.lock().unwrap()[&bought.id].clone();
@@ -114,7 +138,7 @@ async fn more_of_everything_is_signed_made_with_the_key_and_paid_from_the_next_p
     );
     let again = user.open::<Amended>(&say(&mut stream, &change.bytes).await);
     assert_eq!(again.bytes, amended.bytes, "said again, answered again");
-    let mut greedy = amend(&bought, 1, &quote, prices.clone());
+    let mut greedy = amend(&user, &bought, 1, &quote, prices.clone());
     greedy.gives = Some(Gives {
         cpu: MilliCpus(64_000),
         ..quote.gives
@@ -146,20 +170,21 @@ async fn more_of_everything_is_signed_made_with_the_key_and_paid_from_the_next_p
         "two periods cost three first prices: {}",
         old.words
     );
-    let new = user.pay_sum(&mut stream, &bought, Amount(3 * PRICE.0)).await;
+    let two = Amount(3 * PRICE.0);
+    while street.balance(FARMER).await < two {
+        tokio::task::yield_now().await;
+    }
+    let new = user.pay_sum(&mut stream, &bought, Amount(5 * PRICE.0)).await;
     let status = user.open::<Status>(&new).message;
     assert_eq!(
         (status.paid, status.periods_paid),
-        (PRICE, 1),
-        "the second period has not begun"
+        (two, 2),
+        "the second period began with it, the third has not begun"
     );
     let receipt = user.cancel(&mut stream, bought.id).await;
-    assert_eq!(
-        (receipt.paid, receipt.returned),
-        (PRICE, Amount(total.0 - PRICE.0))
-    );
-    assert_eq!(street.balance(USER).await, Amount(MONEY.0 - PRICE.0));
-    assert_eq!(street.balance(FARMER).await, PRICE);
+    assert_eq!((receipt.paid, receipt.returned), (two, Amount(total.0 - two.0)));
+    assert_eq!(street.balance(USER).await, Amount(MONEY.0 - two.0));
+    assert_eq!(street.balance(FARMER).await, two);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,7 +205,7 @@ async fn what_there_is_not_is_refused_with_figures_and_holds_nothing() {
     );
     assert!(quote.price > PRICE, "the price is said all the same");
     let prices = Prices::of(PRICE).changed(1, quote.price).unwrap();
-    let change = user.sign(amend(&bought, 1, &quote, prices));
+    let change = user.sign(amend(&user, &bought, 1, &quote, prices));
     let refused = refusal(&user, &say(&mut stream, &change.bytes).await);
     assert_eq!(refused.code, RefusalCode::NoCapacity);
 
@@ -220,7 +245,7 @@ async fn a_machine_that_fails_says_so_and_tries_again_when_asked() {
     });
     let prices = Prices::of(PRICE).changed(1, quote.price).unwrap();
     top_up(&user, &bought, prices.owed(3).unwrap()).await;
-    let change = user.sign(amend(&bought, 1, &quote, prices));
+    let change = user.sign(amend(&user, &bought, 1, &quote, prices));
     signed(&user, &mut stream, &change).await;
     eventually(|| node.said("could not be resized: no such file")).await;
     let status = user.wait_for(&mut stream, bought.id, SaleState::Active).await;
@@ -239,7 +264,7 @@ async fn a_growth_that_is_being_made_is_not_taken_back() {
     let quote = user.quote(&mut stream, ask(&bought, 0, 0, 4096)).await;
     let larger = Prices::of(PRICE).changed(1, quote.price).unwrap();
     top_up(&user, &bought, Amount(10 * PRICE.0)).await;
-    let change = user.sign(amend(&bought, 1, &quote, larger.clone()));
+    let change = user.sign(amend(&user, &bought, 1, &quote, larger.clone()));
     signed(&user, &mut stream, &change).await;
     let back = user.quote(&mut stream, ask(&bought, 0, 0, 2048)).await;
     assert_eq!(back.lacks, [], "the control: the key has not come yet");
@@ -247,8 +272,8 @@ async fn a_growth_that_is_being_made_is_not_taken_back() {
     let grant = user.grant(&mut stream, bought.id).await;
     let waits = node.machine.resizes.write().await;
     user.open::<Status>(&user.seal(&mut stream, &grant).await);
-    let smaller = larger.changed(1, back.price).unwrap();
-    let change = user.sign(amend(&bought, 2, &back, smaller));
+    let smaller = larger.changed(back.begun, back.price).unwrap();
+    let change = user.sign(amend(&user, &bought, 2, &back, smaller));
     let refused = refusal(&user, &say(&mut stream, &change.bytes).await);
     assert_eq!(refused.code, RefusalCode::NoCapacity, "{}", refused.words);
     let said = refused.words.contains("never shrinks, it has 4 GiB");
@@ -268,7 +293,7 @@ async fn a_volume_that_cannot_grow_is_opened_all_the_same() {
     let quote = user.quote(&mut stream, ask(&bought, 0, 0, 4096)).await;
     let prices = Prices::of(PRICE).changed(1, quote.price).unwrap();
     top_up(&user, &bought, Amount(10 * PRICE.0)).await;
-    let change = user.sign(amend(&bought, 1, &quote, prices));
+    let change = user.sign(amend(&user, &bought, 1, &quote, prices));
     signed(&user, &mut stream, &change).await;
     let spec = node.machine.running.lock().unwrap()[&bought.id].clone();
     node.power_cut();
@@ -336,10 +361,31 @@ async fn changes_without_end_fill_no_journal() {
             periods: bought.body.periods + number % 2,
             gives: None,
             prices: Prices::of(PRICE),
+            voucher: None,
         });
         let amended = user.open::<Amended>(&say(&mut stream, &change.bytes).await);
         let rows = rows().await;
         assert_eq!(rows.len(), 1, "after {number} changes");
         assert_eq!(rows[0].1, amended.bytes, "the newest is kept");
     }
+}
+
+/// Each time it is said is work that stands before the end of the sale: one waits, however often it is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_said_a_thousand_times_is_made_once_more_and_ends_are_not_held_up() {
+    let (_street, node, user, bought, mut stream) = active().await;
+    let quote = user.quote(&mut stream, ask(&bought, 250, 0, 0)).await;
+    let prices = Prices::of(PRICE).changed(1, quote.price).unwrap();
+    let change = user.sign(amend(&user, &bought, 1, &quote, prices));
+    let waits = node.machine.resizes.write().await;
+    for _ in 0..1000 {
+        user.open::<Amended>(&say(&mut stream, &change.bytes).await);
+    }
+    let asked = || node.machine.resizes_asked.load(Ordering::SeqCst);
+    eventually(|| asked() == 1).await;
+    drop(waits);
+    let size = || node.machine.running.lock().unwrap()[&bought.id].cpu;
+    eventually(|| size() == MilliCpus(250)).await;
+    user.cancel(&mut stream, bought.id).await;
+    assert!(asked() <= 2, "{} times", asked());
 }

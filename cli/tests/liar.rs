@@ -144,7 +144,7 @@ async fn a_receipt_that_is_false_is_told_and_the_sale_is_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_backup_pays_on_at_the_price_that_both_signed_since() {
     let market = Market::open().await;
-    let name = market.json(&["buy", "--duration", "3h"])["name"]
+    let name = market.json(&["buy", "--duration", "5h"])["name"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -156,8 +156,8 @@ async fn an_older_backup_pays_on_at_the_price_that_both_signed_since() {
     market.json(&["resize", &name, "--memory", "1GiB", "--yes"]);
     let knobs = &market.node().knobs;
     let anew = || std::mem::take(&mut *knobs.sums.lock().unwrap());
-    let at_the_new_price = [3 * PRICE, 5 * PRICE];
-    assert_eq!(anew()[3..], at_the_new_price);
+    assert_eq!(anew()[3..], [3 * PRICE, 5 * PRICE, 7 * PRICE]);
+    let at_the_new_price = [5 * PRICE, 7 * PRICE]; // the period before was paid with the change
     let memory =
         |home: &std::path::Path| market.json_of(home, &["spaces"])["spaces"][0]["memory_bytes"].clone();
     let login = |home: &std::path::Path| market.run_as(home, &["ssh", &name, "--", "exit7"]).status.code();
@@ -193,6 +193,8 @@ async fn an_older_backup_pays_on_at_the_price_that_both_signed_since() {
             record["from_backup"] = false.into();
             record["vouchers_signed"] = 1.into();
             record["vouchers_sent"] = 1.into();
+            let since = record["active_since_ms"].as_u64().unwrap();
+            record["active_since_ms"] = (since - 2 * 3_600_000).into();
         });
         assert_eq!(record["amendments"], 0);
         knobs.remembers.store(true, Ordering::SeqCst);

@@ -435,16 +435,18 @@ async fn another_size_is_asked_signed_locked_and_paid_once_it_is_seen() {
     let (code, said) = market.code(&["resize", &name, "--memory", "1GiB"]);
     assert_eq!(code, 2, "{said}");
     assert!(
-        said.contains("0.80 a period from period 2 on, until now 0.40; 0.80 more"),
+        said.contains(
+            "0.80 a period from period 2 on, which begins now and is paid with it, until now 0.40; 0.80 more"
+        ),
         "{said}"
     );
     let changes = &market.node().knobs.changes;
     assert!(changes.lock().unwrap().is_empty(), "nothing was signed");
 
-    // Signed, and not given: no voucher at the new price.
+    // Signed and paid for one period, and not given: no other voucher at the new price.
     let vouchers = || market.node().knobs.vouchers.load(Ordering::SeqCst);
     let (code, said) = market.code(&["resize", &name, "--memory", "1GiB", "--yes", "--timeout", "1s"]);
-    assert_eq!((code, vouchers()), (12, 3), "{said}");
+    assert_eq!((code, vouchers()), (12, 4), "{said}");
     assert!(
         said.contains("memory.max is \"536870912\", the sale says 1 GiB"),
         "{said}"
@@ -458,14 +460,18 @@ async fn another_size_is_asked_signed_locked_and_paid_once_it_is_seen() {
         1,
         "it goes on, and signs nothing new"
     );
-    assert_eq!(vouchers(), 5, "the two that were signed ahead are signed anew");
+    assert_eq!(
+        vouchers(),
+        5,
+        "the other one that was signed ahead is signed anew"
+    );
     assert_eq!(resized["price_of_period"], (2 * PRICE).to_string());
     assert_eq!(resized["total"], (5 * PRICE).to_string());
-    assert_eq!(market.balances(), (MONEY - 5 * PRICE, PRICE, 4 * PRICE));
+    assert_eq!(market.balances(), (MONEY - 5 * PRICE, 3 * PRICE, 2 * PRICE));
     assert_eq!(market.json(&["spaces"])["spaces"][0]["memory_bytes"], 1 << 30);
     let extended = market.json(&["extend", &name, "--duration", "1h"]);
     assert_eq!(extended["total"], (7 * PRICE).to_string());
     let cancelled = market.json(&["cancel", &name]);
-    assert_eq!(cancelled["periods_paid"], 1);
-    assert_eq!(cancelled["returned"], (6 * PRICE).to_string());
+    assert_eq!(cancelled["periods_paid"], 2);
+    assert_eq!(cancelled["returned"], (4 * PRICE).to_string());
 }

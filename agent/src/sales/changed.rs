@@ -28,7 +28,8 @@ impl Changed {
 
 impl Task {
     pub(super) async fn vouchers(&mut self, message: VoucherMessage, changed: &Changed, reply: Reply) {
-        let vouchers = match self.read_vouchers(&message) {
+        let read = message.vouchers.iter().map(|bytes| self.read_voucher(bytes));
+        let vouchers = match read.collect() {
             Ok(vouchers) => vouchers,
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
@@ -54,16 +55,12 @@ impl Task {
         promised.fold(sale.lock.paid, Amount::max)
     }
 
-    fn read_vouchers(&self, message: &VoucherMessage) -> Result<Vec<Voucher>, No> {
+    /// A voucher whose signature is this sale's.
+    pub(super) fn read_voucher(&self, bytes: &[u8]) -> Result<Voucher, No> {
         let bad = |why: String| no(RefusalCode::Voucher, why);
-        let read = |bytes: &Vec<u8>| {
-            let voucher = Voucher::from_bytes(bytes).map_err(|error| bad(error.to_string()))?;
-            self.shared
-                .rail
-                .check(&self.terms, &voucher)
-                .map_err(|error| bad(error.to_string()))?;
-            Ok(voucher)
-        };
-        message.vouchers.iter().map(read).collect()
+        let voucher = Voucher::from_bytes(bytes).map_err(|error| bad(error.to_string()))?;
+        let checked = self.shared.rail.check(&self.terms, &voucher);
+        checked.map_err(|error| bad(error.to_string()))?;
+        Ok(voucher)
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::keeper::{Done, No, Order, Task, answer, no};
+use super::resizing::Resizes;
 use super::{Failed, PORTS, boot_ms, record};
 
 /// How long one call to the rail may take.
@@ -79,7 +80,9 @@ impl Task {
                     Done::Built(built, began)
                 });
             }
+            Effect::ResizeSpace if self.resizes.is_under_way() => self.resizes = Resizes::OnceMore,
             Effect::ResizeSpace => {
+                self.resizes = Resizes::UnderWay;
                 let key = self.keys.take_access(false).map(|access| access.unlock_key);
                 let (spec, resizing) = (self.record.spec.clone(), self.record.sale.resizing);
                 let made = Made {

@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::changed::Changed;
 use super::keys::{KeyError, Keys};
-use super::resizing::Rules;
+use super::resizing::{Resizes, Rules};
 use super::spaces::NotRestored;
 use super::{Failed, Record, RecordError, Shared, boot_ms};
 
@@ -132,6 +132,7 @@ impl Keeper {
             owed: Vec::new(),
             not_restored: None,
             snapshot_begun_ms: None,
+            resizes: Resizes::None,
             last_on_machine: None,
             kept_ms: boot_ms(),
             began_ms: boot_ms(),
@@ -222,6 +223,8 @@ pub(super) struct Task {
     pub(super) not_restored: Option<String>,
     /// When a snapshot was begun last, in this process.
     pub(super) snapshot_begun_ms: Option<u64>,
+    /// Whether the machine is at one, or has it before it.
+    pub(super) resizes: Resizes,
     /// Closed when the last work on the machine has ended.
     pub(super) last_on_machine: Option<oneshot::Receiver<()>>,
     /// When the record was last written.

@@ -15,13 +15,31 @@ use market::envelope::Signed;
 use market::message::{Amend, Amended, DeclineCode, Gives, Quote, Reason, RefusalCode, Resize, SaleState};
 use market::price;
 use market::quantity::{Bytes, MilliCpus};
-use market::sale::{Deal, Effect, Event, Made, Rejection, Resizing, step};
+use market::sale::{Change, Deal, Effect, Event, Made, Rejection, Resizing, step};
 
 use super::keeper::{No, Task, no};
 use super::{Failed, boot_ms, record};
 
 /// Taking a snapshot keeps LVM from other spaces' work for most of a second: one of a space in so much time.
 pub const SNAPSHOT_EVERY_MS: u64 = 10_000;
+
+/// How many of a sale's resizes wait for the machine: one, however often a change is said again, for each is work that
+/// stands before the end of the sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resizes {
+    /// None.
+    None,
+    /// One is under way, or waits for what the machine does before.
+    UnderWay,
+    /// The same, and what was agreed or brought since is made after it.
+    OnceMore,
+}
+
+impl Resizes {
+    pub(super) fn is_under_way(self) -> bool {
+        self != Resizes::None
+    }
+}
 
 /// What the farmer's desk says about a change of size.
 #[derive(Debug, Clone, Copy)]
@@ -170,11 +188,14 @@ impl Task {
             Resizing::new(gives.disk, self.certain_disk())
                 .with_snapshot((gives.snapshot != before.1.snapshot).then_some(snapshot))
         });
-        let event = Event::Amended {
+        let voucher = asked.voucher.as_deref().filter(|_| !said_again);
+        let voucher = voucher.map(|bytes| self.read_voucher(bytes)).transpose()?;
+        let event = Event::Amended(Change {
             number,
             deal,
             resizing,
-        };
+            voucher,
+        });
         if let Some(gives) = &gives {
             // Everything is asked before the book is changed.
             self.check_size(gives, asked.prices.price, rules)?;
@@ -273,6 +294,7 @@ impl Task {
 
     /// The machine has the new size, or not yet.
     pub(super) async fn resized(&mut self, result: Result<(), Failed>, made: Made) {
+        let wanted = std::mem::replace(&mut self.resizes, Resizes::None);
         match result {
             Ok(()) => {
                 self.not_resized = None;
@@ -286,6 +308,14 @@ impl Task {
                     .event(format!("{name}: it could not be resized: {why}"));
                 self.not_resized = Some(why);
             }
+        }
+        let runs = matches!(self.record.sale.state, SaleState::Ready | SaleState::Active);
+        match wanted {
+            Resizes::OnceMore if runs && self.record.sale.resizing.is_some() => {
+                self.perform(Effect::ResizeSpace).await;
+            }
+            Resizes::OnceMore if runs => drop(self.keys.take_access(false)), // brought for what is made by now
+            Resizes::OnceMore | Resizes::UnderWay | Resizes::None => {}
         }
     }
 }

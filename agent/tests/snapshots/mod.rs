@@ -14,7 +14,7 @@ fn ask_snapshot(bought: &Bought, wanted: bool) -> Resize {
 
 /// Signs a change to what was quoted.
 async fn change(user: &User, stream: &mut DirectStream, bought: &Bought, number: u32, quote: &Quote) {
-    let change = user.sign(amend(bought, number, quote, Prices::of(PRICE)));
+    let change = user.sign(amend(user, bought, number, quote, Prices::of(PRICE)));
     signed(user, stream, &change).await;
 }
 
@@ -49,7 +49,7 @@ async fn a_snapshot_is_sold_as_disk_taken_and_removed() {
         },
         ..quote.clone()
     };
-    let part = user.sign(amend(&bought, 1, &part, Prices::of(PRICE)));
+    let part = user.sign(amend(&user, &bought, 1, &part, Prices::of(PRICE)));
     assert_eq!(
         refusal(&user, &say(&mut stream, &part.bytes).await).code,
         RefusalCode::Mismatch
@@ -218,7 +218,7 @@ async fn a_snapshot_without_room_is_refused_with_figures_and_price() {
     let quote = user.quote(&mut stream, ask(&bought, 0, 0, 6 * 1024)).await;
     top_up(&user, &bought, Amount(10 * PRICE.0)).await;
     let prices = Prices::of(PRICE).changed(1, quote.price).unwrap();
-    let larger = user.sign(amend(&bought, 1, &quote, prices));
+    let larger = user.sign(amend(&user, &bought, 1, &quote, prices));
     signed(&user, &mut stream, &larger).await;
     let early = user.quote(&mut stream, ask_snapshot(&bought, true)).await;
     let words = early.lacks[0].words.clone().unwrap();

@@ -176,6 +176,8 @@ pub struct Machine {
     pub keys: AtomicUsize,
     /// Whoever holds it for writing keeps the machine from giving a space another size.
     pub resizes: tokio::sync::RwLock<()>,
+    /// How many it was asked for.
+    pub resizes_asked: AtomicUsize,
     /// No volume grows as it is unlocked.
     pub has_no_room: AtomicBool,
     /// Volumes that the next start finds.
@@ -217,6 +219,7 @@ impl Spaces for Machine {
         if let Some(failed) = self.next_failure.lock().unwrap().take() {
             return Err(failed);
         }
+        self.resizes_asked.fetch_add(1, Ordering::SeqCst);
         let _may_begin = self.resizes.read().await;
         self.keys.fetch_add(usize::from(key.is_some()), Ordering::SeqCst);
         self.running.lock().unwrap().insert(spec.sale, spec);

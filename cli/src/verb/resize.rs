@@ -28,7 +28,8 @@ use crate::store::record::Record;
 Examples:
   steading resize calm-otter --disk 20GiB           shows the price and asks
   steading resize calm-otter --memory 2GiB --yes
-The new price counts from the next period on. A disk only grows; files and logins stay.
+What costs more begins the next period at once and pays it; what costs less counts from the next period on. A disk only
+grows; files and logins stay.
 Without a size it goes on with a resize that was interrupted.")]
 pub struct Arguments {
     /// The space.
@@ -147,8 +148,13 @@ pub(super) async fn agree_to_price(
 fn price_words(walk: &Walk<'_>, quote: &Quote, prices: &Prices, more: String) -> String {
     let (gives, now) = (quote.gives, walk.gives());
     let from = (quote.begun + 1..).find(|period| prices.at(*period) == quote.price);
+    let begins = if walk.costs_more(quote) {
+        ", which begins now and is paid with it"
+    } else {
+        ""
+    };
     format!(
-        "{}: {}, until now {}\n{} a period from period {} on, until now {}; {more} more goes into escrow",
+        "{}: {}, until now {}\n{} a period from period {} on{begins}, until now {}; {more} more goes into escrow",
         walk.record.name,
         size_words(&gives),
         size_words(now),

@@ -20,7 +20,9 @@ async fn a_snapshot_is_priced_signed_shown_put_back_replaced_and_removed() {
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("+ snapshot, until now"), "{said}");
     assert!(
-        said.contains("0.80 a period from period 2 on, until now 0.40; 0.80 more"),
+        said.contains(
+            "0.80 a period from period 2 on, which begins now and is paid with it, until now 0.40; 0.80 more"
+        ),
         "{said}"
     );
     let changes = || market.node().knobs.changes.lock().unwrap().len();
@@ -29,7 +31,7 @@ async fn a_snapshot_is_priced_signed_shown_put_back_replaced_and_removed() {
     let taken = market.json(&["snapshot", &name, "--yes"]);
     assert_eq!(taken["price_of_period"], (2 * PRICE).to_string());
     assert_eq!(taken["total"], (5 * PRICE).to_string());
-    assert_eq!(market.balances(), (MONEY - 5 * PRICE, PRICE, 4 * PRICE));
+    assert_eq!(market.balances(), (MONEY - 5 * PRICE, 3 * PRICE, 2 * PRICE));
     let shown = market.json(&["spaces"])["spaces"][0].clone();
     assert_eq!(shown["snapshot_at"], taken["snapshot_at"]);
     assert!(shown["snapshot_bytes"].as_u64() > Some(0));

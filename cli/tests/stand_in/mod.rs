@@ -271,8 +271,8 @@ impl Inner {
                 Some(self.status(query.message.nonce))
             }
             Kind::Voucher => Some(self.redeem(frame).await),
-            Kind::Amend => self.amend(frame),
-            Kind::Resize => Some(self.quote(frame)),
+            Kind::Amend => self.amend(frame).await,
+            Kind::Resize => Some(self.quote(frame).await),
             Kind::Restore => Some(self.restore(frame)),
             Kind::Cancel => Some(self.end().await),
             Kind::Recall if self.knobs.remembers.load(Ordering::SeqCst) => Some(self.recall(frame)),
@@ -408,7 +408,10 @@ impl Inner {
     }
 
     /// Twice the size costs twice as much; more than 4 GiB of memory there is not.
-    fn quote(&self, frame: &[u8]) -> Vec<u8> {
+    async fn quote(&self, frame: &[u8]) -> Vec<u8> {
+        let terms = self.sale().body().terms();
+        let paid = self.rail.view(&terms, Sure::Final).await.unwrap().paid;
+
         let asked = envelope::open::<Resize>(frame, Some(self.grid_id))
             .unwrap()
             .message;
@@ -436,22 +439,32 @@ impl Inner {
                 offer.price.0 * memory / u128::from(offer.gives.memory.0)
                     * u128::from(gives.on_disk().0 / gives.disk.0),
             ),
-            begun: 1,
+            begun: self.prices().paid(paid, 10_000).max(1),
             lacks: lacks.into_iter().collect(),
         })
     }
 
     /// As a node does: each number once, by one change; the same one again gets the same answer.
-    fn amend(&self, frame: &[u8]) -> Option<Vec<u8>> {
+    async fn amend(&self, frame: &[u8]) -> Option<Vec<u8>> {
         let amend = envelope::open::<Amend>(frame, Some(self.grid_id)).unwrap();
-        let mut changes = self.knobs.changes.lock().unwrap();
         let number = usize::try_from(amend.message.number).unwrap();
-        if number == changes.len() + 1 {
+        let is_new = number == self.knobs.changes.lock().unwrap().len() + 1;
+        if let Some(bytes) = amend.message.voucher.as_ref().filter(|_| is_new) {
+            let terms = self.sale().body().terms();
+            let voucher = Voucher::from_bytes(bytes).unwrap();
+            self.rail.check(&terms, &voucher).unwrap();
+            self.rail.redeem(&terms, &voucher).await.unwrap();
+            self.knobs.sums.lock().unwrap().push(voucher.cumulative.0);
+            self.knobs.vouchers.fetch_add(1, Ordering::SeqCst);
+        }
+        let mut changes = self.knobs.changes.lock().unwrap();
+        if is_new {
             changes.push(frame.to_vec());
         }
         if changes.get(number - 1).map(Vec::as_slice) != Some(frame) {
             return Some(self.refuse(frame, RefusalCode::Mismatch, "not the next change"));
         }
+        drop(changes);
         let gives = amend.message.gives;
         let mut resized = self.resized.lock().unwrap();
         *resized = gives.or(*resized);

@@ -5,8 +5,8 @@
 //!   price      10  10  10  25  25  12 ...      earlier: until 3 at 10, until 5 at 25; from then on 12
 //! ```
 //!
-//! A new price counts from the period after those that have begun. Whoever asks for less in the period in which he
-//! asked for more pays one whole period of the more: otherwise he would have it for nothing as often as he likes.
+//! A new price counts from the period after those that have begun. More begins that period at once, and is paid before
+//! it is given ([`crate::sale`]): what is left of the period before is given up.
 //!
 //! Invariant: what began is never priced anew, so what is owed for it never changes.
 
@@ -94,23 +94,16 @@ impl Prices {
 
     /// The prices from a resize on that both agree to when `begun` periods have begun; none where there were too many.
     pub fn changed(&self, begun: u32, price: Amount) -> Option<Prices> {
-        let next = begun.saturating_add(1);
-        let was_raised = begun > 0 && self.at(next) > self.at(begun);
-        let until = if price < self.at(next) && was_raised {
-            next
-        } else {
-            begun
-        };
         let mut earlier: Vec<Earlier> = self
             .earlier
             .iter()
             .copied()
-            .filter(|run| run.until < until)
+            .filter(|run| run.until < begun)
             .collect();
-        if until > 0 && self.at(until) != price {
+        if begun > 0 && self.at(begun) != price {
             earlier.push(Earlier {
-                until,
-                price: self.at(until),
+                until: begun,
+                price: self.at(begun),
             });
         }
         let prices = Prices { price, earlier };
@@ -148,13 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn more_for_a_moment_is_paid_for_one_period() {
-        let raised = Prices::of(Amount(10)).changed(3, Amount(25)).unwrap();
-        let lowered = raised.changed(3, Amount(10)).unwrap();
-        assert_eq!(list(&lowered), [10, 10, 10, 25, 10, 10, 10, 10]);
-        assert_eq!(list(&lowered.changed(3, Amount(20)).unwrap())[3..5], [25, 20]);
-        assert_eq!(list(&lowered.changed(3, Amount(30)).unwrap())[2..5], [10, 30, 30]);
-        // One that only asks for less, and then for as much as before, has had nothing more.
+    fn a_price_that_no_period_had_leaves_no_trace() {
         let less = Prices::of(Amount(10)).changed(3, Amount(4)).unwrap();
         assert_eq!(less.changed(3, Amount(10)).unwrap(), Prices::of(Amount(10)));
     }
@@ -186,10 +173,7 @@ mod tests {
             let (mut prices, mut all, mut begun) = (Prices::of(Amount(10)), vec![10_u128; 64], 1_u32);
             for (later, price) in changes {
                 begun += later;
-                let at = begun as usize;
-                let raised = all[at] > all[at - 1];
-                let from = if price < all[at] && raised { at + 1 } else { at };
-                all[from..].fill(price);
+                all[begun as usize..].fill(price);
                 prices = prices.changed(begun, Amount(price)).unwrap();
                 prop_assert!(prices.are_in_order());
             }

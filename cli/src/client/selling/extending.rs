@@ -3,7 +3,7 @@
 //! Invariant: nothing is signed that the wallet cannot pay; a change that was signed and not answered is said again
 //! before another one takes its number.
 
-use escrow::Wallet;
+use escrow::{Voucher, Wallet};
 use market::envelope::{self, Signed};
 use market::message::{Amend, Amended};
 use market::prices::Prices;
@@ -38,6 +38,7 @@ impl Walk<'_> {
                 // once it has another size, each change says so
                 gives: (self.gives != self.offer.message.gives).then_some(self.gives),
                 prices: self.prices.clone(),
+                voucher: None,
             };
             let amend =
                 envelope::sign(&self.client.seed.user_key(), self.body.grid, amend).map_err(|error| {
@@ -113,12 +114,27 @@ impl Walk<'_> {
         let right = u32::try_from(right).unwrap_or(u32::MAX);
         self.record.vouchers_signed = right;
         self.record.vouchers_sent = self.record.vouchers_sent.min(right);
+        if let Some(voucher) = &change.voucher {
+            self.period_began(&change.prices, voucher)?;
+        }
         self.record.amendments = number;
         self.record.periods = change.periods;
         self.prices = change.prices.clone();
         self.gives = change.gives.unwrap_or(self.gives);
         kept?;
         self.keep()
+    }
+
+    /// A change that costs more began a period, which the voucher in it pays; later ones are good from then on.
+    fn period_began(&mut self, prices: &Prices, voucher: &[u8]) -> Outcome {
+        let voucher = Voucher::from_bytes(voucher).map_err(anyhow::Error::from)?;
+        let number = prices.paid(voucher.cumulative, u32::MAX);
+        let before = u64::from(number.saturating_sub(1));
+        let before_ms = self.body.period.as_ms().saturating_mul(before);
+        self.record.vouchers_signed = self.record.vouchers_signed.max(number);
+        self.record.vouchers_sent = self.record.vouchers_sent.max(number);
+        self.record.active_since_ms = Some(voucher.not_before.0.saturating_sub(before_ms));
+        Ok(())
     }
 
     /// Periods that the lock pays for in all.

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! quote ─► (the person says yes) ─► lock what is missing ─► sign ─► the key, where the disk grows ─► prove ─► pay
+//!                                                            └─ what costs more: with the voucher of the period that begins
 //! ```
 //!
-//! Invariants: nothing is signed that the wallet cannot pay; what has begun keeps its price; no voucher at a new price
-//! is signed before the new size was seen from inside. Repeating it goes on where it stopped.
+//! Invariants: nothing is signed that the wallet cannot pay; what has begun keeps its price; one period at a higher
+//! price is signed with the change, and no more of them before the new size was seen from inside. Repeating it goes on
+//! where it stopped.
 
 use std::time::Duration;
 
-use escrow::Amount;
+use escrow::{Amount, Rail, RailTime, Wallet};
 use market::envelope;
 use market::message::{Amend, Amended, DeclineCode, Gives, Offer, Quote, RefusalCode, Resize};
 use market::prices::Prices;
@@ -27,6 +29,8 @@ use crate::show::text::money;
 use crate::store::SaleFiles;
 use crate::store::record::Record;
 
+/// A node's clock of the ledger may be behind the ledger's by this, and a voucher is to be good for it at once.
+const CLOCKS_DIFFER_MS: u64 = 10_000;
 /// Between two looks from inside.
 const REPEAT: Duration = Duration::from_millis(700);
 
@@ -192,6 +196,7 @@ impl Walk<'_> {
             number: self.record.amendments.saturating_add(1),
             periods: self.record.periods,
             gives: Some(quote.gives),
+            voucher: self.paid_with(quote, &prices).await?,
             prices,
         };
         let amend = envelope::sign(&self.client.seed.user_key(), self.body.grid, amend).map_err(|error| {
@@ -228,6 +233,38 @@ impl Walk<'_> {
         }
         steps.done("resized", "signed by both");
         Ok(())
+    }
+
+    /// What costs more than the period that runs begins the next one at once: the voucher that pays it.
+    async fn paid_with(&self, quote: &Quote, prices: &Prices) -> Outcome<Option<Vec<u8>>> {
+        if !self.costs_more(quote) {
+            return Ok(None);
+        }
+        let next = quote.begun.saturating_add(1);
+        let owed = prices
+            .owed(u64::from(next))
+            .filter(|_| next <= self.record.periods);
+        let owed = owed.ok_or_else(|| {
+            Failure::new(
+                Code::Usage,
+                "the last period runs, and what costs more begins one; nothing was signed",
+            )
+            .next(format!(
+                "`steading extend {}` first, by one period or more",
+                self.record.name
+            ))
+        })?;
+        let now = self.wallet.now().await;
+        let now = now.map_err(|error| Failure::of_rail("the ledger does not say what time it is", &error))?;
+        let from = RailTime(now.0.saturating_sub(CLOCKS_DIFFER_MS));
+        let voucher = self.wallet.voucher(&self.terms(), owed, from);
+        let voucher = voucher.map_err(|error| Failure::of_rail("the voucher cannot be signed", &error))?;
+        Ok(Some(voucher.to_bytes()))
+    }
+
+    /// Whether a period of this size costs more than the one that runs.
+    pub fn costs_more(&self, quote: &Quote) -> bool {
+        quote.price > self.prices.at(quote.begun)
     }
 
     /// Looks from inside until the size is there: `least` is what the file system has at least.

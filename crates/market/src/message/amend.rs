@@ -2,6 +2,7 @@
 
 use escrow::Amount;
 
+use super::status::MOST_VOUCHER_BYTES;
 use super::{Gives, Kind, Message, MessageError, ensure, of};
 use crate::cbor::{CborError, Fields, Item, MapWriter};
 use crate::envelope::{self, Signed};
@@ -22,6 +23,8 @@ pub struct Amend {
     pub gives: Option<Gives>,
     /// The price of each period, from the first one on. On the wire the earlier ones stand only where there are some.
     pub prices: Prices,
+    /// What costs more than the period that runs begins the next one, and this voucher pays it (protocol, section 6).
+    pub voucher: Option<Vec<u8>>,
 }
 
 impl Amend {
@@ -59,6 +62,7 @@ impl Message for Amend {
             .when(self.earlier(), |map, earlier| {
                 map.list(6, earlier.iter().map(write))
             })
+            .when(self.voucher.as_ref(), |map, voucher| map.bytes(7, voucher))
             .finish()
     }
 
@@ -76,6 +80,9 @@ impl Message for Amend {
                         .optional(6, |fields, key| fields.list(key, MOST_EARLIER, read))?
                         .unwrap_or_default(),
                 },
+                voucher: fields.optional(7, |fields, key| {
+                    fields.bytes(key, MOST_VOUCHER_BYTES).map(<[u8]>::to_vec)
+                })?,
             };
             fields.finish()?;
             Ok(amend)

@@ -10,7 +10,7 @@ use crate::id::SaleId;
 use crate::quantity::UnixMillis;
 
 const MOST_VOUCHERS: usize = 64;
-const MOST_VOUCHER_BYTES: usize = 512;
+pub(super) const MOST_VOUCHER_BYTES: usize = 512;
 const MOST_WORDS: usize = 1024;
 const MOST_CANDIDATES: usize = 8;
 const MOST_RECEIPT_BYTES: usize = 4096;

@@ -1,23 +1,34 @@
 //! How a sale is changed: longer, or another size; both signed it before.
 //!
 //! ```text
-//!   Amended ─► deal and size hold ─► ResizeSpace ─► Resized             CPU and memory, at once
-//!                                        └─ the volume grows: FundedHint ─► grant ─► key ─► ResizeSpace ─► Resized
+//!   Amended ─┬─ costs more ─► the voucher in it pays the next period, which begins now ─┐
+//!            └─ costs no more ──────────────────────────────────────────────────────────┴─► deal and size hold
+//!                 deal and size hold ─► ResizeSpace ─► Resized                        CPU and memory, at once
+//!                                           └─ the volume grows: FundedHint ─► grant ─► key ─► ResizeSpace ─► Resized
 //! ```
 //!
-//! Invariants: what began keeps its price; another size is taken when the lock is seen to hold all of it; a change of
+//! Invariants: what began keeps its price; nothing is given that costs more than what is paid for the period that runs,
+//! or whoever ends the sale before its next period would have had it for nothing; another size is taken when the lock is seen to hold all of it; a change of
 //! size is only gone forward with: whatever stops it, the machine is given the agreed size again at the next start, at
 //! the next key, or when the change is said again. Until the machine is handed the key, a growth of the volume can be
 //! taken back by another change; from then on it may have grown, and another change only grows it further.
 
-use super::machine::{Stepped, rejected};
-use super::{Deal, Effect, Made, Now, Rejection, Resizing, Sale};
+use escrow::Voucher;
+
+use super::machine::{Stepped, is_whole, redeem_due, rejected};
+use super::{Change, Effect, Made, Now, Rejection, Resizing, Sale};
 use crate::message::SaleState;
 
-/// Changes that a sale may have: each is work for the node that nobody pays.
-const MOST_CHANGES: u32 = 1000;
+/// Changes that a sale may have beside those that make it longer, which are paid: each is work for the node.
+const MOST_UNPAID: u32 = 1000;
 
-pub(super) fn amended(mut sale: Sale, number: u32, deal: Deal, resizing: Option<Resizing>) -> Stepped {
+pub(super) fn amended(mut sale: Sale, change: Change, now: Now) -> Stepped {
+    let Change {
+        number,
+        deal,
+        resizing,
+        voucher,
+    } = change;
     if number == sale.amendments && deal == sale.deal {
         let effects = sale.resizing.map(|_| Effect::ResizeSpace); // said again
         return Ok((sale, effects.into_iter().collect()));
@@ -35,18 +46,18 @@ pub(super) fn amended(mut sale: Sale, number: u32, deal: Deal, resizing: Option<
         | SaleState::Active
         | SaleState::Locked => {
             let begun = sale.periods_begun();
+            let begun_32 = u32::try_from(begun).unwrap_or(u32::MAX);
             let prices = match resizing {
                 None => Some(sale.deal.prices.clone()),
-                Some(_) => {
-                    let begun = u32::try_from(begun).unwrap_or(u32::MAX);
-                    sale.deal.prices.changed(begun, deal.prices.price)
-                }
+                Some(_) => sale.deal.prices.changed(begun_32, deal.prices.price),
             };
             let same = deal.id == sale.deal.id
                 && deal.period == sale.deal.period
                 && prices.as_ref() == Some(&deal.prices);
             let least = begun.max(u64::from(sale.periods_paid()));
-            let next = sale.amendments.checked_add(1) == Some(number) && number <= MOST_CHANGES;
+            let is_longer = resizing.is_none() && deal.periods > sale.deal.periods;
+            let next = sale.amendments.checked_add(1) == Some(number)
+                && (is_longer || sale.unpaid_changes < MOST_UNPAID);
             if !next || !same || u64::from(deal.periods) < least {
                 return Err(Rejection::Amendment);
             }
@@ -58,9 +69,15 @@ pub(super) fn amended(mut sale: Sale, number: u32, deal: Deal, resizing: Option<
                     "less than all periods at the new price is locked",
                 ));
             }
+            let costs_more = resizing.is_some() && deal.prices.price > sale.deal.prices.at(begun_32);
             sale.deal = deal;
             sale.amendments = number;
             let mut effects = vec![Effect::CheckLock];
+            if costs_more {
+                sale = next_period_begins(sale, voucher, now)?;
+                effects.extend(redeem_due(&sale, now));
+            }
+            sale.unpaid_changes = sale.unpaid_changes.saturating_add(u32::from(!is_longer));
             if resizing.is_some() {
                 sale.resizing = resizing;
                 effects.push(Effect::ResizeSpace);
@@ -75,6 +92,27 @@ pub(super) fn amended(mut sale: Sale, number: u32, deal: Deal, resizing: Option<
         | SaleState::Lapsed
         | SaleState::Refunded => Err(rejected(&sale, "it cannot be changed now")),
     }
+}
+
+/// The next period begins now, paid by this voucher: it is kept as those are that come by themselves.
+fn next_period_begins(mut sale: Sale, voucher: Option<Voucher>, now: Now) -> Result<Sale, Rejection> {
+    let next = sale.periods_begun().saturating_add(1);
+    if next > u64::from(sale.deal.periods) {
+        return Err(Rejection::LastPeriod);
+    }
+    let owed = sale.owed(next);
+    let pays = |voucher: &Voucher| voucher.cumulative == owed && voucher.not_before <= now.rail;
+    let voucher = voucher.filter(pays).ok_or(Rejection::NotPaidWith(owed))?;
+    // Those at the prices of before are void.
+    let mut vouchers = std::mem::take(&mut sale.vouchers);
+    vouchers.retain(|known| known.cumulative != owed && is_whole(&sale, known));
+    vouchers.push(voucher);
+    sale.vouchers = vouchers;
+    sale.vouchers
+        .sort_by_key(|voucher| (voucher.cumulative, voucher.not_before));
+    let period_ms = sale.deal.period.as_ms();
+    sale.served_ms = period_ms.saturating_mul(next.saturating_sub(1));
+    Ok(sale)
 }
 
 /// What is to be made now, with what the machine may have made of the change before.

@@ -15,6 +15,19 @@ pub struct Now {
     pub boot_ms: u64,
 }
 
+/// A change as both signed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Counts this sale's changes from 1.
+    pub number: u32,
+    /// What holds from now on.
+    pub deal: Deal,
+    /// Where it is another size: what the machine has to do for it.
+    pub resizing: Option<Resizing>,
+    /// Where it costs more: the voucher that pays the period which begins with it.
+    pub voucher: Option<Voucher>,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -68,14 +81,7 @@ pub enum Event {
     /// The space's process ended by itself, or runs again.
     SpaceRuns(bool),
     /// Both sign another deal: longer, or another size.
-    Amended {
-        /// Counts this sale's changes from 1.
-        number: u32,
-        /// What holds from now on.
-        deal: Deal,
-        /// Where it is another size: what the machine has to do for it.
-        resizing: Option<Resizing>,
-    },
+    Amended(Change),
     /// The machine has the size that a change says.
     Resized(Made),
     /// The user wants the space as its snapshot is.
@@ -201,6 +207,14 @@ pub enum Rejection {
     /// More vouchers than are kept.
     #[error("more than 64 vouchers are waiting")]
     TooManyVouchers,
+    /// It costs more than what is paid for the period that runs.
+    #[error(
+        "what costs more is paid when it is signed: a voucher over {0}, good from now on, goes with the change"
+    )]
+    NotPaidWith(Amount),
+    /// There is no period that could begin with it.
+    #[error("the last period runs, and what costs more begins one: make the sale longer first")]
+    LastPeriod,
     /// Not a whole number of periods of this sale.
     #[error(
         "a voucher is for whole periods, 1 to all of the sale: {0} is not a multiple of the price, or too much"
@@ -221,13 +235,14 @@ impl Rejection {
     /// As a refusal on the wire.
     pub fn code(&self) -> RefusalCode {
         match self {
-            Rejection::State { .. } | Rejection::Amendment => RefusalCode::State,
+            Rejection::State { .. } | Rejection::Amendment | Rejection::LastPeriod => RefusalCode::State,
             Rejection::Restoring => RefusalCode::Busy,
             Rejection::NotFunded(_) => RefusalCode::NotFunded,
             Rejection::Epoch { .. } => RefusalCode::Epoch,
-            Rejection::TooManyVouchers | Rejection::PartOfAPeriod(_) | Rejection::NothingNew => {
-                RefusalCode::Voucher
-            }
+            Rejection::TooManyVouchers
+            | Rejection::PartOfAPeriod(_)
+            | Rejection::NothingNew
+            | Rejection::NotPaidWith(_) => RefusalCode::Voucher,
         }
     }
 }

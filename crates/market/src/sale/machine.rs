@@ -35,11 +35,7 @@ pub fn step(sale: &Sale, event: Event, now: Now) -> Stepped {
         Event::GaveBack(view) => gave_back(sale, view, now),
         Event::Restarted { space_runs } => restarted(sale, space_runs, now),
         Event::SpaceRuns(runs) => space_runs(sale, runs),
-        Event::Amended {
-            number,
-            deal,
-            resizing,
-        } => amended(sale, number, deal, resizing),
+        Event::Amended(change) => amended(sale, change, now),
         Event::Resized(made) => Ok((resized(sale, made, now), Vec::new())),
         Event::Restore { nonce } => restore(sale, nonce, now),
         Event::Restored(put_back) => restored(sale, put_back, now),
@@ -309,7 +305,7 @@ fn vouchers_came(mut sale: Sale, vouchers: Vec<Voucher>, now: Now) -> Stepped {
 }
 
 /// Voucher n is n times the price: a smaller sum would make a period look paid, or never be paid at all.
-fn is_whole(sale: &Sale, voucher: &Voucher) -> bool {
+pub(super) fn is_whole(sale: &Sale, voucher: &Voucher) -> bool {
     let deal = &sale.deal;
     deal.prices.is_whole(voucher.cumulative, deal.periods)
 }

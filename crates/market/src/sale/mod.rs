@@ -35,7 +35,7 @@ mod waiting;
 use escrow::{Amount, LockView, RailTime, Voucher};
 use serde::{Deserialize, Serialize};
 
-pub use effects::{Effect, Event, Made, Now, PutBack, Rejection, Say};
+pub use effects::{Change, Effect, Event, Made, Now, PutBack, Rejection, Say};
 pub use machine::step;
 
 use crate::id::SaleId;
@@ -162,6 +162,9 @@ pub struct Sale {
     /// Changes that both signed.
     #[serde(default)]
     pub amendments: u32,
+    /// Of these, those that did not make it longer.
+    #[serde(default)]
+    pub unpaid_changes: u32,
     /// Both signed another size, and the machine does not have it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resizing: Option<Resizing>,
@@ -274,6 +277,7 @@ impl Sale {
             ended_at: None,
             returned: Amount::ZERO,
             amendments: 0,
+            unpaid_changes: 0,
             resizing: None,
             snapshot_at: None,
             restoring: None,

@@ -18,7 +18,7 @@ use crate::message::SaleState;
 pub(super) fn refuses(sale: &Sale, event: &Event) -> Option<Rejection> {
     let waits = matches!(
         event,
-        Event::FundedHint | Event::KeyOpened { .. } | Event::Amended { .. }
+        Event::FundedHint | Event::KeyOpened { .. } | Event::Amended(_)
     );
     (waits && sale.state == SaleState::Locked && sale.restoring.is_some()).then_some(Rejection::Restoring)
 }

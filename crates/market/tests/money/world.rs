@@ -17,7 +17,7 @@ use market::id::SaleId;
 use market::message::SaleState;
 use market::prices::Prices;
 use market::quantity::{Bytes, Seconds};
-use market::sale::{Deal, Effect, Event, Made, Now, Resizing, Sale, TornDown, Why, step};
+use market::sale::{Change, Deal, Effect, Event, Made, Now, Resizing, Sale, TornDown, Why, step};
 
 pub use crate::trouble::{Fate, Fault, Mode};
 
@@ -323,8 +323,8 @@ impl World {
         }
     }
 
-    /// Both sign another price, as a resize does: for what has begun by the node's clock nothing changes, and who asked
-    /// for more in this period pays it once.
+    /// Both sign another price, as a resize does: for what has begun by the node's clock nothing changes, and more begins
+    /// the next period, which is paid with it.
     pub fn resize(&mut self, price: u128, grows: bool) {
         let begun = usize::try_from(self.sale.periods_begun()).unwrap();
         let Some(prices) = self.sale.deal.prices.changed(begun as u32, Amount(price)) else {
@@ -333,14 +333,22 @@ impl World {
         let (number, deal) = (self.sale.amendments + 1, self.sale.deal.clone());
         let total = prices.owed(u64::from(PERIODS)).unwrap();
         let disk = Bytes(if grows { 2 << 30 } else { 1 << 30 });
-        let amended = Event::Amended {
+        let costs_more = begun > 0 && price > self.each[begun - 1];
+        let voucher = costs_more.then(|| Voucher {
+            lease: LeaseId([2; 32]),
+            cumulative: prices.owed(begun as u64 + 1).unwrap(),
+            not_before: RailTime(0),
+            signature: vec![1; 64],
+        });
+        let amended = Event::Amended(Change {
             number,
+            voucher: voucher.clone(),
             deal: Deal { prices, ..deal },
             // Each change of price takes a snapshot, or removes it.
             resizing: Some(
                 Resizing::new(disk, Bytes(1 << 30)).with_snapshot(Some(self.sale.snapshot_at.is_none())),
             ),
-        };
+        });
         let expiry = self.view.expiry;
         if self.view.state == LockState::None || self.act(Act::Lock { total, expiry }).is_err() {
             return;
@@ -350,17 +358,15 @@ impl World {
             self.happen(Event::LockSeen { view, admitted: true });
         }
         if self.happen(amended) {
-            let raised = begun > 0 && self.each[begun] > self.each[begun - 1];
-            let from = if raised && price < self.each[begun] {
-                begun + 1
-            } else {
-                begun
-            };
-            self.each[from..].fill(price);
+            self.each[begun..].fill(price);
+            if costs_more {
+                self.served_ms = begun as u64 * PERIOD_MS;
+            }
             if self.fault == Fault::PricesAnew {
                 self.sale.deal.prices = Prices::of(Amount(price));
             }
-            self.signed = self.signed.min(begun as u32);
+            self.signed = self.signed.min(begun as u32) + u32::from(costs_more);
+            self.taken.extend(voucher);
         }
     }
 

@@ -156,6 +156,7 @@ pub fn resized() -> Signed<Amend> {
             price: Amount(600_000),
             earlier: earlier.to_vec(),
         },
+        voucher: Some(vec![0x76; 121]),
     };
     sign(&key("user"), grid(), amend).unwrap()
 }
@@ -178,6 +179,7 @@ pub fn all() -> Vec<(Kind, Vec<u8>)> {
         periods: 5,
         gives: Some(gives()),
         prices: Prices::of(Amount(400_000)),
+        voucher: None,
     };
     let amend = sign(&by_user, grid(), amend).unwrap();
     let receipt = Receipt {

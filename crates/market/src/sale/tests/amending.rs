@@ -4,11 +4,7 @@ use super::*;
 
 #[test]
 fn an_amendment_makes_it_longer_and_never_takes_back() {
-    let longer = || Event::Amended {
-        number: 1,
-        deal: Deal { periods: 9, ..deal() },
-        resizing: None,
-    };
+    let longer = || amended(1, Deal { periods: 9, ..deal() }, None);
     let (sale, _) = go(&active(), longer(), START);
     assert_eq!(sale.deal.periods, 9);
     assert_eq!(go(&sale, longer(), START), (sale.clone(), vec![]), "said again");
@@ -38,6 +34,25 @@ fn an_amendment_makes_it_longer_and_never_takes_back() {
     }
 }
 
+/// Whoever makes it longer every hour keeps it for as long as he pays.
+#[test]
+fn changes_that_are_no_longer_are_counted_and_longer_ones_are_not() {
+    let mut sale = active();
+    let change = |sale: &mut Sale, periods: u32| {
+        let deal = Deal { periods, ..deal() };
+        let changed = step(sale, amended(sale.amendments + 1, deal, None), START);
+        changed.map(|(next, _)| *sale = next)
+    };
+    for periods in 4..2004 {
+        change(&mut sale, periods).unwrap();
+    }
+    for _ in 0..1000 {
+        change(&mut sale, 4).unwrap();
+    }
+    assert_eq!(change(&mut sale, 4), Err(Rejection::Amendment));
+    assert_eq!(change(&mut sale, 5), Ok(()));
+}
+
 const TEN: Bytes = Bytes(10 << 30);
 const TWENTY: Bytes = Bytes(20 << 30);
 const THIRTY: Bytes = Bytes(30 << 30);
@@ -57,18 +72,29 @@ pub fn grown(grown: bool) -> Event {
 }
 
 fn amended(number: u32, deal: Deal, resizing: Option<Resizing>) -> Event {
-    Event::Amended {
+    Event::Amended(Change {
         number,
         deal,
         resizing,
-    }
+        voucher: None,
+    })
 }
 
-/// A dearer deal from the second period on, whose volume grows.
+/// The same with what pays the period that begins with it.
+fn paid_with(event: Event, cumulative: u128) -> Event {
+    let Event::Amended(change) = event else {
+        panic!("{event:?}")
+    };
+    let voucher = Some(voucher(cumulative, 0));
+    Event::Amended(Change { voucher, ..change })
+}
+
+/// A dearer deal from the second period on, whose volume grows, and the voucher for that period.
 pub fn larger(grows: bool) -> Event {
     let prices = Prices::of(PRICE).changed(1, Amount(250)).unwrap();
     let disk = if grows { TWENTY } else { TEN };
-    amended(1, Deal { prices, ..deal() }, Some(Resizing::new(disk, TEN)))
+    let change = amended(1, Deal { prices, ..deal() }, Some(Resizing::new(disk, TEN)));
+    paid_with(change, 350)
 }
 
 /// Active, and all periods of a larger one are locked.
@@ -79,6 +105,57 @@ pub fn topped_up() -> Sale {
 }
 
 #[test]
+fn what_costs_more_is_paid_before_it_is_made_and_begins_a_period() {
+    let Event::Amended(change) = larger(false) else {
+        panic!("it is a change")
+    };
+    let with = |voucher: Option<Voucher>, periods: u32| {
+        let deal = Deal {
+            periods,
+            ..change.deal.clone()
+        };
+        let change = Change {
+            voucher,
+            deal,
+            ..change.clone()
+        };
+        let sale = topped_up();
+        step(&sale, Event::Amended(change), START)
+    };
+    let wanted = Err(Rejection::NotPaidWith(Amount(350)));
+    assert_eq!(with(None, 3), wanted, "nothing pays it");
+    assert_eq!(with(Some(voucher(349, 0)), 3), wanted, "not all of it");
+    let later = START.rail.0 + 1;
+    assert_eq!(with(Some(voucher(350, later)), 3), wanted, "not yet good");
+    assert_eq!(with(Some(voucher(350, 0)), 1), Err(Rejection::LastPeriod));
+    let (sale, effects) = with(Some(voucher(350, 0)), 3).unwrap();
+    assert_eq!((sale.periods_begun(), sale.served_ms), (2, PERIOD_MS));
+    let redeem = Effect::Redeem(voucher(350, 0));
+    assert_eq!(effects, [Effect::CheckLock, redeem, Effect::ResizeSpace]);
+    // Whoever ends it now has paid a period of it.
+    let (ending, _) = go(&sale, Event::End(Why::Cancelled), START);
+    let (ending, effects) = go(&ending, Event::TornDown(TornDown::CLEAN), START);
+    assert_eq!(
+        effects,
+        [Effect::Release, Effect::Redeem(voucher(350, 0))],
+        "{ending:?}"
+    );
+}
+
+#[test]
+fn what_costs_no_more_begins_nothing() {
+    let prices = Prices::of(PRICE).changed(1, Amount(40)).unwrap();
+    let less = amended(1, Deal { prices, ..deal() }, Some(Resizing::new(TEN, TEN)));
+    let (sale, effects) = go(&active(), less, START);
+    assert_eq!(effects, [Effect::CheckLock, Effect::ResizeSpace]);
+    assert_eq!((sale.periods_begun(), sale.owed(3)), (1, Amount(180)));
+    // As much as before in the same period: it is paid.
+    let (sale, effects) = go(&sale, to(&sale, TEN, 100), START);
+    assert_eq!(effects, [Effect::CheckLock, Effect::ResizeSpace]);
+    assert_eq!((sale.periods_begun(), sale.owed(3)), (1, Amount(300)));
+}
+
+#[test]
 fn another_size_is_made_and_costs_more_from_the_next_period() {
     let short = step(&active(), larger(false), START);
     assert!(
@@ -86,7 +163,8 @@ fn another_size_is_made_and_costs_more_from_the_next_period() {
         "300 are locked, 600 are wanted"
     );
     let (sale, effects) = go(&topped_up(), larger(false), START);
-    assert_eq!(effects, [Effect::CheckLock, Effect::ResizeSpace]);
+    let redeem = Effect::Redeem(voucher(350, 0));
+    assert_eq!(effects, [Effect::CheckLock, redeem, Effect::ResizeSpace]);
     assert_eq!(
         (sale.owed(1), sale.owed(2), sale.owed(3)),
         (PRICE, Amount(350), Amount(600))
@@ -102,8 +180,13 @@ fn another_size_is_made_and_costs_more_from_the_next_period() {
     );
     let (sale, _) = go(&sale, grown(false), START);
     assert_eq!(sale.resizing, None);
-    let (sale, effects) = go(&sale, Event::Vouchers(vec![voucher(350, 0)]), START);
-    assert_eq!(effects, [], "the second period has not begun");
+    let view = LockView {
+        funded: Amount(600),
+        ..paid(350)
+    };
+    let (sale, _) = go(&sale, Event::Redeemed(view), START);
+    let (sale, effects) = go(&sale, Event::Vouchers(vec![voucher(600, 0)]), START);
+    assert_eq!(effects, [], "the third period has not begun");
     let whole = step(&sale, Event::Vouchers(vec![voucher(300, 0)]), START);
     assert_eq!(whole, Err(Rejection::PartOfAPeriod(Amount(300))));
 }
@@ -160,12 +243,15 @@ fn what_began_is_never_priced_anew_and_a_locked_space_keeps_its_size() {
 /// A change to a volume of this size, by the price that [`larger`] says for it.
 fn to(sale: &Sale, disk: Bytes, price: u128) -> Event {
     let number = sale.amendments + 1;
-    let prices = sale.deal.prices.changed(1, Amount(price)).unwrap();
+    let begun = u32::try_from(sale.periods_begun()).unwrap();
+    let prices = sale.deal.prices.changed(begun, Amount(price)).unwrap();
+    let next = prices.owed(u64::from(begun) + 1).unwrap();
     let deal = Deal {
         prices,
         ..sale.deal.clone()
     };
-    amended(number, deal, Some(Resizing::new(disk, TEN)))
+    let change = amended(number, deal, Some(Resizing::new(disk, TEN)));
+    paid_with(change, next.0)
 }
 
 fn key_came(sale: &Sale) -> Sale {

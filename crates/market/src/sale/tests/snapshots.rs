@@ -7,18 +7,14 @@ const NONCE: [u8; 16] = [7; 16];
 
 const TEN: Bytes = Bytes(10 << 30);
 
-/// The next change, to a deal with or without a snapshot.
+/// The next change, to a deal with or without a snapshot, which has room in what the space costs.
 fn change(sale: &Sale, snapshot: bool) -> Event {
-    let price = if snapshot { Amount(150) } else { PRICE };
-    let prices = sale.deal.prices.changed(1, price).unwrap();
-    Event::Amended {
+    Event::Amended(Change {
         number: sale.amendments + 1,
-        deal: Deal {
-            prices,
-            ..sale.deal.clone()
-        },
+        deal: sale.deal.clone(),
         resizing: Some(Resizing::new(TEN, TEN).with_snapshot(Some(snapshot))),
-    }
+        voucher: None,
+    })
 }
 
 /// This change of a new sale, to a deal with or without a snapshot.
@@ -50,14 +46,11 @@ fn restore() -> Event {
 }
 
 #[test]
-fn a_snapshot_is_there_when_the_machine_says_so_and_costs_from_the_next_period() {
+fn a_snapshot_is_there_when_the_machine_says_so() {
     let sale = topped_up();
     let (asked, effects) = go(&sale, change(&sale, true), START);
     assert_eq!(effects, [Effect::CheckLock, Effect::ResizeSpace]);
-    assert_eq!(
-        (asked.snapshot_at, asked.owed(1), asked.owed(2)),
-        (None, PRICE, Amount(250))
-    );
+    assert_eq!(asked.snapshot_at, None);
     let (sale, _) = go(&asked, made(&asked, true), later(4_000));
     assert_eq!((sale.snapshot_at, sale.resizing), (Some(later(4_000).rail), None));
     // Another resize keeps it as old as it is.
@@ -72,8 +65,6 @@ fn a_snapshot_is_there_when_the_machine_says_so_and_costs_from_the_next_period()
     );
     let (sale, _) = go(&removing, made(&removing, false), START);
     assert_eq!((sale.snapshot_at, sale.resizing), (None, None));
-    // It was there for a moment, and is paid for one period.
-    assert_eq!((sale.owed(2), sale.owed(3)), (Amount(250), Amount(350)));
 }
 
 #[test]
@@ -167,15 +158,12 @@ fn nothing_is_restored_without_a_snapshot_or_while_it_changes() {
 fn a_change_beside_a_snapshot_that_is_being_taken_keeps_it_wanted() {
     let sale = topped_up();
     let (taking, _) = go(&sale, change(&sale, true), START);
-    let prices = taking.deal.prices.clone();
-    let more_cpu = Event::Amended {
+    let more_cpu = Event::Amended(Change {
         number: 2,
-        deal: Deal {
-            prices,
-            ..taking.deal.clone()
-        },
+        deal: taking.deal.clone(),
         resizing: Some(Resizing::new(TEN, TEN)),
-    };
+        voucher: None,
+    });
     let (both, _) = go(&taking, more_cpu, START);
     assert_eq!(both.resizing.unwrap().snapshot, Some(true));
     let (first, _) = go(&both, made(&taking, true), later(1_000));
