@@ -17,6 +17,7 @@ mod effects;
 mod keeper;
 mod keys;
 mod outcomes;
+mod pace;
 mod record;
 mod resizing;
 mod restoring;

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::keeper::{Done, No, Order, Task, answer, no};
+use super::pace::Pace;
 use super::resizing::Resizes;
 use super::{Failed, PORTS, boot_ms, record};
 
@@ -204,6 +205,7 @@ impl Task {
             Done::Prepared(Err(failed)) => self.not_built(failed).await,
             Done::Built(Ok(is_grown), began) => {
                 self.began_ms = began;
+                self.unlocks = Pace::default();
                 let event = if is_grown {
                     Event::Built
                 } else {
@@ -228,6 +230,7 @@ impl Task {
     }
 
     async fn not_built(&mut self, failed: Failed) {
+        self.unlocks.failed(boot_ms());
         let (name, why) = (&self.record.spec.name, &failed.why);
         self.shared
             .board

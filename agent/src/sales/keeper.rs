@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::changed::Changed;
 use super::keys::{KeyError, Keys};
+use super::pace::Pace;
 use super::resizing::{Resizes, Rules};
 use super::spaces::NotRestored;
 use super::{Failed, Record, RecordError, Shared, boot_ms};
@@ -128,6 +129,7 @@ impl Keeper {
             redeem_wanted: false,
             waiting: Waiting::default(),
             not_unlocked: None,
+            unlocks: Pace::default(),
             not_resized: None,
             owed: Vec::new(),
             not_restored: None,
@@ -215,6 +217,8 @@ pub(super) struct Task {
     pub(super) waiting: Waiting,
     /// Why the last unlock failed.
     pub(super) not_unlocked: Option<String>,
+    /// How fast keys may be tried.
+    pub(super) unlocks: Pace,
     /// Why the last resize failed.
     pub(super) not_resized: Option<String>,
     /// What the machine did and the journal has not taken yet.
@@ -392,6 +396,12 @@ impl Task {
             let _ = reply.send(Err(no(RefusalCode::Busy, "asked too often")));
             return;
         }
+        if self.record.sale.state == SaleState::Locked
+            && let Err(rests) = self.unlocks.may_begin(boot_ms())
+        {
+            drop(reply.send(Err(rests)));
+            return;
+        }
         self.waiting.grant.push(reply);
         if let Err(refusal) = self.happen(Event::FundedHint).await {
             answer(&mut self.waiting.grant, &Err(refusal));
@@ -417,6 +427,9 @@ impl Task {
                 newest,
             };
             return Err(no(rejection.code(), rejection.to_string()));
+        }
+        if sale.state == SaleState::Locked {
+            self.unlocks.may_begin(boot_ms())?;
         }
         self.keys.open(&sealed).map_err(|error| match error {
             KeyError::NoGrant => no(RefusalCode::Epoch, error.to_string()),

@@ -224,6 +224,19 @@ impl Walk<'_> {
         Ok(self.prices.paid(view.paid, self.record.periods))
     }
 
+    /// It was down and waits for its key: no period ran meanwhile, so those that come begin later. A ledger that is
+    /// silent changes nothing: what is not moved now is at the next unlock.
+    pub(super) async fn was_dark(&mut self) {
+        if self.record.step < Step::Active {
+            return;
+        }
+        let (Ok(now), Ok(paid)) = (self.wallet.now().await, self.periods_paid().await) else {
+            return;
+        };
+        let since = since_after_dark(self.record.active_since_ms, now.0, paid, self.body.period);
+        self.record.active_since_ms = Some(since);
+    }
+
     /// Looks from inside again: a node that says "active" and lets nobody in is paid for nothing more.
     async fn still_serves(&mut self) -> Outcome {
         if std::mem::take(&mut self.seen_now) {
@@ -327,6 +340,12 @@ fn active_since(record: &Record, period: Seconds, locked_ms: u64) -> Option<u64>
     Some(since.max(locked_ms))
 }
 
+/// When the first period would have begun, had there been no dark time: what is paid may just have run.
+fn since_after_dark(since: Option<u64>, now_ms: u64, paid: u32, period: Seconds) -> u64 {
+    let ran_ms = period.as_ms().saturating_mul(u64::from(paid));
+    now_ms.saturating_sub(ran_ms).max(since.unwrap_or(0))
+}
+
 /// Whether, by this machine's clock, a proven space's vouchers are due.
 pub fn is_due(record: &Record, period: Seconds) -> bool {
     let now = RailTime(now_ms());
@@ -391,6 +410,34 @@ mod tests {
             50,
             "one that served is paid on"
         );
+    }
+
+    /// A node that was dark for two days and redeems whatever is good gets what was signed ahead, not the dark periods.
+    #[test]
+    fn dark_periods_are_not_paid_one_after_another() {
+        let hour = Seconds(3600);
+        let two_days = 48 * 3_600_000;
+        let now = RailTime(1_000_000 + two_days);
+        let pays = |moves: bool| {
+            let mut record = crate::store::record::tests::record("calm-otter");
+            (record.periods, record.ahead, record.active_since_ms) = (100, 3, Some(1_000_000));
+            if moves {
+                let since = since_after_dark(record.active_since_ms, now.0, 1, hour);
+                record.active_since_ms = Some(since);
+            }
+            let mut paid = 1;
+            loop {
+                let signed = vouchers_due(&record, hour, now, paid);
+                if signed == paid {
+                    return paid;
+                }
+                paid = signed; // by a node that redeems it all at once
+            }
+        };
+        assert_eq!(pays(true), 4);
+        assert_eq!(pays(false), 51, "the control: all dark periods");
+        let since = since_after_dark(Some(now.0), now.0, 5, hour);
+        assert_eq!(since, now.0, "it never begins earlier than it did");
     }
 
     #[test]

@@ -327,6 +327,9 @@ impl<'c> Walk<'c> {
                         steps.doing(why);
                     }
                     SaleState::Funded | SaleState::Agreed | SaleState::Locked => {
+                        if status.state == SaleState::Locked {
+                            self.was_dark().await;
+                        }
                         self.keep()?;
                         self.hand_over_key(deadline, steps).await?;
                         steps.begin("building", "opening the volume again");
