@@ -327,17 +327,16 @@ fn vouchers_due(record: &Record, since: u64, period: Seconds, now: RailTime, pai
         .min(record.periods)
 }
 
-/// When the first period began, by the rail's clock. A record that came back from the node does not know: then it is
-/// as long before the end of what is paid as what is paid lasts, by the node's word; but never before the lock, by the
-/// rail's, or a node could have every voucher be good at once.
+/// When the first period began, by the rail's clock; before the lock, where a change of size began one early. A record
+/// that came back from the node does not know: then it is as long before the end of what is paid as what is paid lasts,
+/// by the node's word; but never before the lock, by the rail's, or a node could have every voucher be good at once.
 fn active_since(record: &Record, period: Seconds, locked_ms: u64) -> Option<u64> {
     let heard = || {
         let heard = record.heard.as_ref().filter(|_| record.step >= Step::Active)?;
         let paid_ms = period.as_ms().saturating_mul(u64::from(heard.periods_paid));
-        Some(heard.paid_until_ms?.saturating_sub(paid_ms))
+        Some(heard.paid_until_ms?.saturating_sub(paid_ms).max(locked_ms))
     };
-    let since = record.active_since_ms.or_else(heard)?;
-    Some(since.max(locked_ms))
+    record.active_since_ms.or_else(heard)
 }
 
 /// When the first period would have begun, had there been no dark time: what is paid may just have run.
@@ -463,11 +462,11 @@ mod tests {
             Some(0),
             "what the lie would be worth"
         );
-        record.active_since_ms = Some(0);
+        record.active_since_ms = Some(locked - 1);
         assert_eq!(
             active_since(&record, hour, locked),
-            Some(locked),
-            "nor one that was kept"
+            Some(locked - 1),
+            "what the user signed himself is his own word"
         );
         record.active_since_ms = None;
         record.step = Step::Ready;
