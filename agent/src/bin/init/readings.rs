@@ -258,8 +258,8 @@ fn begin(cgroup: &Path) -> Result<Option<Pidfd>, Failure> {
 
 /// Joins the space of `first` and lays each file, unless one that answers lies there.
 fn lay(first: &Pidfd) -> Result<(), Failure> {
-    // When the space is short of memory this goes first, and nothing of its user's.
-    fs::write("/proc/self/oom_score_adj", "1000")?;
+    // One of the space's processes, and no other than they: where its memory is short, what uses most goes.
+    fs::write("/proc/self/oom_score_adj", "0")?;
     let trees = copies()?;
     setns(first, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
     process::become_root()?;
