@@ -178,7 +178,7 @@ const LONG: &str = "STEADING_LONG";
 /// Programs of tests that run at once: they wait for timers and for each other far more than they compute.
 const AT_ONCE: usize = 8;
 /// Programs that compare how long something takes with and without load: after all others.
-const ALONE: [&str; 1] = ["agent/flood"];
+const ALONE: [&str; 2] = ["agent/flood", "grid/pace"];
 
 /// Unit and property tests, and the plan of the house; those of the build machine's crates without the sysroot.
 fn unit(tree: &Tree, long: bool) -> Result<()> {

@@ -5,26 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use grid::{BROADCAST_ALPN, DIRECT_ALPN, EndpointAddress, Grid, JoinConfig, fresh_secret, serve::Serve};
 use iroh::{
-    Endpoint, EndpointAddr,
-    endpoint::{Connection, presets},
+    Endpoint,
+    endpoint::{Connection, QuicTransportConfig},
 };
 
-use crate::{SOON, accept_all, joined, member, quick, serve_config, within};
+use crate::{SOON, accept_all, bare, joined, member, quick, serve_config, straight, within};
 
 /// An endpoint with a key of its own, and so many connections in which it says nothing.
 async fn silent(to: &EndpointAddress, alpn: &[u8], many: usize) -> (Endpoint, Vec<Connection>) {
-    let endpoint = Endpoint::builder(presets::Minimal)
-        .relay_mode(iroh::RelayMode::Disabled)
-        .clear_ip_transports()
-        .bind_addr("127.0.0.1:0")
-        .unwrap()
-        .bind()
-        .await
-        .unwrap();
-    let mut address = EndpointAddr::new(iroh::EndpointId::from_bytes(to.id().as_bytes()).unwrap());
-    for direct in to.direct() {
-        address = address.with_ip_addr(*direct);
-    }
+    let endpoint = bare(QuicTransportConfig::default()).await;
+    let address = straight(to);
     let mut held = Vec::new();
     for _ in 0..many {
         // Where it is refused, it has what it has.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grid::{AddressError, DialError, EndpointAddress, MAX_FRAME_BYTES, StreamError};
-use iroh::{Endpoint, EndpointAddr, endpoint::presets};
+use iroh::{Endpoint, endpoint::QuicTransportConfig};
 
-use crate::{SOON, joined, member, serve, within};
+use crate::{SOON, bare, joined, member, serve, straight, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_go_both_ways_up_to_their_bound() {
@@ -167,19 +167,8 @@ pub(crate) async fn raw(
     iroh::endpoint::Connection,
     Endpoint,
 ) {
-    let endpoint = Endpoint::builder(presets::Minimal)
-        .relay_mode(iroh::RelayMode::Disabled)
-        .clear_ip_transports()
-        .bind_addr("127.0.0.1:0")
-        .unwrap()
-        .bind()
-        .await
-        .unwrap();
-    let mut address = EndpointAddr::new(iroh::EndpointId::from_bytes(to.id().as_bytes()).unwrap());
-    for direct in to.direct() {
-        address = address.with_ip_addr(*direct);
-    }
-    let connection = within("a raw connection", endpoint.connect(address, alpn))
+    let endpoint = bare(QuicTransportConfig::default()).await;
+    let connection = within("a raw connection", endpoint.connect(straight(to), alpn))
         .await
         .unwrap();
     let (send, recv) = connection.open_bi().await.unwrap();

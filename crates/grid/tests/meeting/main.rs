@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod broadcast;
+mod carry;
 mod crowd;
 mod direct;
 mod restart;
@@ -15,8 +16,12 @@ mod windows;
 use std::{sync::Arc, time::Duration};
 
 use grid::{
-    BroadcastCheck, Grid, JoinConfig, PeerId, Timing, Verdict, fresh_secret,
+    BroadcastCheck, EndpointAddress, Grid, JoinConfig, PeerId, Timing, Verdict, fresh_secret,
     serve::{Serve, ServeConfig},
+};
+use iroh::{
+    Endpoint, EndpointAddr,
+    endpoint::{QuicTransportConfig, presets},
 };
 
 /// The bound of every wait: an event that has not come by then does not come.
@@ -77,4 +82,23 @@ pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, wait)
         .await
         .unwrap_or_else(|_| panic!("not within {SOON:?}: {what}"))
+}
+
+/// An endpoint of a stranger, who speaks the transport and not our rules.
+pub(crate) async fn bare(transport: QuicTransportConfig) -> Endpoint {
+    let endpoint = Endpoint::builder(presets::Minimal)
+        .transport_config(transport)
+        .relay_mode(iroh::RelayMode::Disabled)
+        .clear_ip_transports()
+        .bind_addr("127.0.0.1:0");
+    endpoint.unwrap().bind().await.unwrap()
+}
+
+/// Where it finds a member: straight, without a relay.
+pub(crate) fn straight(to: &EndpointAddress) -> EndpointAddr {
+    let id = iroh::EndpointId::from_bytes(to.id().as_bytes()).unwrap();
+    let found = to.direct().iter();
+    found.fold(EndpointAddr::new(id), |address, direct| {
+        address.with_ip_addr(*direct)
+    })
 }

@@ -1,14 +1,13 @@
-//! How much memory of an endpoint others can fill, and how fast a tunnel is all the same.
+//! How much memory of an endpoint others can fill.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
 use grid::{
     DIRECT_ALPN, EndpointAddress, Grid, JoinConfig, TUNNEL_ALPN, Windows, fresh_secret, serve::Serve,
 };
 use iroh::{
-    Endpoint, EndpointAddr,
-    endpoint::{Connection, QuicTransportConfig, RecvStream, SendStream, VarInt, presets},
+    Endpoint,
+    endpoint::{Connection, QuicTransportConfig, RecvStream, SendStream, VarInt},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,7 +16,8 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{SOON, accept_all, quick, serve, within};
+use crate::carry::{there_and_back, tunnel};
+use crate::{SOON, accept_all, bare, quick, serve, straight, within};
 
 /// After which nothing more is taken: where something is, it comes at the speed of loopback.
 const AT_REST: Duration = Duration::from_secs(2);
@@ -38,20 +38,8 @@ async fn stranger(to: &EndpointAddress, alpn: &[u8]) -> (Endpoint, Connection) {
         .send_window(64 << 10)
         .stream_receive_window(VarInt::from_u32(64 << 20))
         .build();
-    let endpoint = Endpoint::builder(presets::Minimal)
-        .transport_config(transport)
-        .relay_mode(iroh::RelayMode::Disabled)
-        .clear_ip_transports()
-        .bind_addr("127.0.0.1:0")
-        .unwrap()
-        .bind()
-        .await
-        .unwrap();
-    let mut address = EndpointAddr::new(iroh::EndpointId::from_bytes(to.id().as_bytes()).unwrap());
-    for direct in to.direct() {
-        address = address.with_ip_addr(*direct);
-    }
-    let connection = within("a raw connection", endpoint.connect(address, alpn));
+    let endpoint = bare(transport).await;
+    let connection = within("a raw connection", endpoint.connect(straight(to), alpn));
     let connection = connection.await.unwrap();
     (endpoint, connection)
 }
@@ -208,79 +196,5 @@ async fn tunnels_beyond_the_wide_ones_are_narrow_and_work() {
     open.extend(far.into_iter().zip(near));
     for (far, near) in &mut open {
         there_and_back(far, near, 4 * MEBIBYTE).await;
-    }
-}
-
-type Ends = (grid::TunnelStream, grid::TunnelStream);
-
-async fn tunnel(node: &Grid, client: &Grid) -> Ends {
-    let to = node.address();
-    let (far, near) = tokio::join!(
-        async {
-            let incoming = within("a tunnel", node.accept_tunnel()).await.unwrap();
-            incoming.accept(b"in").await.unwrap()
-        },
-        client.dial_tunnel(&to, b"go", SOON)
-    );
-    let (answer, near) = near.unwrap();
-    assert_eq!(answer, Bytes::from_static(b"in"));
-    (far, near)
-}
-
-/// Bytes a second to the node, and from it.
-async fn there_and_back(
-    far: &mut grid::TunnelStream,
-    near: &mut grid::TunnelStream,
-    bytes: usize,
-) -> [f64; 2] {
-    let there = one_way(near, far, bytes).await;
-    [there, one_way(far, near, bytes).await]
-}
-
-async fn one_way(from: &mut grid::TunnelStream, to: &mut grid::TunnelStream, bytes: usize) -> f64 {
-    let begun = Instant::now();
-    let (block, mut read) = (vec![7; 64 << 10], vec![0; 64 << 10]);
-    let all = async {
-        tokio::join!(
-            async {
-                for _ in 0..bytes / block.len() {
-                    from.write_all(&block).await.unwrap();
-                }
-            },
-            async {
-                let mut got = 0;
-                while got < bytes {
-                    got += to.read(&mut read).await.unwrap();
-                }
-            }
-        )
-    };
-    within("all bytes", all).await;
-    bytes as f64 / begun.elapsed().as_secs_f64()
-}
-
-/// One tunnel over loopback, beside one without bounds: rounds in turn, the best of each, for other work is beside it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tunnel_is_no_slower_for_it() {
-    let serve = serve().await;
-    let mut best = [[0.0_f64; 2]; 2];
-    let mut open = Vec::new();
-    for windows in [None, Some(Windows::default())] {
-        let (node, client) = tokio::join!(member(&serve, windows.clone()), member(&serve, windows));
-        let ends = tunnel(&node, &client).await;
-        open.push((ends, node, client));
-    }
-    for _ in 0..4 {
-        for (((far, near), ..), best) in open.iter_mut().zip(&mut best) {
-            let rates = there_and_back(far, near, 8 * MEBIBYTE).await;
-            for (best, rate) in best.iter_mut().zip(rates) {
-                *best = best.max(rate);
-            }
-        }
-    }
-    let [without, with] = best.map(|rates| rates.map(|rate| rate / MEBIBYTE as f64));
-    println!("MiB/s to and from the node: {with:.1?}, without bounds {without:.1?}");
-    for (with, without) in with.into_iter().zip(without) {
-        assert!(with > without / 2.0, "{with} of {without}");
     }
 }
