@@ -7,10 +7,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
+
+use crate::failures::Failures;
 
 /// One program to run.
 pub struct Job {
@@ -91,8 +93,15 @@ pub fn whole(jobs: Vec<Job>, at_once: usize) -> Result<()> {
             let word = match command.stdin(Stdio::null()).output() {
                 Ok(output) => {
                     let said = [output.stdout, output.stderr].concat();
-                    println!("\n     Running {name}\n{}", String::from_utf8_lossy(&said));
-                    (!output.status.success()).then(|| format!("{name} ended with {}", output.status))
+                    let said = String::from_utf8_lossy(&said);
+                    println!("\n     Running {name}\n{said}");
+                    (!output.status.success()).then(|| {
+                        format!(
+                            "{name} ended with {}{}",
+                            output.status,
+                            Failures::of(&said).text()
+                        )
+                    })
                 }
                 Err(error) => Some(format!("{name} did not start: {error}")),
             };
@@ -116,8 +125,9 @@ pub fn line_by_line(jobs: Vec<Job>) -> Result<()> {
             .map(|mut job| {
                 scope.spawn(move || {
                     let ended = follow(&job.name, &mut job.command);
-                    let word =
-                        ended.map(|status| (!status.success()).then(|| format!("ended with {status}")));
+                    let word = ended.map(|(status, failures)| {
+                        (!status.success()).then(|| format!("ended with {status}{}", failures.text()))
+                    });
                     let word = word.unwrap_or_else(|error| Some(format!("{error:#}")));
                     word.map(|word| format!("{} {word}", job.name))
                         .into_iter()
@@ -139,7 +149,7 @@ fn all(workers: Vec<std::thread::Result<Vec<String>>>) -> Vec<String> {
         .collect()
 }
 
-fn follow(name: &str, command: &mut Command) -> Result<std::process::ExitStatus> {
+fn follow(name: &str, command: &mut Command) -> Result<(ExitStatus, Failures)> {
     let (reader, writer) = std::io::pipe()?;
     command
         .stdin(Stdio::null())
@@ -148,8 +158,12 @@ fn follow(name: &str, command: &mut Command) -> Result<std::process::ExitStatus>
     let mut child = command.spawn().context("did not start")?;
     // The command holds the writing end: with it the last line would never come.
     command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut failures = Failures::default();
     for line in BufReader::new(reader).split(b'\n') {
-        println!("{name:<5}| {}", String::from_utf8_lossy(&line?));
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{name:<5}| {line}");
+        failures.read(&line);
     }
-    Ok(child.wait()?)
+    Ok((child.wait()?, failures))
 }

@@ -1,9 +1,9 @@
 //! The stage `guest`: tests that need a kernel of their own, in two machines beside each other.
 //!
 //! ```text
-//!                  ┌─► QEMU ─► init (PID 1) ─► guest-tests  faults::    each step, stopped in each way ─┐
-//!   ./x test ──────┤                                                                                    ├─► the sum
-//!                  └─► QEMU ─► init (PID 1) ─► guest-tests  all others                                  ┘
+//!                  ┌─► QEMU ─► init (PID 1) ─► guest-tests  disks::, faults:: (each step, stopped in each way) ─┐
+//!   ./x test ──────┤                                                                                           ├─► the sum
+//!                  └─► QEMU ─► init (PID 1) ─► guest-tests  all others                                         ┘
 //!   ./x test --guest NAME,NAME ─► one machine, the trials with such names
 //! ```
 //!
@@ -16,13 +16,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use qemu::{Boot, Disk, Machine};
 
+use crate::failures::Failures;
 use crate::test::Built;
 use crate::tree::Tree;
 
 /// All trials of a machine.
 const RUN_WITHIN: Duration = Duration::from_secs(2400);
 /// By the name of the machine: the trials that it runs. A `-` takes away.
-const HALVES: [(&str, &str); 2] = [("guest-faults", "faults::"), ("guest-tests", "-faults::")];
+const HALVES: [(&str, &str); 2] = [
+    ("guest-faults", "disks::,faults::"),
+    ("guest-tests", "-disks::,-faults::"),
+];
 
 /// What a program with points at which steps go wrong says at such a point.
 const FAULT_POINT: &[u8] = b"steading fault point: ";
@@ -95,10 +99,11 @@ pub fn boot(tree: &Tree, built: &Built, mut machine: Machine, each: &mut dyn FnM
     machine.disks.push(Disk::new(&medium, "STEADING-MEDIUM"));
     let mut running = machine.start()?;
     let deadline = Instant::now() + RUN_WITHIN;
-    let mut last = None;
+    let (mut last, mut failures) = (None, Failures::default());
     while let Some(line) = running.next_line(deadline) {
         println!("{name:<13}| {}", line.text);
         each(&line.text);
+        failures.read(&line.text);
         if let Some((_, counts)) = line.text.split_once("guest tests: ")
             && counts.ends_with(" failed")
         {
@@ -114,7 +119,8 @@ pub fn boot(tree: &Tree, built: &Built, mut machine: Machine, each: &mut dyn FnM
     let counts = last.with_context(|| format!("{name} ended, or its time did, before all tests had run"))?;
     ensure!(
         counts.ends_with(", 0 failed") && !counts.starts_with("0 "),
-        "in {name}: {counts}"
+        "in {name}: {counts}{}",
+        failures.text()
     );
     let ended = running
         .wait_exit(Duration::from_secs(60))

@@ -13,6 +13,7 @@ mod build;
 mod buildroot;
 mod cuts;
 mod demo;
+mod failures;
 mod fuzz;
 mod guest;
 mod image_test;
