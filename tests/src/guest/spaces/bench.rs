@@ -99,8 +99,9 @@ impl Bench {
             && !process.wait_ended(Duration::from_secs(120))?
         {
             bail!(
-                "the script did not end; so far: {}",
-                self.found().unwrap_or_default()
+                "the script did not end; so far: {}; where its processes are:\n{}",
+                self.found().unwrap_or_default(),
+                where_they_are(&self.cgroup())
             );
         }
         cgroup::wait_empty(&self.cgroup(), Duration::from_secs(10))?;
@@ -123,6 +124,31 @@ impl Bench {
     pub fn remove(&self) {
         let _ = self.end();
     }
+}
+
+/// What each process of a cgroup is, and in which call of the kernel it waits: what a trial that hangs has to say.
+fn where_they_are(cgroup: &Path) -> String {
+    let read = |pid: &i32, file: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        text.replace('\0', " ").trim_end().to_owned()
+    };
+    let one = |pid: i32| {
+        let status = read(&pid, "status");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_default().trim().to_owned()
+        };
+        format!(
+            "{pid} below {} {}: {} ({}), call {}\n{}\n",
+            field("PPid:"),
+            field("State:"),
+            read(&pid, "cmdline"),
+            read(&pid, "wchan"),
+            read(&pid, "syscall"),
+            read(&pid, "stack")
+        )
+    };
+    cgroup::processes(cgroup).into_iter().map(one).collect()
 }
 
 impl Drop for Bench {
