@@ -2,11 +2,14 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
+
+use crate::monitor::{Monitor, MonitorError};
 
 /// One line of the console.
 #[derive(Debug, Clone)]
@@ -63,6 +66,7 @@ pub struct Running {
     lines: Receiver<Line>,
     history: Vec<Line>,
     started: SystemTime,
+    monitor: Option<PathBuf>,
 }
 
 const TAIL: usize = 30;
@@ -70,7 +74,12 @@ const HISTORY: usize = 20_000;
 const LINE_MAX: usize = 4096;
 
 impl Running {
-    pub(crate) fn new(name: String, mut child: Child, log: Option<File>) -> Running {
+    pub(crate) fn new(
+        name: String,
+        mut child: Child,
+        log: Option<File>,
+        monitor: Option<PathBuf>,
+    ) -> Running {
         let (sender, lines) = channel();
         let log = Arc::new(Mutex::new(log));
         if let Some(out) = child.stdout.take() {
@@ -87,7 +96,13 @@ impl Running {
             lines,
             history: Vec::new(),
             started: SystemTime::now(),
+            monitor,
         }
+    }
+
+    /// Opens the machine's monitor: what a hand at the machine does.
+    pub fn monitor(&self) -> Result<Monitor, MonitorError> {
+        Monitor::open(self.monitor.as_deref())
     }
 
     /// The machine's name.
@@ -307,7 +322,7 @@ mod tests {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
-        Running::new("sh".into(), child.expect("sh starts"), None)
+        Running::new("sh".into(), child.expect("sh starts"), None, None)
     }
 
     #[test]

@@ -14,7 +14,11 @@
 //! thread runs all processors, because several showed a rare `Oops: int3`.
 
 mod console;
+mod disk;
 mod machine;
+mod monitor;
 
 pub use console::{Line, Running, WaitError};
-pub use machine::{Accel, Boot, Bus, Disk, Firmware, Forward, Machine, StartError};
+pub use disk::{Bus, Disk, Fault};
+pub use machine::{Accel, Board, Boot, CARD_ID, Firmware, Forward, Machine, StartError};
+pub use monitor::{Monitor, MonitorError};

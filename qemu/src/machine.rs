@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::console::Running;
+use crate::disk::{self, Disk};
 
 /// How instructions are executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,6 +37,16 @@ pub enum Firmware {
     },
 }
 
+/// Which machine QEMU is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Board {
+    /// PCI Express, AHCI: a machine of the last fifteen years.
+    #[default]
+    Q35,
+    /// An i440FX with PIIX: PCI alone, and the oldest machine that is sold to.
+    I440fx,
+}
+
 /// What the machine starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Boot {
@@ -52,76 +63,6 @@ pub enum Boot {
     Disk(Firmware),
 }
 
-/// Where a disk is plugged in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Bus {
-    /// virtio-blk: `vda`, `vdb`, …
-    #[default]
-    Virtio,
-    /// A USB stick on an xHCI controller.
-    Usb,
-    /// A SATA disk on the machine's AHCI controller.
-    Sata,
-    /// An NVMe drive.
-    Nvme,
-}
-
-/// A raw disk image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Disk {
-    /// The image file, raw.
-    pub path: PathBuf,
-    /// Where it is plugged in.
-    pub bus: Bus,
-    /// The serial number that the guest sees; at most 20 bytes.
-    pub serial: String,
-    /// Where every write and every flush is written down as it is done (QEMU's `blklogwrites`); virtio-blk only.
-    pub log: Option<PathBuf>,
-    /// Somebody else writes the image meanwhile: the guest only reads it.
-    pub shared: bool,
-}
-
-impl Disk {
-    /// A disk on virtio-blk.
-    pub fn new(path: impl Into<PathBuf>, serial: &str) -> Disk {
-        Disk {
-            path: path.into(),
-            bus: Bus::Virtio,
-            serial: serial.into(),
-            log: None,
-            shared: false,
-        }
-    }
-
-    /// The same disk, with what is done to it written down in this file, which exists and is large enough.
-    pub fn logged(mut self, log: impl Into<PathBuf>) -> Disk {
-        self.log = Some(log.into());
-        self
-    }
-
-    /// A file that QEMU itself writes, for the guest to read.
-    pub fn of_log(path: impl Into<PathBuf>, serial: &str) -> Disk {
-        Disk {
-            shared: true,
-            ..Disk::new(path, serial)
-        }
-    }
-
-    /// The same disk on another bus.
-    pub fn on(mut self, bus: Bus) -> Disk {
-        self.bus = bus;
-        self
-    }
-
-    /// Makes a sparse image of `bytes` bytes where there is none; an existing one is left as it is.
-    pub fn ensure_blank(path: &Path, bytes: u64) -> io::Result<()> {
-        if !path.exists() {
-            File::create(path)?.set_len(bytes)?;
-        }
-        Ok(())
-    }
-}
-
 /// A TCP port of the host's loopback that leads to a port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forward {
@@ -130,6 +71,9 @@ pub struct Forward {
     /// Port in the guest.
     pub guest: u16,
 }
+
+/// The device of the card that leads somewhere, by which its cable is pulled.
+pub const CARD_ID: &str = "card";
 
 /// A virtual machine, not yet started.
 #[derive(Debug, Clone)]
@@ -146,12 +90,26 @@ pub struct Machine {
     pub disks: Vec<Disk>,
     /// A network card behind QEMU's user network (10.0.2.15, gateway and host 10.0.2.2).
     pub network: bool,
+    /// The card's model, as QEMU calls it.
+    pub card: String,
+    /// Further words about QEMU's user network: `ipv4=off`, `net=…`.
+    pub user_network: String,
+    /// Further cards of that model, which lead nowhere; they come before the one that does.
+    pub dead_cards: u8,
     /// Forwarded ports; need the network.
     pub forwards: Vec<Forward>,
     /// A second card, whose cable ends at this port of 127.0.0.1: frames, each with its length before it (32 bits).
     pub cable: Option<u16>,
     /// How instructions are executed.
     pub accel: Accel,
+    /// The board.
+    pub board: Board,
+    /// The processor, as QEMU calls it; `cx16` is taken away from any, see the crate's first page.
+    pub cpu: String,
+    /// What the machine's own clock says at power-on, `1970-01-01T00:00:00`; none: the right time.
+    pub clock: Option<String>,
+    /// A socket on which QEMU takes orders, to be opened by `Running::monitor`.
+    pub monitor: Option<PathBuf>,
     /// Every console line is also appended here.
     pub console_log: Option<PathBuf>,
     /// A guest that resets itself starts again; else QEMU ends then.
@@ -197,9 +155,16 @@ impl Machine {
             boot,
             disks: Vec::new(),
             network: true,
+            card: "virtio-net-pci".into(),
+            user_network: String::new(),
+            dead_cards: 0,
             forwards: Vec::new(),
             cable: None,
             accel: Accel::Tcg,
+            board: Board::Q35,
+            cpu: "max".into(),
+            clock: None,
+            monitor: None,
             console_log: None,
             resets: false,
             screen: false,
@@ -234,7 +199,7 @@ impl Machine {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(StartError::NoQemu)?;
-        Ok(Running::new(self.name.clone(), child, log))
+        Ok(Running::new(self.name.clone(), child, log, self.monitor.clone()))
     }
 
     /// Starts it with the terminal as its console, and returns when it has ended.
@@ -283,10 +248,19 @@ impl Machine {
         if !self.resets {
             push(&["-no-reboot"]);
         }
-        push(&["-M", if secure { "q35,smm=on" } else { "q35" }]);
+        let q35 = self.board == Board::Q35;
+        push(&[
+            "-M",
+            match (self.board, secure) {
+                (Board::Q35, true) => "q35,smm=on",
+                (Board::Q35, false) => "q35",
+                (Board::I440fx, _) => "pc",
+            },
+        ]);
+        let cpu = format!("{},-cx16", self.cpu);
         match self.accel {
-            Accel::Tcg => push(&["-accel", "tcg,thread=single", "-cpu", "max,-cx16"]),
-            Accel::TcgThreads => push(&["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"]),
+            Accel::Tcg => push(&["-accel", "tcg,thread=single", "-cpu", &cpu]),
+            Accel::TcgThreads => push(&["-accel", "tcg,thread=multi", "-cpu", &cpu]),
             Accel::Kvm => push(&["-accel", "kvm", "-cpu", "host"]),
         }
         push(&[
@@ -329,87 +303,68 @@ impl Machine {
                 ]);
             }
         }
-        if self.disks.iter().any(|disk| disk.bus == Bus::Usb) {
-            push(&["-device", "qemu-xhci,id=xhci"]);
+        if let Some(clock) = &self.clock {
+            push(&["-rtc", &format!("base={clock}")]);
         }
+        if let Some(socket) = &self.monitor {
+            let end = format!("unix:{},server=on,wait=off", show(socket));
+            push(&["-qmp", &end]);
+        }
+        let usb_card = self.network && self.card.starts_with("usb-");
+        for controller in disk::controllers(&self.disks, usb_card, q35) {
+            push(&["-device", controller]);
+        }
+        let boots = matches!(self.boot, Boot::Disk(_));
         for (index, disk) in self.disks.iter().enumerate() {
-            let file = comma(&disk.path);
-            let drive = match (&disk.log, disk.shared) {
-                (Some(log), _) => {
-                    push(&logged(index, &file, &comma(log)).each_ref().map(String::as_str));
-                    push(&[
-                        "-device",
-                        // The log's driver adds to a request's parts: merged requests would have too many.
-                        &format!(
-                            "virtio-blk-pci,drive=disk{index},serial={},discard=off,write-zeroes=off,\
-                             request-merging=off",
-                            disk.serial
-                        ),
-                    ]);
-                    continue;
-                }
-                (None, true) => "readonly=on,file.locking=off",
-                (None, false) => "discard=unmap,detect-zeroes=unmap",
-            };
-            push(&[
-                "-drive",
-                &format!("file={file},format=raw,if=none,id=disk{index},{drive}"),
-            ]);
-            let device = match disk.bus {
-                Bus::Virtio => "virtio-blk-pci",
-                Bus::Usb => "usb-storage,bus=xhci.0",
-                Bus::Sata => "ide-hd",
-                Bus::Nvme => "nvme",
-            };
-            let order = if matches!(self.boot, Boot::Disk(_)) {
-                format!(",bootindex={}", index + 1)
-            } else {
-                String::new()
-            };
-            push(&[
-                "-device",
-                &format!("{device},drive=disk{index},serial={}{order}", disk.serial),
-            ]);
+            out.extend(disk.arguments(index, boots, q35));
         }
-        if self.network {
-            let forwards: String = self
-                .forwards
-                .iter()
-                .map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", f.host, f.guest))
-                .collect();
-            push(&["-nic", &format!("user,model=virtio-net-pci{forwards}")]);
-        }
+        out.extend(self.cards());
+        let mut push = |args: &[&str]| out.extend(args.iter().map(|arg| (*arg).to_string()));
         if let Some(port) = self.cable {
             let end = format!("socket,id=cable,connect=127.0.0.1:{port}");
             push(&["-netdev", &end, "-device", "virtio-net-pci,netdev=cable"]);
         }
         out
     }
+
+    /// The cards: those that lead nowhere, and the one with QEMU's user network behind it.
+    fn cards(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        if !self.network {
+            return out;
+        }
+        let on = if self.card.starts_with("usb-") {
+            ",bus=xhci.0"
+        } else {
+            ""
+        };
+        for index in 0..self.dead_cards {
+            let hub = format!("hubport,id=dead{index},hubid={}", index + 1);
+            let card = format!("{}{on},netdev=dead{index}", self.card);
+            out.extend(["-netdev".into(), hub, "-device".into(), card]);
+        }
+        let forwards: String = self
+            .forwards
+            .iter()
+            .map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", f.host, f.guest))
+            .collect();
+        let more = match self.user_network.as_str() {
+            "" => String::new(),
+            words => format!(",{words}"),
+        };
+        let card = format!("{}{on},netdev=user,id={CARD_ID}", self.card);
+        out.extend([
+            "-netdev".into(),
+            format!("user,id=user{forwards}{more}"),
+            "-device".into(),
+            card,
+        ]);
+        out
+    }
 }
 
 fn show(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// A path within an option: a comma is doubled for QEMU's parser.
-fn comma(path: &Path) -> String {
-    show(path).replace(',', ",,")
-}
-
-/// The image below a driver that writes down, in a second file, what passes; the log itself need not outlive the host.
-fn logged(index: usize, file: &str, log: &str) -> [String; 6] {
-    let node = |name: &str, what: &str| format!("driver=file,node-name={name}{index},filename={what}");
-    [
-        "-blockdev".into(),
-        node("image", file),
-        "-blockdev".into(),
-        format!("{},locking=off,cache.no-flush=on", node("log", log)),
-        "-blockdev".into(),
-        format!(
-            "driver=blklogwrites,node-name=disk{index},file=image{index},log=log{index},log-sector-size=512,\
-             log-super-update-interval=1"
-        ),
-    ]
 }
 
 #[cfg(test)]

@@ -17,10 +17,10 @@ mod failures;
 mod fuzz;
 mod guest;
 mod image_test;
+mod machines;
 mod options;
 mod shipped;
 mod show;
-mod stick;
 mod stick_image;
 mod test;
 mod tester;
@@ -40,7 +40,7 @@ const VERBS: &[Verb] = &[
     ),
     (
         "test",
-        "all tests, or a stage of them (--unit, --fuzz, --guest, --cuts, --demo, --scenarios, --stick, --buildroot, --lint; NAME; --long)",
+        "all tests, or a stage of them (--unit, --fuzz, --guest, --cuts, --demo, --scenarios, --stick, --machines, --buildroot, --lint; NAME; --long; --json FILE)",
         verbs::test,
     ),
     (

@@ -1,10 +1,11 @@
 //! `./x test`: everything, stage by stage, with the wall time of each.
 //!
 //! ```text
-//! format ─► build ─► lint ─► unit ─► fuzz ─► guest (real kernel, two boots) ─► cuts ─► demo ─► scenarios ─► stick (BIOS, UEFI) ─► buildroot
+//! format ─► build ─► lint ─► unit ─► fuzz ─► guest (real kernel, two boots) ─► cuts ─► demo ─► scenarios ─► stick (a few machines) ─► buildroot
 //! ```
 //!
 //! A stage that fails does not stop those after it, unless they need what it makes: one run tells all that is wrong.
+//! `--machines [NAME]` boots the image on every kind of machine: half an hour, and only where it is asked for.
 //! `--guest [NAME]`, `--scenarios [NAME]`, `--fuzz [NAME]`, `--unit`, `--stick`, `--buildroot`, `--lint` run some of them; `--long` tries for minutes what else takes seconds.
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ pub struct Options {
     pub filter: Option<String>,
     /// Minutes where there are seconds else.
     pub long: bool,
+    /// Where the table of machines is written as JSON.
+    pub json: Option<PathBuf>,
 }
 
 /// What the stages after the build stand on.
@@ -51,6 +54,9 @@ pub struct Makers<'a> {
     pub store: &'a Store,
 }
 
+/// The stage that nobody gets who did not ask for it.
+const MACHINES: &str = "machines";
+
 struct Outcome {
     stage: &'static str,
     took: Duration,
@@ -60,7 +66,8 @@ struct Outcome {
 /// Runs them; an error when one failed.
 pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
     let mut outcomes = Vec::new();
-    let wanted = |stage: &str| options.stages.is_empty() || options.stages.iter().any(|name| name == stage);
+    let named = |stage: &str| options.stages.iter().any(|name| name == stage);
+    let wanted = |stage: &str| named(stage) || (options.stages.is_empty() && stage != MACHINES);
     let mut run = |name: &'static str, test: &mut dyn FnMut() -> Result<()>| {
         heading(&format!("test: {name}"));
         let started = Instant::now();
@@ -80,7 +87,7 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
         run("format", &mut || cargo_plain(tree, &["fmt", "--all", "--check"]));
     }
     type OnBuilt<'a> = &'a dyn Fn(&Built) -> Result<()>;
-    let on_built: [(&'static str, OnBuilt); 7] = [
+    let on_built: [(&'static str, OnBuilt); 8] = [
         ("unit", &|_| unit(tree, options.long)),
         ("fuzz", &|_| {
             crate::fuzz::run(
@@ -99,7 +106,11 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
         ("scenarios", &|built| {
             scenarios(tree, built, options.filter.as_deref(), options.long)
         }),
-        ("stick", &|built| crate::stick::run(tree, built, makers)),
+        ("stick", &|built| crate::machines::short(tree, built, makers)),
+        (MACHINES, &|built| {
+            let (filter, json) = (options.filter.as_deref(), options.json.as_deref());
+            crate::machines::all(tree, built, makers, filter, json)
+        }),
     ];
     if on_built.iter().any(|(name, _)| wanted(name)) {
         let mut built: Option<Built> = None;
@@ -288,14 +299,14 @@ pub fn options(words: Vec<String>) -> Result<Options> {
         match word.strip_prefix("--") {
             Some(
                 stage @ ("format" | "lint" | "unit" | "fuzz" | "guest" | "cuts" | "demo" | "scenarios"
-                | "stick" | "buildroot"),
+                | "stick" | "machines" | "buildroot"),
             ) => {
                 options.stages.push(stage.into());
             }
             Some("long") => options.long = true,
             Some(other) => {
                 bail!(
-                    "--{other} is no stage; stages: format lint unit fuzz guest cuts demo scenarios stick buildroot"
+                    "--{other} is no stage; stages: format lint unit fuzz guest cuts demo scenarios stick machines buildroot"
                 )
             }
             None => options.filter = Some(word),

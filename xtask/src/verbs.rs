@@ -59,7 +59,11 @@ pub fn test(mut options: Options) -> Result<ExitCode> {
     let tree = Tree::here();
     let store = store(&tree, &mut options)?;
     let build = !options.flag("no-build");
-    let wanted = test::options(options.rest())?;
+    let json = options.value("json")?.map(std::path::absolute).transpose()?;
+    let wanted = test::Options {
+        json,
+        ..test::options(options.rest())?
+    };
     let makers = test::Makers {
         all: &|| for_tests(&tree, &store, build),
         stick: &|farmer_toml, path| {

@@ -1,0 +1,266 @@
+//! `./x test --machines [NAME]`: the image on every kind of machine, row by row of [`table`].
+//!
+//! ```text
+//! row ─► blank disks, the one stick ─► firmware ─► joined ─► all blank disks claimed ─► selling      passed
+//! afterwards: the stick has the bytes that it had
+//! ```
+//!
+//! All rows boot one stick, so each begins where the one before left it: nothing may write to it.
+
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use packages::store::sha256;
+use qemu::{Boot, Disk, Machine};
+use serde::Serialize;
+use stage::Stage;
+
+use crate::image_test;
+use crate::show::Step;
+use crate::test::{Built, Makers};
+use crate::tree::Tree;
+use table::{Firmware, ROWS, Row, SHORT};
+
+/// Firmware, kernel, modules and the base's copy under emulation, on two cores that others may use too.
+const SELLS_WITHIN: Duration = Duration::from_secs(600);
+/// Each blank disk.
+const TARGET_BYTES: u64 = 8 << 30;
+
+/// What came of a row.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    name: &'static str,
+    machine: String,
+    /// "sells", "failed", or "not run".
+    verdict: &'static str,
+    seconds: f64,
+    why: Option<String>,
+}
+
+/// Looks at the image, then boots the short rows.
+pub fn short(tree: &Tree, built: &Built, makers: &Makers) -> Result<()> {
+    let ground = Ground::lay(tree, built, makers, true)?;
+    let rows = ROWS.iter().filter(|row| SHORT.contains(&row.name));
+    ground.run(rows, None)
+}
+
+/// Boots all rows whose name contains `filter`.
+pub fn all(
+    tree: &Tree,
+    built: &Built,
+    makers: &Makers,
+    filter: Option<&str>,
+    json: Option<&Path>,
+) -> Result<()> {
+    let exact = ROWS.iter().any(|row| Some(row.name) == filter);
+    let wanted = |row: &&Row| match filter {
+        None => true,
+        Some(name) if exact => row.name == name,
+        Some(part) => row.name.contains(part),
+    };
+    let rows: Vec<&Row> = ROWS.iter().filter(wanted).collect();
+    if rows.is_empty() {
+        let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+        bail!("no machine is called so; there are {}", names.join(", "));
+    }
+    Ground::lay(tree, built, makers, false)?.run(rows.into_iter(), json)
+}
+
+/// What all rows stand on.
+struct Ground {
+    dir: PathBuf,
+    stick: PathBuf,
+    sum: String,
+    devices: String,
+    _stage: Stage,
+}
+
+impl Ground {
+    fn lay(tree: &Tree, built: &Built, makers: &Makers, looked_at: bool) -> Result<Ground> {
+        let dir = tree.artefact("machines");
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir)?;
+        }
+        let stage = Stage::open(&dir, built.artefacts.clone(), "machines")?;
+        let farmer = stage.person("farmer")?;
+        let settings = stage::NodeSettings::new("machine", farmer.address());
+        let text = stage::farmer_toml(&stage, &settings);
+        let stick = dir.join("stick.img");
+        let made = (makers.stick)(&text, &stick)?;
+        if looked_at {
+            image_test::all(tree, makers.store, &made, &text, &stick)?;
+        }
+        Ok(Ground {
+            sum: sha256(&stick)?,
+            devices: devices()?,
+            dir,
+            stick,
+            _stage: stage,
+        })
+    }
+
+    fn run<'a>(&self, rows: impl Iterator<Item = &'a Row>, json: Option<&Path>) -> Result<()> {
+        let outcomes: Vec<Outcome> = rows.map(|row| self.row(row)).collect();
+        println!("\n {:<12} {:>7}  {:<8} machine", "row", "seconds", "verdict");
+        for outcome in &outcomes {
+            println!(
+                " {:<12} {:>7.1}  {:<8} {}",
+                outcome.name, outcome.seconds, outcome.verdict, outcome.machine
+            );
+        }
+        if let Some(json) = json {
+            std::fs::write(json, serde_json::to_string_pretty(&outcomes)?)
+                .with_context(|| format!("writing {}", json.display()))?;
+        }
+        let failed: Vec<String> = outcomes
+            .iter()
+            .filter(|outcome| outcome.verdict == "failed")
+            .map(|outcome| {
+                let why = outcome.why.as_deref().unwrap_or_default();
+                format!("{}: {why}", outcome.name)
+            })
+            .collect();
+        ensure!(failed.is_empty(), "{}", failed.join("\n"));
+        ensure!(sha256(&self.stick)? == self.sum, "a machine wrote to its stick");
+        Ok(())
+    }
+
+    fn row(&self, row: &Row) -> Outcome {
+        let machine = words(row);
+        let begun = Instant::now();
+        let outcome = |verdict, why| Outcome {
+            name: row.name,
+            machine: words(row),
+            verdict,
+            seconds: begun.elapsed().as_secs_f64(),
+            why,
+        };
+        if !self.devices.contains(&format!("name \"{}\"", row.card)) {
+            eprintln!(" {}: not run: this QEMU has no {}", row.name, row.card);
+            return outcome("not run", Some(format!("this QEMU has no {}", row.card)));
+        }
+        let step = Step::start(&format!("{}: {machine}", row.name));
+        match self.boot(row) {
+            Ok(()) => {
+                step.done();
+                outcome("sells", None)
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                eprintln!("{why}");
+                outcome("failed", Some(why))
+            }
+        }
+    }
+
+    fn boot(&self, row: &Row) -> Result<()> {
+        let dir = self.dir.join(row.name);
+        std::fs::create_dir_all(&dir)?;
+        let mut machine = Machine::new(row.name, Boot::Disk(firmware(row.firmware, &dir)?));
+        machine.board = row.board;
+        machine.cpu = row.cpu.into();
+        machine.cpus = row.cores;
+        machine.memory_mib = row.memory_mib;
+        machine.card = row.card.into();
+        machine.console_log = Some(dir.join("console.log"));
+        machine.disks.push(Disk::new(&self.stick, "STICK").on(row.stick));
+        for (index, (bus, sector)) in row.targets.iter().enumerate() {
+            let path = dir.join(format!("target{index}.img"));
+            Disk::ensure_blank(&path, TARGET_BYTES)?;
+            let serial = format!("TARGET-{index}");
+            machine
+                .disks
+                .push(Disk::new(&path, &serial).on(*bus).sectors_of(*sector));
+        }
+        let mut running = machine.start()?;
+        running.wait_for("  selling", SELLS_WITHIN)?;
+        ensure!(running.seen("  joined ").is_some(), "it sells and has not joined");
+        let claimed = running
+            .seen("  disks claimed: ")
+            .context("it sells and says no disk")?;
+        let disks = claimed.text.matches(" GiB").count();
+        ensure!(
+            disks == row.targets.len(),
+            "of {} blank disks: {}",
+            row.targets.len(),
+            claimed.text
+        );
+        // The kernel's own words, from before it has a console.
+        ensure!(
+            row.firmware != Firmware::SecureBoot || running.seen("UEFI Secure Boot is enabled").is_some(),
+            "Secure Boot is not on"
+        );
+        drop(running);
+        for index in 0..row.targets.len() {
+            std::fs::remove_file(dir.join(format!("target{index}.img")))?;
+        }
+        Ok(())
+    }
+}
+
+/// A machine in one line.
+fn words(row: &Row) -> String {
+    let targets: Vec<String> = row
+        .targets
+        .iter()
+        .map(|(bus, sector)| match sector {
+            512 => format!("{bus:?}"),
+            other => format!("{bus:?}/{other}"),
+        })
+        .collect();
+    format!(
+        "{:?} {:?} {}×{} {} MiB, stick {:?}, disks {}, {}",
+        row.firmware,
+        row.board,
+        row.cores,
+        row.cpu,
+        row.memory_mib,
+        row.stick,
+        targets.join("+"),
+        row.card
+    )
+}
+
+/// What this QEMU can be made of: versions differ.
+fn devices() -> Result<String> {
+    packages::program::text(packages::program::command("qemu-system-x86_64").args(["-device", "help"]))
+}
+
+/// SeaBIOS, or Debian's OVMF under the names that its versions have, with variables of its own.
+fn firmware(kind: Firmware, dir: &Path) -> Result<qemu::Firmware> {
+    let (codes, variables): (&[&str], &[&str]) = match kind {
+        Firmware::Bios => return Ok(qemu::Firmware::Bios),
+        Firmware::Uefi => (
+            &["OVMF_CODE_4M.fd", "OVMF_CODE.fd"],
+            &["OVMF_VARS_4M.fd", "OVMF_VARS.fd"],
+        ),
+        Firmware::SecureBoot => (
+            &["OVMF_CODE_4M.ms.fd", "OVMF_CODE_4M.secboot.fd"],
+            &["OVMF_VARS_4M.ms.fd"],
+        ),
+    };
+    let folder = Path::new("/usr/share/OVMF");
+    let find = |names: &[&str]| -> Result<PathBuf> {
+        let found = names
+            .iter()
+            .map(|name| folder.join(name))
+            .find(|path| path.exists());
+        found.with_context(|| {
+            format!(
+                "none of {names:?} in {}; on Debian: apt install ovmf",
+                folder.display()
+            )
+        })
+    };
+    let code = find(codes)?;
+    let vars = dir.join("ovmf-vars.fd");
+    std::fs::copy(find(variables)?, &vars)?;
+    Ok(qemu::Firmware::Uefi {
+        code,
+        vars,
+        secure: kind == Firmware::SecureBoot,
+    })
+}

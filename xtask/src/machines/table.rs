@@ -1,0 +1,207 @@
+//! The machines that the image is booted on. A row is one boot; each value of each column stands in one at least, and pairs
+//! where one decides about the other (firmware and what the stick hangs on; controller and sectors).
+
+use qemu::{Board, Bus};
+
+use Bus::{Ehci, Ide, Megasas, Mptsas, Nvme, Sata, Usb, Virtio, VirtioScsi};
+
+/// Which firmware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS.
+    Bios,
+    /// OVMF.
+    Uefi,
+    /// OVMF with Microsoft's keys, which refuses what they did not sign.
+    SecureBoot,
+}
+
+/// One machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Its name, by which it is chosen.
+    pub name: &'static str,
+    /// Its firmware.
+    pub firmware: Firmware,
+    /// Its board.
+    pub board: Board,
+    /// Its processor, as QEMU calls it.
+    pub cpu: &'static str,
+    /// How many of them.
+    pub cores: u8,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// What the stick hangs on.
+    pub stick: Bus,
+    /// Its blank disks: what each hangs on, and the bytes of its sectors.
+    pub targets: &'static [(Bus, u32)],
+    /// Its network card, as QEMU calls it.
+    pub card: &'static str,
+}
+
+/// An ordinary machine of today; the rows say what is different.
+const PLAIN: Row = Row {
+    name: "plain",
+    firmware: Firmware::Uefi,
+    board: Board::Q35,
+    cpu: "max",
+    cores: 2,
+    memory_mib: 1536,
+    stick: Usb,
+    targets: &[(Sata, 512)],
+    card: "virtio-net-pci",
+};
+
+const BIOS: Row = Row {
+    firmware: Firmware::Bios,
+    ..PLAIN
+};
+
+const OLD: Row = Row {
+    board: Board::I440fx,
+    ..BIOS
+};
+
+/// Booted by every `./x test`.
+pub const SHORT: [&str; 2] = ["old", "secure"];
+
+/// All of them.
+pub const ROWS: &[Row] = &[
+    Row {
+        name: "old",
+        cpu: "qemu64",
+        cores: 1,
+        stick: Sata,
+        targets: &[(VirtioScsi, 512)],
+        card: "e1000",
+        ..OLD
+    },
+    Row {
+        name: "secure",
+        firmware: Firmware::SecureBoot,
+        targets: &[(Nvme, 4096)],
+        card: "e1000e",
+        ..PLAIN
+    },
+    Row {
+        name: "ehci",
+        cpu: "Nehalem",
+        memory_mib: 1024,
+        stick: Ehci,
+        targets: &[(Ide, 512)],
+        card: "rtl8139",
+        ..OLD
+    },
+    Row {
+        name: "megaraid",
+        targets: &[(Megasas, 512)],
+        card: "vmxnet3",
+        ..BIOS
+    },
+    Row {
+        name: "sas",
+        cpu: "Nehalem",
+        memory_mib: 2048,
+        stick: Sata,
+        targets: &[(Mptsas, 512)],
+        card: "e1000e",
+        ..BIOS
+    },
+    Row {
+        name: "nvme",
+        cores: 8,
+        memory_mib: 8192,
+        stick: Nvme,
+        targets: &[(Nvme, 512), (VirtioScsi, 4096)],
+        ..BIOS
+    },
+    Row {
+        name: "virtio",
+        stick: Virtio,
+        targets: &[(Virtio, 512), (Virtio, 4096)],
+        card: "usb-net",
+        ..BIOS
+    },
+    Row {
+        name: "uefi-nvme",
+        cores: 8,
+        memory_mib: 4096,
+        stick: Nvme,
+        targets: &[(Nvme, 4096), (Megasas, 512)],
+        card: "vmxnet3",
+        ..PLAIN
+    },
+    Row {
+        name: "uefi-sata",
+        cpu: "qemu64",
+        cores: 1,
+        memory_mib: 1024,
+        stick: Sata,
+        card: "e1000",
+        ..PLAIN
+    },
+    Row {
+        name: "uefi-virtio",
+        cpu: "Nehalem",
+        stick: Virtio,
+        targets: &[(VirtioScsi, 512)],
+        card: "igb",
+        ..PLAIN
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_value_stands_in_a_row_that_sells() {
+        let sells: Vec<&Row> = ROWS.iter().collect();
+        let cards: BTreeSet<&str> = sells.iter().map(|row| row.card).collect();
+        for card in [
+            "e1000",
+            "e1000e",
+            "igb",
+            "rtl8139",
+            "virtio-net-pci",
+            "vmxnet3",
+            "usb-net",
+        ] {
+            assert!(cards.contains(card), "{card}");
+        }
+        let sticks: BTreeSet<Bus> = sells.iter().map(|row| row.stick).collect();
+        for bus in [Usb, Ehci, Sata, Nvme, Virtio] {
+            assert!(sticks.contains(&bus), "{bus:?}");
+        }
+        let targets: BTreeSet<(Bus, u32)> = sells.iter().flat_map(|row| row.targets).copied().collect();
+        for target in [
+            (Sata, 512),
+            (Nvme, 512),
+            (Nvme, 4096),
+            (Virtio, 512),
+            (VirtioScsi, 512),
+            (Megasas, 512),
+            (Mptsas, 512),
+        ] {
+            assert!(targets.contains(&target), "{target:?}");
+        }
+        for cpu in ["qemu64", "Nehalem", "max"] {
+            assert!(sells.iter().any(|row| row.cpu == cpu), "{cpu}");
+        }
+        for firmware in [Firmware::Bios, Firmware::Uefi, Firmware::SecureBoot] {
+            assert!(sells.iter().any(|row| row.firmware == firmware), "{firmware:?}");
+        }
+        assert!(sells.iter().any(|row| row.cores == 1) && sells.iter().any(|row| row.cores == 8));
+        assert!(sells.iter().any(|row| row.board == Board::I440fx));
+        assert!(sells.iter().any(|row| row.memory_mib == 8192));
+    }
+
+    #[test]
+    fn names_are_of_one_row_each() {
+        let names: BTreeSet<&str> = ROWS.iter().map(|row| row.name).collect();
+        assert_eq!(names.len(), ROWS.len());
+        assert!(SHORT.iter().all(|name| names.contains(name)));
+    }
+}
