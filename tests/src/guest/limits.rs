@@ -319,10 +319,19 @@ fn disk() -> Result<()> {
         ensure!(said == "written", "{said}");
         Ok(start.elapsed().as_secs_f64())
     };
-    let slow = timed(&with(4 * MIB))?;
+    let mut slow = f64::MAX;
+    // Never sooner. Later is once in a while the computer's that emulates this machine: then it is measured again.
+    for _ in 0..3 {
+        let took = timed(&with(4 * MIB))?;
+        ensure!(took > 3.6, "16 MiB at 4 MiB/s took {took:.2} s");
+        slow = slow.min(took);
+        if slow < 6.0 {
+            break;
+        }
+    }
+    ensure!(slow < 6.0, "16 MiB at 4 MiB/s took {slow:.2} s");
     let usual = timed(&with(200 * MIB))?;
     println!("16 MiB at 4 MiB/s: {slow:.2} s; without that limit {usual:.2} s");
-    ensure!(slow > 3.6, "16 MiB at 4 MiB/s took {slow:.2} s");
     ensure!(
         usual < slow * 0.8,
         "without the limit they took {usual:.2} s as well"
