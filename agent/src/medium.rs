@@ -1,14 +1,17 @@
 //! The medium that the node was booted from: `farmer.toml` on its first partition, the
-//! base on its second.
+//! base on its second; or, of a machine that was booted over the network, the same two as files
+//! that came with the initramfs.
 //!
 //! Invariant: nothing on it is ever written, and it is never claimed, whatever bus it
 //! sits on. It is known by the type of its base partition, which is ours alone, not by
 //! a name or a bus.
 //!
 //! ```text
-//!  GPT   1  EFI system partition, FAT32, STEADING   farmer.toml, steading/a/…
-//!        2  our base type                            erofs, read only
-//!        3  our base type (number kept for its successor)
+//!  disk  GPT   1  EFI system partition, FAT32, STEADING   farmer.toml, steading/a/…
+//!              2  our base type                            erofs, read only
+//!              3  our base type (number kept for its successor)
+//!  memory      /medium/farmer.toml
+//!              /medium/base                                erofs, read only
 //! ```
 
 use std::fs::{self, File};
@@ -27,15 +30,31 @@ use farmer::table;
 /// Where the first partition is mounted while `farmer.toml` is read.
 const MOUNT_POINT: &str = "/run/steading/medium";
 
+/// Where the loader of a machine that boots over the network puts what a stick brings on its partitions.
+const IN_MEMORY: &str = "/medium";
+/// The base there.
+const BASE_FILE: &str = "base";
+
 /// A medium that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Medium {
-    /// The kernel's name of the disk: it is never claimed.
-    pub disk: String,
-    /// The device of the partition with `farmer.toml`.
-    pub system: Option<PathBuf>,
-    /// The device of the partition with the base.
+    /// The kernel's name of the disk: it is never claimed. None of a machine that was booted over the network.
+    pub disk: Option<String>,
+    /// Where `farmer.toml` is.
+    pub farmer: Farmer,
+    /// The device of the partition with the base, or the file.
     pub base: PathBuf,
+}
+
+/// Where a medium has its `farmer.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Farmer {
+    /// On the partition that this device is.
+    Partition(PathBuf),
+    /// In a folder.
+    Folder(PathBuf),
+    /// There is no place for one.
+    Nowhere,
 }
 
 /// Why a medium could not be read.
@@ -56,6 +75,21 @@ pub enum MediumError {
         #[source]
         source: io::Error,
     },
+}
+
+/// What came with the initramfs over the network: where there is a base, the machine was booted so.
+#[must_use]
+pub fn in_memory() -> Option<Medium> {
+    in_folder(Path::new(IN_MEMORY))
+}
+
+fn in_folder(folder: &Path) -> Option<Medium> {
+    let base = folder.join(BASE_FILE);
+    base.is_file().then(|| Medium {
+        disk: None,
+        farmer: Farmer::Folder(folder.to_owned()),
+        base,
+    })
 }
 
 /// Looks for media among whole disks (`sda`, `vdb`); all that are found, in that order.
@@ -91,8 +125,8 @@ fn look(disk: &str) -> Result<Option<Medium>, MediumError> {
             .map(|partition| partition_path(&device, partition.number))
     };
     Ok(of_type(names::BASE_TYPE).map(|base| Medium {
-        disk: disk.to_owned(),
-        system: of_type(names::ESP_TYPE),
+        disk: Some(disk.to_owned()),
+        farmer: of_type(names::ESP_TYPE).map_or(Farmer::Nowhere, Farmer::Partition),
         base,
     }))
 }
@@ -106,8 +140,10 @@ impl Medium {
     /// # Errors
     /// When the partition cannot be mounted or read.
     pub fn farmer_file(&self) -> Result<Reading, MediumError> {
-        let Some(system) = &self.system else {
-            return Ok(Reading::default());
+        let system = match &self.farmer {
+            Farmer::Partition(system) => system,
+            Farmer::Folder(folder) => return read_farmer_file(folder),
+            Farmer::Nowhere => return Ok(Reading::default()),
         };
         let point = Path::new(MOUNT_POINT);
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -148,6 +184,22 @@ fn read_farmer_file(folder: &Path) -> Result<Reading, MediumError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_came_over_the_network_is_a_medium_where_it_has_a_base() {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        fs::write(folder.path().join("farmer.toml"), "name = \"barn\"").expect("written");
+        assert_eq!(
+            in_folder(folder.path()),
+            None,
+            "the initramfs of a stick has the folder too"
+        );
+        fs::write(folder.path().join("base"), "erofs").expect("written");
+        let medium = in_folder(folder.path()).expect("a medium");
+        assert_eq!((&medium.disk, &medium.base), (&None, &folder.path().join("base")));
+        let reading = medium.farmer_file().expect("read");
+        assert_eq!(reading.farmer.name.as_deref(), Some("barn"));
+    }
 
     #[test]
     fn a_folder_is_read_and_a_long_file_to_its_bound() {

@@ -42,7 +42,7 @@ pub struct Stick<'a> {
 pub const FARMER_TOML: &str = include_str!("../farmer.toml");
 
 /// The kernel's command line: both consoles, warnings only, and after a panic a new start instead of a dark screen.
-const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200 loglevel=4 panic=30";
+pub const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200 loglevel=4 panic=30";
 
 /// Writes the stick to `path`.
 pub fn write(path: &Path, stick: &Stick) -> Result<()> {

@@ -100,6 +100,7 @@ pub fn assemble(recipe: &Recipe, out: &Path) -> Result<Summary> {
         "/run",
         "/tmp",
         "/root",
+        "/medium",
         "/etc/steading",
         "/usr/bin",
         "/usr/sbin",

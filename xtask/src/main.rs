@@ -18,6 +18,7 @@ mod fuzz;
 mod guest;
 mod image_test;
 mod machines;
+mod network_image;
 mod options;
 mod shipped;
 mod show;
@@ -86,7 +87,7 @@ const VERBS: &[Verb] = &[
     ),
     (
         "image",
-        "the stick image and what is handed on with it (--sign KEYFILE, --farmer FILE, --out FILE, --locked, --mirror URL, --security-mirror URL)",
+        "the stick image and what is handed on with it (--sign KEYFILE, --network, --farmer FILE, --out FILE, --locked, --mirror URL, --security-mirror URL)",
         stick_image::verb,
     ),
     (

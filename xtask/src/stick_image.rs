@@ -3,6 +3,7 @@
 
 use crate::artefacts::{self, say, unpacked};
 use crate::bill;
+use crate::network_image::{self, Parts};
 use crate::options::Options;
 use crate::shipped::{self, Shipped};
 use crate::tree::Tree;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 /// Steading's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// `./x image [--locked] [--mirror URL] [--farmer FILE] [--out FILE] [--sign KEYFILE] [--bare]`
+/// `./x image [--locked] [--mirror URL] [--farmer FILE] [--out FILE] [--sign KEYFILE] [--network] [--bare]`
 pub fn verb(mut options: Options) -> Result<ExitCode> {
     let tree = Tree::here();
     let store = artefacts::store(&tree, &mut options)?;
@@ -31,6 +32,7 @@ pub fn verb(mut options: Options) -> Result<ExitCode> {
         None => tree.artefact(&format!("image/steading-{VERSION}.img")),
     };
     let bare = options.flag("bare");
+    let network = options.flag("network");
     options.done()?;
     if let Some(key) = &key {
         ensure!(
@@ -50,6 +52,14 @@ pub fn verb(mut options: Options) -> Result<ExitCode> {
         shipped::of_the_tree(&tree)?
     };
     let made = make(&tree, &store, &shipped, &text, &out)?;
+    if network {
+        let folder = PathBuf::from(format!("{}-network", out.with_extension("").display()));
+        network_image::write(&folder, &made.parts, &text)?;
+        say(&format!(
+            "{}: hand it out by TFTP or HTTP (docs/network.md)",
+            folder.display()
+        ));
+    }
     if bare {
         println!("{}", out.display());
         return Ok(ExitCode::SUCCESS);
@@ -119,6 +129,8 @@ pub struct Made {
     pub components: Vec<Component>,
     /// Its initramfs.
     pub summary: Summary,
+    /// What else can be made of the same.
+    pub parts: Parts,
 }
 
 /// Makes a stick with this `farmer.toml`.
@@ -143,7 +155,17 @@ pub fn make(tree: &Tree, store: &Store, shipped: &Shipped, farmer_toml: &str, pa
             sysroot: &tree.sysroot(),
         },
     )?;
-    Ok(Made { components, summary })
+    let parts = Parts {
+        vmlinuz,
+        initramfs,
+        base: base.path,
+        boot,
+    };
+    Ok(Made {
+        components,
+        summary,
+        parts,
+    })
 }
 
 /// zstd and minisign, unpacked.

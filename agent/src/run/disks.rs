@@ -43,7 +43,7 @@ pub(super) struct Owned {
 /// why not is on the board then.
 pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Option<Owned> {
     let lines = booted.reading.farmer.erase.clone();
-    let medium = vec![booted.medium.disk.clone()];
+    let medium: Vec<String> = booted.medium.disk.iter().cloned().collect();
     let started = spawn_blocking(move || {
         if !matches!(host::module::wait_for_hardware(HARDWARE), Ok(true)) {
             tracing::warn!("not all drivers are loaded yet; disks that come later are not used");
@@ -64,7 +64,7 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
     for wrong in &started.wrong_lines {
         board.event(format!("farmer.toml erase: {}", crate::words::chain(wrong)));
     }
-    show(board, &started.disks, &booted.medium.disk);
+    show(board, &started.disks, booted.medium.disk.as_deref());
     let claimed: Vec<String> = started.disks.iter().filter_map(claimed_words).collect();
     if claimed.is_empty() {
         let why = match started.disks.len() {
@@ -140,7 +140,7 @@ fn group(disk: &DiskState) -> Option<(String, String)> {
 }
 
 /// The disks on the board; a line for each that is not used, as it can be copied.
-fn show(board: &Board, disks: &[DiskState], medium: &str) {
+fn show(board: &Board, disks: &[DiskState], medium: Option<&str>) {
     board.update(|status| status.disks = Some(disks.iter().map(|disk| line(disk, medium)).collect()));
     for disk in disks {
         if let Holding::NotTouched {
@@ -152,9 +152,9 @@ fn show(board: &Board, disks: &[DiskState], medium: &str) {
     }
 }
 
-fn line(disk: &DiskState, medium: &str) -> console::Disk {
+fn line(disk: &DiskState, medium: Option<&str>) -> console::Disk {
     let (state, erase) = match &disk.state {
-        _ if disk.name == medium => ("the medium this machine booted from".to_owned(), None),
+        _ if medium == Some(disk.name.as_str()) => ("the medium this machine booted from".to_owned(), None),
         Holding::Claimed { free, .. } => (format!("claimed, {} free", free.human()), None),
         Holding::NotTouched {
             why,

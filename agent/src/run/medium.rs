@@ -70,20 +70,23 @@ fn look_until_found(board: &Board, ready: &Ready) -> Booted {
 }
 
 fn look() -> Result<Option<Booted>, String> {
-    let disks: Vec<String> = inventory::read(Path::new("/"))
-        .disks
-        .unwrap_or_default()
-        .into_iter()
-        .map(|disk| disk.name)
-        .collect();
-    let media = medium::find(&disks);
-    let Some(medium) = media.into_iter().next() else {
+    let Some(medium) = medium::in_memory().or_else(on_a_disk) else {
         return Ok(None);
     };
     let reading = medium
         .farmer_file()
         .map_err(|error| crate::words::chain(&error))?;
     Ok(Some(Booted { medium, reading }))
+}
+
+fn on_a_disk() -> Option<Medium> {
+    let disks: Vec<String> = inventory::read(Path::new("/"))
+        .disks
+        .unwrap_or_default()
+        .into_iter()
+        .map(|disk| disk.name)
+        .collect();
+    medium::find(&disks).into_iter().next()
 }
 
 fn failed(board: &Board, why: &str) {
