@@ -12,6 +12,7 @@ pub mod net;
 pub mod run;
 pub mod sales;
 pub mod seat;
+pub mod way;
 mod words;
 
 pub use farmer;

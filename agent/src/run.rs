@@ -67,6 +67,7 @@ async fn node(lose: oneshot::Sender<SeatError>) -> anyhow::Result<Infallible> {
         .as_ref()
         .map_or(env!("CARGO_PKG_VERSION"), |image| &image.version);
     let board = Board::new(version);
+    board.way().resume();
     console::start(&board).context("starting the consoles")?;
     if let Err(error) = &image {
         part_failed(

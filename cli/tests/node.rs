@@ -63,7 +63,8 @@ async fn the_owners_key_commands_the_node_and_no_other_does() {
     assert_eq!(sold["spaces"][0]["sale"], sale, "{sold}");
     let state = sold["spaces"][0]["state"].as_str().unwrap();
     assert!(state.starts_with("active"), "{sold}");
-    let report = farmer.json(&["node", "boot-report", "--node", &id]);
+    let report = farmer.json(&["node", "boot-report", &id]);
+    assert_eq!(report, farmer.json(&["node", "boot-report", "--node", &id]));
     let lines = report["lines"].as_array().unwrap();
     assert!(
         lines.iter().any(|line| line.as_str().unwrap().contains(name)),

@@ -3,6 +3,7 @@
 //! Every figure is the gap between two steps of the demo's own report; all runs are kept beside the summary, so that an
 //! outlier can be seen and not only averaged away. Emulated figures compare with each other, not with hardware.
 
+pub mod boot;
 pub mod neighbour;
 
 use std::path::{Path, PathBuf};

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use stage::{Answer, Artefacts, Node, NodeSettings, Person, Stage};
 
+use crate::bench;
 use crate::show::{Step, heading};
 
 mod pages;
@@ -87,6 +88,11 @@ pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
     let mut nodes = power_on(&stage, options, &farmer)?;
     let mut moments = boot_moments(&mut nodes[0])?;
     let power_on = nodes[0].started();
+    let step = Step::start("asking the node how it started");
+    let (boot, drawn) = bench::boot::reported(&farmer, &mut nodes[0])?;
+    step.done_as("where its time went:");
+    eprintln!("{drawn}\n");
+    bench::boot::check(&boot)?;
     for running in nodes.iter_mut().skip(1) {
         stage::wait_until_selling(running)?;
     }
@@ -166,7 +172,7 @@ pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
             ("receipt", "/times/receipt"),
         ],
     )?);
-    let report = report(
+    let mut report = report(
         &stage,
         &user,
         &moments,
@@ -175,6 +181,7 @@ pub fn run(options: &Options, artefacts: Artefacts) -> Result<()> {
         &cancelled,
         &mut nodes[0],
     )?;
+    report["boot"] = boot;
     pages::last(&moments, before, after);
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)
@@ -187,6 +194,11 @@ fn power_on(stage: &Stage, options: &Options, farmer: &Person) -> Result<Vec<qem
     let mut nodes = Vec::new();
     for index in 0..options.nodes {
         let mut settings = NodeSettings::new(&format!("node{}", index + 1), farmer.address());
+        let owner = farmer.run(&["node", "key", "--json"])?;
+        settings.more = owner
+            .expect_success("asking for the owner key")?
+            .text("/line")?
+            .to_owned();
         if options.kvm {
             settings.accel = qemu::Accel::Kvm;
         }

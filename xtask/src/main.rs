@@ -51,7 +51,7 @@ const VERBS: &[Verb] = &[
     ),
     (
         "bench",
-        "sale: the demo several times, and where its time goes; neighbour: a space beside a hostile one (--runs N, --json FILE, --kvm)",
+        "sale: the demo several times, and where its time goes; boot: the way to PID 1 and to able to sell, beside Debian's own (--by direct,bios,uefi,secure or all); neighbour: a space beside a hostile one (--runs N, --json FILE, --kvm)",
         verbs::bench,
     ),
     ("steading", "the client, from the tree", verbs::steading),

@@ -76,7 +76,8 @@ pub fn test(mut options: Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `./x bench sale [--runs N] [--json FILE] [--kvm]`, `./x bench neighbour [--runs N] [--json FILE]`
+/// `./x bench sale [--runs N] [--json FILE] [--kvm]`, `./x bench neighbour [--runs N] [--json FILE]`,
+/// `./x bench boot [--by direct,bios,uefi,secure] [--runs N] [--json FILE] [--kvm]`
 pub fn bench(mut options: Options) -> Result<ExitCode> {
     let tree = Tree::here();
     let store = store(&tree, &mut options)?;
@@ -87,6 +88,7 @@ pub fn bench(mut options: Options) -> Result<ExitCode> {
         kvm: options.flag("kvm"),
         dir: tree.artefact("bench"),
     };
+    let by = options.value("by")?;
     let json = wanted.json.as_deref();
     match options.rest().join(" ").as_str() {
         "sale" => bench::sale(&wanted, &built(&tree, &store, build)?)?,
@@ -97,7 +99,20 @@ pub fn bench(mut options: Options) -> Result<ExitCode> {
             );
             bench::neighbour::run(&tree, &for_tests(&tree, &store, build)?, wanted.runs, json)?;
         }
-        other => bail!("{other:?}: there are two benchmarks, `./x bench sale` and `./x bench neighbour`"),
+        "boot" => {
+            let artefacts = built(&tree, &store, build)?;
+            let wanted = bench::boot::Options {
+                runs: wanted.runs,
+                json: wanted.json,
+                kvm: wanted.kvm,
+                dir: tree.artefact("bench-boot"),
+                by: bench::boot::By::read(by.as_deref().unwrap_or("direct"))?,
+            };
+            bench::boot::run(&tree, &store, artefacts, &wanted)?;
+        }
+        other => {
+            bail!("{other:?}: the benchmarks are `./x bench sale`, `./x bench boot`, `./x bench neighbour`")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::status::Status;
+use crate::way::Way;
 
 /// Events that a console which comes late, or is slow, still gets to see.
 const KEPT_EVENTS: usize = 200;
@@ -62,6 +63,7 @@ pub(super) struct Shown {
 #[derive(Clone, Default)]
 pub struct Board {
     inner: Arc<(Mutex<Shown>, Condvar)>,
+    way: Way,
 }
 
 impl Board {
@@ -106,6 +108,12 @@ impl Board {
         }
         shown.version += 1;
         self.inner.1.notify_all();
+    }
+
+    /// The way from power-on to here.
+    #[must_use]
+    pub fn way(&self) -> &Way {
+        &self.way
     }
 
     /// What the screen shows now.

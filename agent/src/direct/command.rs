@@ -93,12 +93,11 @@ async fn act(counter: &Counter, act: &Act) -> (bool, Vec<String>) {
             (true, spaces.into_iter().map(line).collect())
         }
         Act::BootReport => {
-            let events = board.events();
+            let (report, events) = (board.way().report(), board.events());
             let newest = events.len().saturating_sub(MOST_EVENTS);
-            (
-                true,
-                events.iter().skip(newest).map(ToString::to_string).collect(),
-            )
+            let phases = report.phases().iter().map(ToString::to_string);
+            let said = events.iter().skip(newest).map(ToString::to_string);
+            (true, phases.chain(said).collect())
         }
     }
 }

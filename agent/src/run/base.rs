@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use inventory::Inventory;
+use inventory::{Inventory, boot};
 use market::book::Capacity;
 use market::quantity::{BitsPerSecond, Bytes};
 use provision::base::{BaseError, Bases};
@@ -44,6 +44,7 @@ pub(super) async fn bring_base(
     inventory: Arc<Inventory>,
     rate: Option<BitsPerSecond>,
 ) {
+    board.way().begin(boot::Part::Base);
     let digest = bases.digest();
     let groups = owned.state.groups();
     tokio::spawn(tell_damage(board.clone(), bases.clone(), owned.clone()));

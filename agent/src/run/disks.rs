@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use inventory::boot;
 use market::id::GroupId;
 use market::quantity::Bytes;
 use provision::claim::{DiskState, Holding};
@@ -42,6 +43,7 @@ pub(super) struct Owned {
 /// Claims what may be claimed and opens the state. Nothing where there is no disk of ours;
 /// why not is on the board then.
 pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Option<Owned> {
+    board.way().begin(boot::Part::Disks);
     let lines = booted.reading.farmer.erase.clone();
     let medium: Vec<String> = booted.medium.disk.iter().cloned().collect();
     let started = spawn_blocking(move || {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::grid::{BroadcastCheck, Grid, GridState, GridTicket, JoinConfig};
+use inventory::boot;
 use tokio::time::sleep;
 
 use super::ready::Ready;
@@ -23,6 +24,7 @@ pub(super) async fn join(
     secret: [u8; 32],
     check: Arc<dyn BroadcastCheck>,
 ) -> Arc<Grid> {
+    board.way().begin(boot::Part::Grid);
     let name = ticket.name().to_owned();
     let config = JoinConfig::new(ticket, secret);
     let grid = loop {

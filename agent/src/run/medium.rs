@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use farmer::Reading;
 use host::module::Uevents;
+use inventory::boot;
 use provision::network::address::Prefix;
 use tokio::task::spawn_blocking;
 
@@ -26,6 +27,7 @@ pub(super) struct Booted {
 /// Waits for the medium and reads it. Broken media are looked at again: a stick may
 /// have been pulled out and put back.
 pub(super) async fn find(board: &Board, ready: &Ready) -> Booted {
+    board.way().begin(boot::Part::Medium);
     let found = spawn_blocking({
         let (board, ready) = (board.clone(), ready.clone());
         move || look_until_found(&board, &ready)

@@ -7,6 +7,7 @@ use tokio::time::{Instant, interval};
 
 use super::verdict::Readiness;
 use crate::console::{Board, Selling};
+use crate::way::Way;
 
 /// Patience runs out by itself: the verdict is looked at so often without a change.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -16,6 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Ready {
     readiness: std::sync::Arc<watch::Sender<Readiness>>,
     selling: watch::Receiver<bool>,
+    way: Way,
 }
 
 impl Ready {
@@ -26,6 +28,7 @@ impl Ready {
         let (tell, selling) = watch::channel(false);
         // Patience is counted from the agent's start: one that comes back has as much to do as at power-on.
         let begun = Instant::now();
+        let way = board.way().clone();
         tokio::spawn(async move {
             let mut clock = interval(LOOK_EVERY);
             let mut known = Selling::Starting;
@@ -36,7 +39,12 @@ impl Ready {
                     tell.send_replace(verdict == Selling::Yes);
                     board.update(|status| status.selling = verdict.clone());
                     match &verdict {
-                        Selling::Yes => board.event("selling"),
+                        Selling::Yes => {
+                            board.event("selling");
+                            if let Some(report) = board.way().finish() {
+                                board.event(report.sentence());
+                            }
+                        }
                         Selling::No(why) => board.event(format!("not selling: {why}")),
                         Selling::Starting => {}
                     }
@@ -51,6 +59,7 @@ impl Ready {
         Self {
             readiness: std::sync::Arc::new(readiness),
             selling,
+            way,
         }
     }
 
@@ -59,6 +68,8 @@ impl Ready {
         self.readiness.send_if_modified(|readiness| {
             let before = readiness.clone();
             change(readiness);
+            // Before the judge hears of it: what makes the node sell is in the report.
+            readiness.gone().for_each(|part| self.way.done(part));
             *readiness != before
         });
     }

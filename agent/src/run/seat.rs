@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ::grid::{GridTicket, JoinConfig, SeatState};
+use inventory::boot;
 use tokio::sync::oneshot;
 
 use super::ready::Ready;
@@ -24,6 +25,7 @@ pub(super) async fn take(
     ticket: &GridTicket,
     secret: [u8; 32],
 ) -> Option<Asked> {
+    board.way().begin(boot::Part::Seat);
     board.update(|status| status.grid = format!("asking \"{}\" for this node's seat", ticket.name()));
     match granted(board, ready, network, ticket, secret).await {
         Ok(asked) => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::grid::{Grid, GridTicket};
 use ed25519_dalek::SigningKey;
 use escrow::{Asset, Rail};
-use inventory::Inventory;
+use inventory::{Inventory, boot};
 use market::book::Room;
 use market::id::{Digest, GridId};
 use provision::base::Bases;
@@ -54,6 +54,7 @@ pub(super) async fn start(
     booted: &Booted,
     owned: &Owned,
 ) -> Option<Machinery> {
+    board.way().begin(boot::Part::Journal);
     if let Err(error) = owned.state.journal() {
         let why = crate::words::chain(error);
         super::part_failed(board, "journal", &why, cure(error));
@@ -179,6 +180,7 @@ pub(super) async fn open_desk(
     machinery: &mut Machinery,
     others: Others,
 ) -> Option<Desk> {
+    board.way().begin(boot::Part::Desk);
     let opened = async {
         let node_key = owned
             .state

@@ -3,6 +3,8 @@
 //! The order is the order in which a farmer can do something about it: what stands in
 //! the file first, then the disks, then the network and those at its other end.
 
+use inventory::boot;
+
 use crate::console::Selling;
 
 /// Seconds after the agent's start in which what comes by itself is no reason yet.
@@ -73,6 +75,26 @@ impl Readiness {
             ("opening the desk", &self.desk),
             ("counting the month's traffic", &self.traffic),
         ]
+    }
+
+    /// The parts of the way that are gone.
+    pub(super) fn gone(&self) -> impl Iterator<Item = boot::Part> {
+        [
+            (&self.farmer_file, boot::Part::Medium),
+            (&self.disks, boot::Part::Disks),
+            (&self.seat, boot::Part::Seat),
+            (&self.state, boot::Part::Journal),
+            (&self.base, boot::Part::Base),
+            (&self.network, boot::Part::Network),
+            (&self.grid, boot::Part::Grid),
+            (&self.ledger, boot::Part::Ledger),
+            (&self.clock, boot::Part::Clock),
+            (&self.desk, boot::Part::Desk),
+            (&self.traffic, boot::Part::Traffic),
+        ]
+        .into_iter()
+        .filter(|(part, _)| **part == Part::Good)
+        .map(|(_, gone)| gone)
     }
 
     /// The verdict at so many seconds after the agent's start.

@@ -2,6 +2,7 @@
 //! names. Who has no owner key there has the node's own screen and keyboard.
 
 use clap::{Args, Subcommand};
+use inventory::boot::{Phase, Report};
 use market::id::{NodeId, SaleId};
 use market::message::{Act, read_space_line};
 use serde_json::{Value, json};
@@ -30,8 +31,8 @@ pub enum Verb {
     Stop(Stop),
     /// The node's disks, and what each is for.
     Disks(Target),
-    /// What the node has said since it was powered on.
-    BootReport(Target),
+    /// Where the time went from power-on to able to sell, and what the node has said since.
+    BootReport(BootReport),
 }
 
 /// Which node.
@@ -40,6 +41,23 @@ pub struct Target {
     /// The node: its id, 64 hex digits.
     #[arg(long, value_name = "NODE")]
     node: NodeId,
+}
+
+/// Flags of `node boot-report`.
+#[derive(Debug, Args)]
+pub struct BootReport {
+    /// The node: its id, 64 hex digits.
+    #[arg(value_name = "NODE", required_unless_present = "node")]
+    id: Option<NodeId>,
+    /// The same, as the other verbs of `node` have it.
+    #[arg(long, value_name = "NODE", conflicts_with = "id")]
+    node: Option<NodeId>,
+}
+
+impl BootReport {
+    fn node(&self) -> Option<NodeId> {
+        self.id.or(self.node)
+    }
 }
 
 /// Flags of `node stop`.
@@ -61,7 +79,7 @@ impl Verb {
             Verb::Spaces(target) => spaces(&mut client, &target).await,
             Verb::Stop(stop) => self::stop(&mut client, &stop).await,
             Verb::Disks(target) => lines(&mut client, &target, Act::ListDisks).await,
-            Verb::BootReport(target) => lines(&mut client, &target, Act::BootReport).await,
+            Verb::BootReport(report) => boot_report(&mut client, report.node()).await,
         };
         client.leave().await;
         let (json, text) = done?;
@@ -103,6 +121,61 @@ async fn lines(client: &mut Client, target: &Target, act: Act) -> Outcome<(Value
         lines.join("\n")
     };
     Ok((json!({"node": target.node, "lines": lines}), text))
+}
+
+/// Phases come as lines among those of what was said: an older node has none.
+async fn boot_report(client: &mut Client, node: Option<NodeId>) -> Outcome<(Value, String)> {
+    let node = node.ok_or_else(|| Failure::new(Code::Usage, "which node?"))?;
+    let (mut report, mut said) = (Report::default(), Vec::new());
+    for line in told(client, node, Act::BootReport).await? {
+        match line.parse() {
+            Ok(phase) => report.add(phase),
+            Err(_) => said.push(line),
+        }
+    }
+    let phases: Vec<Value> = report.phases().iter().map(phase).collect();
+    let path: Vec<Value> = report
+        .path()
+        .iter()
+        .map(|(part, ms)| json!({"name": part.word(), "ms": ms}))
+        .collect();
+    let json = json!({
+        "node": node, "complete": report.is_complete(), "from_power_on": report.is_from_power_on(),
+        "total_ms": report.total_ms(), "phases": phases, "path": path, "lines": said,
+    });
+    let mut text = match report.phases() {
+        [] => "the node keeps no times of its boot\n".to_owned(),
+        _ if report.is_complete() => format!("{}\n\n{}", wrapped(&report.sentence()), report.timeline()),
+        _ => format!("on the way; so far:\n\n{}", report.timeline()),
+    };
+    if !said.is_empty() {
+        text.push('\n');
+        text.push_str(&said.join("\n"));
+    }
+    Ok((json, text.trim_end().to_owned()))
+}
+
+fn phase(phase: &Phase) -> Value {
+    let waits: Vec<&str> = phase.part.waits_for().iter().map(|part| part.word()).collect();
+    json!({"name": phase.part.word(), "begin_ms": phase.begin_ms, "end_ms": phase.end_ms, "waits_for": waits})
+}
+
+/// In lines of at most 80 columns, broken behind commas.
+fn wrapped(sentence: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in sentence.split_inclusive(", ") {
+        let full = lines
+            .last()
+            .is_some_and(|line| line.len() + word.trim_end().len() > 79);
+        if full {
+            lines.push("  ".to_owned());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(word);
+        }
+    }
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    lines.join("\n")
 }
 
 async fn sold(client: &mut Client, node: NodeId) -> Outcome<Vec<(SaleId, String)>> {

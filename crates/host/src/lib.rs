@@ -8,6 +8,7 @@
 //!   block ── disks and partitions            console ── where people read
 //!   power ── off and again                   seccomp ── filters, compiled here
 //!   cgroup ─ ended, handed over              packet ─── the first word of DHCP
+//!   boot ─── when, since power-on
 //! ```
 //!
 //! The room decides nothing and knows no sale: ids arrive as bytes. `init`, which is PID 1, stands
@@ -21,6 +22,7 @@
 #![allow(unsafe_code)]
 
 pub mod block;
+pub mod boot;
 pub mod capability;
 pub mod cgroup;
 pub mod command;

@@ -40,6 +40,8 @@ pub const RUN_READINGS: &str = "/run/steading/readings";
 pub const RUN_LVM_LOCK: &str = "/run/lock/lvm";
 /// What this boot knows of the node's seat in the grid: gone with the power.
 pub const RUN_SEAT: &str = "/run/steading/seat";
+/// What the programs of this boot tell each other of when they did what, a line each.
+pub const RUN_BOOT: &str = "/run/steading/boot";
 /// Exists once the modules for the hardware found at power-on have been loaded.
 pub const HARDWARE_READY: &str = "/run/steading/hardware-ready";
 /// The mount point of cgroup v2.

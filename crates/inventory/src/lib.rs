@@ -17,6 +17,7 @@
 //! What is *on* a disk is not read here: that needs the disk itself, and stands
 //! in `storage::probe`.
 
+pub mod boot;
 pub mod capture;
 mod consent;
 mod cpu;

@@ -12,6 +12,7 @@ use std::time::Instant;
 use host::module::{self, Index, ModuleError, Uevents};
 
 use crate::console::chain;
+use crate::stamps;
 
 /// The name under which `init` is this.
 pub const NAME: &str = "steading-hardware";
@@ -24,6 +25,7 @@ pub fn run() -> ExitCode {
 }
 
 fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
+    let begin_ms = host::boot::moment_ms();
     // Before the walk: what appears during it is not lost.
     let events = Uevents::open()?;
     let walked = module::of_running_kernel().map(|index| {
@@ -31,6 +33,7 @@ fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
         walk(&index, &mut seen);
         (index, seen)
     });
+    stamps::done(inventory::boot::Part::Modules, begin_ms);
     // An image without modules has none to wait for.
     module::announce_hardware()?;
     let (index, mut seen) = walked?;

@@ -31,6 +31,7 @@ mod mount;
 mod readings;
 mod settings;
 mod space;
+mod stamps;
 mod supervise;
 
 use std::panic::catch_unwind;
@@ -104,10 +105,12 @@ fn end(how: End) -> ! {
 
 /// From power-on to the signal that says how to end.
 fn boot() -> Result<End, Box<dyn std::error::Error>> {
+    let stamp = stamps::Stamp::here();
     mount::first()?;
     console::say(&format!("steading {}: init, PID 1", env!("CARGO_PKG_VERSION")));
     mount::rest()?;
     settings::apply();
+    stamps::started(&stamp);
     Ok(supervise::supervise(&mut [
         supervise::Service::hardware(),
         supervise::Service::agent(),
