@@ -6,7 +6,7 @@
 //!  network ─► at once, for ever ──────────────┬──────────► resolvers, clock
 //!  hardware ─► medium ─► farmer.toml ─┬─► ledger ─► clock │
 //!                                     └─► disks ─► state ─┬─► seat ─► grid ─┴─► desk, sales
-//!                                                         └─► base, provisioner ──┘
+//!                                                         └─► journal, walls ──────┘ └─► base
 //!  each says how it stands to Ready, which judges: selling, or the first reason why not
 //! ```
 //!
@@ -93,7 +93,7 @@ async fn node(lose: oneshot::Sender<SeatError>) -> anyhow::Result<Infallible> {
     let rail = farmer
         .ledger
         .as_ref()
-        .and_then(|address| rail::start(&board, &ready, address));
+        .and_then(|address| rail::start(&board, &ready, &network, address));
     let owned = disks::open(&board, &ready, &booted).await.map(Arc::new);
     let seat = match (&farmer.grid, owned.as_deref().map(|owned| owned.state.node_key())) {
         (Some(ticket), Some(Ok(key))) => {
@@ -109,11 +109,28 @@ async fn node(lose: oneshot::Sender<SeatError>) -> anyhow::Result<Infallible> {
             None
         }
     };
-    let mut machinery = match (&owned, &image) {
-        (Some(owned), Ok(image)) => spaces::start(&board, &ready, image, &booted, owned).await,
-        _ => None,
+    // Beside each other: neither needs the other, the desk needs both.
+    let joining = async {
+        let may_join = match seat {
+            None => true,
+            Some(seat) => {
+                let taken = seat.await.context("asking for the seat")?;
+                let taken = taken.map(|asked| tokio::spawn(seat::keep(asked, network.clone(), lose)));
+                taken.is_some()
+            }
+        };
+        match &farmer.grid {
+            Some(ticket) if may_join => join(&board, &ready, &network, ticket, owned.as_deref())
+                .await
+                .map(Some),
+            Some(_) | None => Ok(None),
+        }
     };
-    if let Some(machinery) = &machinery {
+    let recovering = async {
+        let machinery = match (&owned, &image) {
+            (Some(owned), Ok(image)) => spaces::start(&board, &ready, image, &booted, owned).await?,
+            _ => return None,
+        };
         let openings = Openings {
             prefixes: farmer.open.iter().map(medium::prefix).collect(),
             mail: farmer.mail,
@@ -124,20 +141,11 @@ async fn node(lose: oneshot::Sender<SeatError>) -> anyhow::Result<Infallible> {
             openings,
             network.clone(),
         ));
-        spaces::count_traffic(&board, &ready, machinery, &network, &farmer);
-    }
-    let may_join = match seat {
-        None => true,
-        Some(seat) => {
-            let taken = seat.await.context("asking for the seat")?;
-            let taken = taken.map(|asked| tokio::spawn(seat::keep(asked, network.clone(), lose)));
-            taken.is_some()
-        }
+        spaces::count_traffic(&board, &ready, &machinery, &network, &farmer);
+        Some(machinery)
     };
-    let grid = match &farmer.grid {
-        Some(ticket) if may_join => Some(join(&board, &ready, &network, ticket, owned.as_deref()).await?),
-        Some(_) | None => None,
-    };
+    let (grid, mut machinery) = tokio::join!(joining, recovering);
+    let grid = grid?;
     if let (Some(owned), Some(machinery)) = (&owned, &mut machinery) {
         let inventory = spaces::read_inventory().await;
         let mut desk = None;

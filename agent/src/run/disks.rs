@@ -47,11 +47,12 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
     let lines = booted.reading.farmer.erase.clone();
     let medium: Vec<String> = booted.medium.disk.iter().cloned().collect();
     let started = spawn_blocking(move || {
+        // LVM makes itself ready meanwhile: it looks at no disk before it is asked.
+        let storage = Storage::start().map_err(|error| crate::words::chain(&error))?;
         if !matches!(host::module::wait_for_hardware(HARDWARE), Ok(true)) {
             tracing::warn!("not all drivers are loaded yet; disks that come later are not used");
         }
         let disks = inventory::read(Path::new("/")).disks.unwrap_or_default();
-        let storage = Storage::start().map_err(|error| crate::words::chain(&error))?;
         let started = state::start(&storage, &disks, &lines, &medium);
         started
             .map(|started| (storage, started))

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use escrow::Rail;
 use ledger::{LedgerRail, RailAddress};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::ready::Ready;
 use super::verdict::Part;
 use crate::console::Board;
+use crate::net::NetWatch;
 
 /// One that answers is asked so often.
 const ASK_EVERY: Duration = Duration::from_secs(60);
@@ -19,7 +20,12 @@ const AGAIN_AFTER: Duration = Duration::from_secs(3);
 const SILENCES: u32 = 2;
 
 /// Makes the rail of the address and follows it for ever in the background.
-pub(super) fn start(board: &Board, ready: &Ready, address: &RailAddress) -> Option<Arc<LedgerRail>> {
+pub(super) fn start(
+    board: &Board,
+    ready: &Ready,
+    network: &NetWatch,
+    address: &RailAddress,
+) -> Option<Arc<LedgerRail>> {
     let rail = match LedgerRail::new(address.clone()) {
         Ok(rail) => Arc::new(rail),
         Err(error) => {
@@ -31,15 +37,17 @@ pub(super) fn start(board: &Board, ready: &Ready, address: &RailAddress) -> Opti
     tokio::spawn(follow(
         board.clone(),
         ready.clone(),
+        network.clone(),
         rail.clone(),
         address.authority().to_owned(),
     ));
     Some(rail)
 }
 
-async fn follow(board: Board, ready: Ready, rail: Arc<LedgerRail>, authority: String) {
+async fn follow(board: Board, ready: Ready, mut network: NetWatch, rail: Arc<LedgerRail>, authority: String) {
     let mut silences = 0_u32;
     loop {
+        network.borrow_and_update();
         match rail.now().await {
             Ok(now) => {
                 silences = 0;
@@ -57,7 +65,10 @@ async fn follow(board: Board, ready: Ready, rail: Arc<LedgerRail>, authority: St
                     );
                     ready.set(|ready| ready.ledger = Part::Absent(why));
                 }
-                sleep(AGAIN_AFTER).await;
+                // At power-on it is asked before there is a network: then the network is what is waited for.
+                if let Ok(Err(_)) = timeout(AGAIN_AFTER, network.changed()).await {
+                    sleep(AGAIN_AFTER).await;
+                }
             }
         }
     }

@@ -1,12 +1,18 @@
 //! Loads modules for the hardware that is there, and for what is plugged in later; a service beside
 //! the agent (no udev).
 //!
-//! It says that the hardware of power-on has been looked at by making `names::HARDWARE_READY`;
+//! ```text
+//!  walk: what may lead to disks and networks ──► HARDWARE_READY ─┬─► walk: the rest ──► what is announced, for ever
+//!                                                                └─► what every node needs, ahead of being asked
+//! ```
+//!
+//! It says that disks and networks of power-on have been looked for by making `names::HARDWARE_READY`;
 //! `host::module::wait_for_hardware` waits for that.
 
 use std::collections::HashSet;
 use std::fs;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use host::module::{self, Index, ModuleError, Uevents};
@@ -29,14 +35,17 @@ fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
     // Before the walk: what appears during it is not lost.
     let events = Uevents::open()?;
     let walked = module::of_running_kernel().map(|index| {
-        let mut seen = HashSet::new();
-        walk(&index, &mut seen);
+        let (index, mut seen) = (Arc::new(index), HashSet::new());
+        walk(&index, &mut seen, true);
         (index, seen)
     });
     stamps::done(inventory::boot::Part::Modules, begin_ms);
     // An image without modules has none to wait for.
     module::announce_hardware()?;
     let (index, mut seen) = walked?;
+    let ahead = Arc::clone(&index);
+    std::thread::spawn(move || load_ahead(&ahead));
+    walk(&index, &mut seen, false);
     loop {
         match events.receive()? {
             Some(event) => {
@@ -52,15 +61,39 @@ fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
                     }
                 }
             }
-            None => walk(&index, &mut seen),
+            None => walk(&index, &mut seen, false),
         }
     }
 }
 
-fn walk(index: &Index, seen: &mut HashSet<String>) {
+/// What a node needs before it sells, whatever it is made of: its volumes and file systems, then its walls. Each would
+/// come by itself when it is first asked for; but through a program that the kernel starts for it, which reads all lists
+/// of modules again, while somebody waits.
+const AHEAD: [&str; 11] = [
+    "dm-mod",
+    "ext4",
+    "nf_tables",
+    "nft_ct",
+    "nft_connlimit",
+    "nft_reject_inet",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "dm-verity",
+    "erofs",
+];
+
+/// One that fails fails again for whoever asks for it, who says so.
+fn load_ahead(index: &Index) {
+    for name in AHEAD {
+        let _ = module::load(index, name);
+    }
+}
+
+fn walk(index: &Index, seen: &mut HashSet<String>, needed: bool) {
     let start = Instant::now();
     answer_where_asked();
-    let (loaded, failed) = module::load_for_hardware(index, seen);
+    let (loaded, failed) = module::load_for_hardware(index, seen, needed);
     for error in failed {
         eprintln!("init: {}", chain(&error));
     }

@@ -44,13 +44,19 @@ pub fn modaliases(sys: &Path) -> HashSet<String> {
 /// Loads what the devices of `/sys` want, until nothing new turns up; disks and network first. Gives
 /// how many modules were new, and what failed: one driver that fails is no reason to stop.
 ///
-/// A few threads load at once, for a driver that waits for its device holds up only itself.
-pub fn load_for_hardware(index: &Index, seen: &mut HashSet<String>) -> (usize, Vec<ModuleError>) {
+/// A few threads load at once, for a driver that waits for its device holds up only itself. With `needed` alone, what
+/// leads to no disk and no network is left for another walk.
+pub fn load_for_hardware(
+    index: &Index,
+    seen: &mut HashSet<String>,
+    needed: bool,
+) -> (usize, Vec<ModuleError>) {
     let (loaded, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     loop {
         let mut new: Vec<String> = modaliases(Path::new("/sys"))
             .into_iter()
-            .filter(|a| !seen.contains(a))
+            .filter(|alias| !seen.contains(alias))
+            .filter(|alias| !needed || urgency(alias) < LATER)
             .collect();
         if new.is_empty() {
             let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -77,9 +83,27 @@ pub fn load_for_hardware(index: &Index, seen: &mut HashSet<String>) -> (usize, V
     }
 }
 
-/// 0 for what a node waits for: PCI storage and network controllers, virtio; then USB; then the rest.
+/// What no disk and no network hangs on.
+const LATER: u8 = 3;
+
+/// 0 for what a node waits for: PCI storage and network controllers, virtio; then USB; then what may lead to either (a
+/// bridge, a bus of a maker's own); [`LATER`] for what leads nowhere: the processor's ciphers, random numbers, memory
+/// that is given back, screens, sound, keyboards, buttons, and the slow bus of sensors.
 fn urgency(alias: &str) -> u8 {
+    const NOWHERE: [&str; 8] = [
+        "cpu:",
+        "dmi:",
+        "input:",
+        "serio:",
+        "virtio:d00000003", // a console
+        "virtio:d00000004", // random numbers
+        "virtio:d00000005", // a balloon
+        "acpi:PNP0C0",      // batteries, fans, lids, buttons
+    ];
+    const CLASSES: [&str; 3] = ["bc03", "bc04", "bc0Csc05"];
     match alias {
+        a if NOWHERE.iter().any(|kind| a.starts_with(kind)) => LATER,
+        a if a.starts_with("pci:") && CLASSES.iter().any(|class| a.contains(class)) => LATER,
         a if a.starts_with("virtio:") => 0,
         a if a.starts_with("pci:") && (a.contains("bc01") || a.contains("bc02")) => 0,
         a if a.starts_with("pci:") && a.contains("bc0Csc03") => 1,
@@ -191,6 +215,15 @@ mod tests {
         assert!(urgency(nvme) < urgency("usb:v0BDAp8152d2000dc00dsc00dp00icFFiscFFip00in02"));
         assert_eq!(urgency("virtio:d00000002v00001AF4"), urgency(nvme));
         assert!(urgency("acpi:PNP0C0C:") > urgency("scsi:t-0x00"));
+        assert!(urgency("acpi:PNP0C0C:") == LATER && urgency("cpu:type:x86,ven0000fam0006mod0006:") == LATER);
+        // The bus of Hyper-V, on which its disks hang; an ISA bridge; a PCI bridge.
+        for bus in [
+            "acpi:VMBUS:",
+            "pci:v00008086d00002918sv00001AF4sd00001100bc06sc01i00",
+            "pci:v00001B36d0000000Csv00000000sd00000000bc06sc04i00",
+        ] {
+            assert!(urgency(bus) < LATER, "{bus}");
+        }
     }
 
     #[test]
