@@ -23,6 +23,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::store::pace::Pace;
+
 /// After a failure to accept: descriptors are short, and a loop without a pause would only spin.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What one connection buffers.
@@ -43,6 +45,8 @@ pub struct Bounds {
     pub connection: Duration,
     /// How long it then still has for the request that is under way; and at the end all of them.
     pub goodbye: Duration,
+    /// How fast they may add to the journal.
+    pub pace: Pace,
 }
 
 impl Default for Bounds {
@@ -54,6 +58,7 @@ impl Default for Bounds {
             body: Duration::from_secs(10),
             connection: Duration::from_secs(600),
             goodbye: Duration::from_secs(30),
+            pace: Pace::default(),
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::door::{Door, Passed, Question};
 use crate::keys::{self, KeyError};
 use crate::listen;
 use crate::store::book::{BookError, Booked, Operation};
+use crate::store::pace::Pace;
 use crate::store::writer::Writer;
 use crate::store::{self, OpenError};
 use crate::wire::{Answer, Head, LEASES, OpenLease, PATH, REQUEST_BYTES, Reply, SIGNATURE_HEADER};
@@ -94,7 +95,11 @@ pub struct SignedAnswer {
 impl Ledger {
     /// Opens the folder, audits the file, starts the writer. The receiver
     /// hears when the writer has ended and the folder is free again.
-    pub fn open(dir: &Path, time: Option<TimeSource>) -> Result<(Ledger, oneshot::Receiver<()>), ServeError> {
+    pub fn open(
+        dir: &Path,
+        time: Option<TimeSource>,
+        pace: Pace,
+    ) -> Result<(Ledger, oneshot::Receiver<()>), ServeError> {
         keys::ensure_folder(dir)?;
         let lock = lock_folder(dir)?;
         let key = keys::read_or_create(dir, keys::LEDGER_KEY)?;
@@ -109,6 +114,7 @@ impl Ledger {
             name.to_string(),
             audited.head,
             clock.clone(),
+            pace,
             // Both are dropped with the thread, after its connection.
             Box::new((lock, free)),
         )
@@ -294,7 +300,8 @@ impl Serving {
 /// Opens the folder and serves it until [`Serving::shut_down`].
 pub async fn serve(config: Config) -> Result<Serving, ServeError> {
     let dir = config.dir.clone();
-    let opened = tokio::task::spawn_blocking(move || Ledger::open(&config.dir, config.time)).await;
+    let pace = config.bounds.pace;
+    let opened = tokio::task::spawn_blocking(move || Ledger::open(&config.dir, config.time, pace)).await;
     let (ledger, freed) = opened.map_err(|error| ServeError::Io {
         what: "open its file".to_owned(),
         source: std::io::Error::other(error),

@@ -209,14 +209,20 @@ async fn a_payer_past_its_locks_is_refused_and_another_is_served() {
     file.execute("UPDATE begun SET locks = 599", ()).unwrap();
     assert_eq!(lock(PAYER, 2, 10).await.unwrap(), 10, "the last one of this hour");
     is_refused(lock(PAYER, 3, 10).await, "in this hour");
+    is_refused(lock(PAYER, 2, 20).await, "in this hour");
     assert_eq!(
-        lock(PAYER, 2, 20).await.unwrap(),
-        20,
-        "more into one that is there"
+        lock(PAYER, 2, 10).await.unwrap(),
+        10,
+        "what changes nothing is not counted"
     );
     assert_eq!(lock(PAYEE, 4, 10).await.unwrap(), 10, "another payer");
     setting.pass_ms(HOUR_MS);
     assert_eq!(lock(PAYER, 3, 10).await.unwrap(), 10, "an hour later");
+    assert_eq!(
+        lock(PAYER, 3, 20).await.unwrap(),
+        20,
+        "more into one that is there"
+    );
 
     let add = |state: &str, number: u32| {
         let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?3)
@@ -233,7 +239,11 @@ async fn a_payer_past_its_locks_is_refused_and_another_is_served() {
     file.execute("UPDATE lease SET state = 'locked' WHERE state = 'closed'", ())
         .unwrap();
     is_refused(lock(PAYER, 6, 10).await, "4096 open locks");
-    assert_eq!(lock(PAYER, 5, 20).await.unwrap(), 20);
+    assert_eq!(
+        lock(PAYER, 5, 20).await.unwrap(),
+        20,
+        "more into one is no new one"
+    );
     assert_eq!(lock(PAYEE, 7, 10).await.unwrap(), 10);
 }
 

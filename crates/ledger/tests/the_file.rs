@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use escrow::{Amount, RailError, RailTime, Wallet};
 use ledger::server::{Ledger, ServeError};
-use ledger::store::{OpenError, audit::AuditError};
+use ledger::store::{OpenError, audit::AuditError, pace::Pace};
 use ledger::{LedgerRail, LedgerWallet, RailAddress, wire::Ask};
 use rusqlite::Connection;
 use setting::{HOUR_MS, PAYER, START_MS, Setting, VOUCHER, account, fund, key, terms};
@@ -32,7 +32,7 @@ fn change(setting: &Setting, sql: &str) -> rusqlite::Result<()> {
 }
 
 fn audit_of(setting: &Setting) -> AuditError {
-    match Ledger::open(setting.dir.path(), None).map(|_| ()) {
+    match Ledger::open(setting.dir.path(), None, Pace::default()).map(|_| ()) {
         Err(ServeError::Open(error)) => match *error {
             OpenError::Audit { source, .. } => source,
             other => panic!("refused for another reason: {other}"),
@@ -64,7 +64,9 @@ async fn the_tables_themselves_refuse_what_must_not_be() {
         let error = change(&setting, sql).unwrap_err().to_string();
         assert!(error.contains(word), "{sql}: {error}");
     }
-    Ledger::open(setting.dir.path(), None).map(|_| ()).unwrap();
+    Ledger::open(setting.dir.path(), None, Pace::default())
+        .map(|_| ())
+        .unwrap();
 }
 
 #[tokio::test]
@@ -116,34 +118,39 @@ async fn a_balance_or_a_lock_changed_by_hand_is_found() {
 #[tokio::test]
 async fn a_folder_is_served_once_and_by_its_own_key() {
     let setting = Setting::new().await;
-    let second = Ledger::open(setting.dir.path(), None).map(|_| ());
+    let second = Ledger::open(setting.dir.path(), None, Pace::default()).map(|_| ());
     assert!(matches!(second, Err(ServeError::Busy(_))), "{second:?}");
     let setting = booked().await;
     std::fs::remove_file(setting.dir.path().join("ledger.key")).unwrap();
-    let other_key = Ledger::open(setting.dir.path(), None).map(|_| ());
+    let other_key = Ledger::open(setting.dir.path(), None, Pace::default()).map(|_| ());
     assert!(
         matches!(&other_key, Err(ServeError::Open(error)) if matches!(**error, OpenError::Name { .. })),
         "{other_key:?}"
     );
     let setting = booked().await;
-    change(&setting, "UPDATE ledger SET version = 3").unwrap();
-    let newer = Ledger::open(setting.dir.path(), None).map(|_| ());
+    change(&setting, "UPDATE ledger SET version = 4").unwrap();
+    let newer = Ledger::open(setting.dir.path(), None, Pace::default()).map(|_| ());
     assert!(
-        matches!(&newer, Err(ServeError::Open(error)) if matches!(**error, OpenError::Version { found: 3, .. })),
+        matches!(&newer, Err(ServeError::Open(error)) if matches!(**error, OpenError::Version { found: 4, .. })),
         "{newer:?}"
     );
 }
 
-/// A file of the first version opens, keeps what it holds, and is one of the second afterwards.
+/// A file of an older version opens, keeps what it holds, and is one of this afterwards.
 #[tokio::test]
-async fn a_file_of_the_first_version_is_taken_over() {
-    let mut setting = booked().await;
-    change(
-        &setting,
+async fn a_file_of_an_older_version_is_taken_over() {
+    const TO_2: &str = "DROP TABLE redeemed; UPDATE ledger SET version = 2;";
+    const TO_1: &str =
         "DROP TABLE begun; DROP INDEX lease_open; CREATE INDEX lease_by_payer ON lease (payer);
-         UPDATE ledger SET version = 1",
-    )
-    .unwrap();
+         UPDATE ledger SET version = 1;";
+    for back in [TO_2.to_owned(), format!("{TO_2}{TO_1}")] {
+        is_taken_over(&back).await;
+    }
+}
+
+async fn is_taken_over(back: &str) {
+    let mut setting = booked().await;
+    change(&setting, back).unwrap();
     for _ in 0..2 {
         setting.start().await;
         let balance = setting.rail().balance_of(&setting.account(PAYER)).await.unwrap();
@@ -151,13 +158,13 @@ async fn a_file_of_the_first_version_is_taken_over() {
         setting.stop().await;
     }
     let file = Connection::open(setting.dir.path().join("ledger.sqlite")).unwrap();
-    let count = "SELECT count(*) FROM sqlite_schema WHERE name IN ('lease_open', 'begun', 'lease_by_payer')";
+    let count = "SELECT count(*) FROM sqlite_schema WHERE name IN ('lease_open', 'begun', 'redeemed', 'redeemed_free', 'lease_by_payer')";
     let known: (i64, i64) = file
         .query_row(&format!("SELECT version, ({count}) FROM ledger"), [], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
         .unwrap();
-    assert_eq!(known, (2, 2));
+    assert_eq!(known, (3, 4));
 }
 
 /// The name of the variable that turns this program into a ledger.
@@ -173,7 +180,14 @@ fn child_process_that_serves() {
             dir: dir.into(),
             listen: "127.0.0.1:0".parse().unwrap(),
             time: None,
-            bounds: ledger::server::Bounds::default(),
+            bounds: ledger::server::Bounds {
+                // as fast as it can, for as long as it lives
+                pace: Pace {
+                    steps_an_hour: u32::MAX,
+                    ..Pace::default()
+                },
+                ..ledger::server::Bounds::default()
+            },
         };
         let serving = ledger::server::serve(config).await.unwrap();
         println!("\nserving {}", serving.address());

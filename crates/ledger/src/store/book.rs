@@ -6,19 +6,12 @@
 
 use escrow::lock::{Act, Postings, Windows, apply};
 use escrow::{Amount, LeaseId, LockState, LockView, RailTime, Refusal};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::journal::{Entry, Hash};
+use super::pace::{Pace, check_open, count_step, take_turn};
 use super::{ISSUED, read_balance, read_lock, state_word};
 use crate::wire::Head;
-
-/// Locks that one payer may have open at a time: what `balance` and `open` walk over.
-const MOST_OPEN: i64 = 4096;
-
-/// New locks of one payer in an hour of the ledger's clock: each stays in the file for ever.
-const MOST_NEW_AN_HOUR: i64 = 600;
-
-const HOUR_MS: u64 = 3_600_000;
 
 /// What is to be booked; its signature was checked before.
 #[derive(Clone, Debug)]
@@ -86,6 +79,7 @@ pub enum BookError {
 /// made.
 pub fn book(
     connection: &Connection,
+    pace: &Pace,
     operation: &Operation,
     now: RailTime,
     head: &mut Head,
@@ -106,10 +100,8 @@ pub fn book(
             let before = read_lock(connection, &action.lease)?;
             let (after, postings) =
                 apply(&before, action.windows, action.act, now).map_err(BookError::Refused)?;
-            if before.state == LockState::None && after.state != LockState::None {
-                count_new(connection, &action.payer, now)?;
-            }
             if after != before {
+                count(connection, pace, action, (&before, &after), now)?;
                 write_lock(connection, action, &after)?;
                 let pot = pot(&action.lease);
                 let posting = posting_of(&pot, action, &postings)?;
@@ -120,36 +112,26 @@ pub fn book(
     }
 }
 
-/// One more lock of this payer's, if it may. What is rolled back with the operation did not count.
-fn count_new(connection: &Connection, payer: &str, now: RailTime) -> Result<(), BookError> {
-    let open: i64 = connection
-        .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM lease WHERE payer = ?1 AND state <> 'closed' LIMIT ?2)",
-        )?
-        .query_row(params![payer, MOST_OPEN], |row| row.get(0))?;
-    if open >= MOST_OPEN {
-        let words = format!("the account has {MOST_OPEN} open locks: end one first");
-        return Err(BookError::Refused(Refusal::Other(words)));
-    }
-    let hour = stored_time(RailTime(now.0 / HOUR_MS))?;
-    let counted: Option<i64> = connection
-        .prepare_cached(
-            "INSERT INTO begun (payer, hour, locks) VALUES (?1, ?2, 1)
-             ON CONFLICT (payer) DO UPDATE SET hour = excluded.hour,
-                 locks = iif(hour = excluded.hour, locks + 1, 1)
-             WHERE hour <> excluded.hour OR locks < ?3
-             RETURNING locks",
-        )?
-        .query_row(params![payer, hour, MOST_NEW_AN_HOUR], |row| row.get(0))
-        .optional()?;
-    match counted {
-        Some(_) => Ok(()),
-        None => {
-            let words = format!(
-                "the account began {MOST_NEW_AN_HOUR} locks in this hour: the next one may come later"
-            );
-            Err(BookError::Refused(Refusal::Other(words)))
+/// Whether this change may be one more entry now.
+fn count(
+    connection: &Connection,
+    pace: &Pace,
+    action: &LockAction,
+    (before, after): (&LockView, &LockView),
+    now: RailTime,
+) -> Result<(), BookError> {
+    match action.act {
+        Act::Lock { .. } => {
+            if before.state == LockState::None {
+                check_open(connection, &action.payer)?;
+            }
+            count_step(connection, pace, &action.payer, now)
         }
+        Act::Redeem { .. } if after.paid < after.funded => {
+            let adds = after.paid.saturating_sub(before.paid);
+            take_turn(connection, pace, &action.lease, adds, now)
+        }
+        Act::Redeem { .. } | Act::Close | Act::Refund | Act::GiveBack { .. } => Ok(()),
     }
 }
 
@@ -223,7 +205,7 @@ fn stored(amount: Amount) -> Result<i64, BookError> {
     })
 }
 
-fn stored_time(time: RailTime) -> Result<i64, BookError> {
+pub(super) fn stored_time(time: RailTime) -> Result<i64, BookError> {
     i64::try_from(time.0).map_err(|_| {
         let words = format!("the time {time} is later than this ledger can count");
         BookError::Refused(Refusal::Other(words))

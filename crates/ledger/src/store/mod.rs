@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod book;
 pub mod journal;
+pub mod pace;
 pub mod writer;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::wire::Head;
 use journal::genesis;
 
 /// The version of the schema that this code reads and writes.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// The other side of all play money.
 pub const ISSUED: &str = "issued";
@@ -107,7 +108,7 @@ pub fn open(path: &Path, name: &str) -> Result<Opened, OpenError> {
         });
     }
     if version < VERSION {
-        upgrade(&mut writing).map_err(sqlite)?;
+        upgrade(&mut writing, version).map_err(sqlite)?;
     }
     let audited = audit::audit(&writing, name).map_err(|source| OpenError::Audit {
         path: path.to_owned(),
@@ -144,9 +145,12 @@ fn create_or_identify(connection: &mut Connection, name: &str) -> rusqlite::Resu
 }
 
 /// All of it or nothing: killed here, the next start does it.
-fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
+fn upgrade(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute_batch(include_str!("from_1.sql"))?;
+    if from < 2 {
+        transaction.execute_batch(include_str!("from_1.sql"))?;
+    }
+    transaction.execute_batch(include_str!("from_2.sql"))?;
     transaction.commit()
 }
 

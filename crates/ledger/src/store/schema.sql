@@ -31,12 +31,21 @@ CREATE TABLE lease (
 -- Closed locks stay for ever; what is asked of a payer never walks over them.
 CREATE INDEX lease_open ON lease (payer) WHERE state <> 'closed';
 
--- How many locks each payer began in the newest hour it began one in.
+-- How often each payer began, topped up or extended a lock in the newest hour it did so in.
 CREATE TABLE begun (
     payer TEXT PRIMARY KEY,
     hour  INTEGER NOT NULL,
     locks INTEGER NOT NULL CHECK (locks > 0)
 ) STRICT, WITHOUT ROWID;
+
+-- From when on a redemption of that lock and size has to wait for none before it. What is past is swept.
+CREATE TABLE redeemed (
+    lease     BLOB NOT NULL CHECK (length(lease) = 32),
+    size      INTEGER NOT NULL CHECK (size >= 0),
+    free_from INTEGER NOT NULL,
+    PRIMARY KEY (lease, size)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX redeemed_free ON redeemed (free_from);
 
 -- The journal: append-only, each entry's hash over the one before it.
 CREATE TABLE entry (

@@ -16,6 +16,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::book::{BookError, Booked, Operation, book};
+use super::pace::Pace;
 use super::read_head;
 use crate::clock::Clock;
 use crate::wire::Head;
@@ -51,6 +52,7 @@ impl Writer {
         name: String,
         head: Head,
         clock: Arc<Clock>,
+        pace: Pace,
         kept: Box<dyn Send>,
     ) -> std::io::Result<Writer> {
         let (jobs, waiting) = channel();
@@ -59,6 +61,7 @@ impl Writer {
             name,
             head,
             clock,
+            pace,
             _kept: kept,
         };
         std::thread::Builder::new()
@@ -81,6 +84,7 @@ struct WriterThread {
     name: String,
     head: Head,
     clock: Arc<Clock>,
+    pace: Pace,
     _kept: Box<dyn Send>,
 }
 
@@ -135,7 +139,7 @@ impl WriterThread {
             let now = self.clock.now();
             let mut next = *head;
             let savepoint = transaction.savepoint()?;
-            let outcome = book(&savepoint, &job.operation, now, &mut next);
+            let outcome = book(&savepoint, &self.pace, &job.operation, now, &mut next);
             if outcome.is_ok() {
                 savepoint.commit()?;
                 *head = next;
