@@ -40,6 +40,7 @@ mod join;
 mod membership;
 mod node;
 mod peer;
+mod relay;
 mod resolve;
 mod seat;
 mod shares;

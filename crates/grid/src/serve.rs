@@ -1,7 +1,7 @@
 //! What a grid needs of its own: a bootstrap peer and a relay, in one process.
 //!
 //! ```text
-//!   Serve ── relay      tcp  plain http: carries sealed packets between endpoints
+//!   Serve ── relay      tcp  plain http: carries sealed packets between endpoints; so many connections, and of one address
 //!         ├─ discovery  udp  "you are seen at …" (QUIC, a certificate pinned in the ticket)
 //!         └─ peer       udp  the first neighbour of everybody
 //! ```
@@ -16,11 +16,14 @@ use std::{
 
 use iroh::SecretKey;
 use iroh_relay::server::{QuicConfig, RelayConfig, Server, ServerConfig, SpawnError};
+use places::Places;
+use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     Grid, GridTicket, JoinConfig, JoinError, Limits, Listen, PeerId, TicketError, Timing, Verdict,
     certificate,
     join::{self, Role},
+    relay::{self, Guests},
     ticket::{self, Discovery},
 };
 
@@ -48,6 +51,8 @@ pub struct ServeConfig {
     pub timing: Timing,
     /// How much it lets in.
     pub limits: Limits,
+    /// How many connections strangers may hold of the relay.
+    pub relay: places::Bounds,
 }
 
 impl ServeConfig {
@@ -64,6 +69,7 @@ impl ServeConfig {
             host: None,
             timing: Timing::default(),
             limits: Limits::default(),
+            relay: places::Bounds::default(),
         }
     }
 }
@@ -98,6 +104,8 @@ pub struct Serve {
     ticket: GridTicket,
     grid: Grid,
     relay: Server,
+    /// Accepts for it; stops when it is dropped.
+    door: JoinSet<()>,
 }
 
 impl Serve {
@@ -110,17 +118,10 @@ impl Serve {
             None if config.bind.is_ipv6() => format!("[{}]", config.bind),
             None => config.bind.to_string(),
         };
-        let (relay, discovery) = start_relay(&config).await?;
-        let failed = |why: &str| ServeError::Relay {
-            bind: config.bind,
-            why: why.to_owned(),
-        };
-        let relay_port = relay
-            .http_addr()
-            .ok_or_else(|| failed("it has no address"))?
-            .port();
-        let udp_port =
-            free_port(config.bind, config.peer_port).map_err(|error| failed(&error.to_string()))?;
+        let (relay, discovery, door) = start_relay(&config).await?;
+        let (door, relay_port) = door;
+        let udp_port = free_port(config.bind, config.peer_port)
+            .map_err(|error| not_started(&config, &error.to_string()))?;
         let ticket = GridTicket {
             name: config.name,
             grid: config.grid,
@@ -149,6 +150,7 @@ impl Serve {
             ticket: ticket.with_host(&host)?,
             grid,
             relay,
+            door,
         })
     }
 
@@ -163,17 +165,37 @@ impl Serve {
     }
 
     /// Stops both; who is joined goes on without.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         self.grid.close().await;
+        self.door.shutdown().await;
         if let Err(error) = self.relay.shutdown().await {
             tracing::debug!(%error, "the relay had ended before");
         }
     }
 }
 
-async fn start_relay(config: &ServeConfig) -> Result<(Server, Option<Discovery>), ServeError> {
+fn not_started(config: &ServeConfig, why: &str) -> ServeError {
+    ServeError::Relay {
+        bind: config.bind,
+        why: why.to_owned(),
+    }
+}
+
+/// The relay, with address discovery, and who accepts for it at which port.
+async fn start_relay(
+    config: &ServeConfig,
+) -> Result<(Server, Option<Discovery>, (JoinSet<()>, u16)), ServeError> {
+    let failed = |error: std::io::Error| not_started(config, &error.to_string());
+    let listener = TcpListener::bind((config.bind, config.relay_port))
+        .await
+        .map_err(failed)?;
+    let port = listener.local_addr().map_err(failed)?.port();
+    let guests = Guests::default();
     let mut server = ServerConfig::default();
-    server.relay = Some(RelayConfig::new((config.bind, config.relay_port)));
+    // A door of its own it cannot do without: it is on loopback, and whoever comes by it is no guest.
+    let mut relay = RelayConfig::new((Ipv4Addr::LOCALHOST, 0));
+    relay.access = Arc::new(guests.clone());
+    server.relay = Some(relay);
     let mut certificate = None;
     if let Some(port) = config.discovery_port {
         let made = certificate::from_secret(&config.secret)
@@ -183,17 +205,18 @@ async fn start_relay(config: &ServeConfig) -> Result<(Server, Option<Discovery>)
         server.quic = Some(quic);
         certificate = Some(made.der);
     }
-    let failed = |error: SpawnError| ServeError::Relay {
-        bind: config.bind,
-        why: format!("{error:#}"),
-    };
+    let failed = |error: SpawnError| not_started(config, &format!("{error:#}"));
     let relay = Server::spawn(server).await.map_err(failed)?;
+    let service = relay.relay_service().cloned();
+    let service = service.ok_or_else(|| not_started(config, "it serves nothing"))?;
+    let mut door = JoinSet::new();
+    door.spawn(relay::run(listener, service, Places::new(config.relay), guests));
     let discovery = certificate.zip(relay.quic_addr());
     let discovery = discovery.map(|(certificate, at)| Discovery {
         port: at.port(),
         certificate,
     });
-    Ok((relay, discovery))
+    Ok((relay, discovery, (door, port)))
 }
 
 /// The port that the peer will take: the ticket is needed to make it, and names the port.

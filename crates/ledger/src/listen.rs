@@ -9,15 +9,13 @@
 //! Invariant: strangers hold a bounded number of connections, one address (of IPv6: one /64) a share of them, each for a bounded time; the
 //! loop itself waits for nobody.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use places::{Place, Places};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -51,63 +49,18 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
+        let places::Bounds {
+            connections,
+            connections_an_address,
+        } = places::Bounds::default();
         Bounds {
-            connections: 1024,
-            connections_an_address: 256,
+            connections,
+            connections_an_address,
             head: Duration::from_secs(30),
             body: Duration::from_secs(10),
             connection: Duration::from_secs(600),
             goodbye: Duration::from_secs(30),
             pace: Pace::default(),
-        }
-    }
-}
-
-/// The connections that are open, by address.
-#[derive(Debug, Clone)]
-struct Open {
-    bounds: Bounds,
-    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-struct Place {
-    open: Open,
-    address: IpAddr,
-}
-
-impl Open {
-    fn take(&self, address: IpAddr) -> Option<Place> {
-        let address = counted_as(address);
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = taken.get(&address).copied().unwrap_or_default();
-        let all: usize = taken.values().sum();
-        if all >= self.bounds.connections || own >= self.bounds.connections_an_address {
-            return None;
-        }
-        taken.insert(address, own + 1);
-        Some(Place {
-            open: self.clone(),
-            address,
-        })
-    }
-}
-
-/// One subscriber of IPv6 has a /64, and would be as many strangers as it likes.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from_bits(six.to_bits() >> 64 << 64)),
-        four @ IpAddr::V4(_) => four,
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.open.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = taken.get_mut(&self.address) {
-            *own -= 1;
-            if *own == 0 {
-                taken.remove(&self.address);
-            }
         }
     }
 }
@@ -119,10 +72,10 @@ pub(crate) async fn run(
     bounds: Bounds,
     stopped: oneshot::Receiver<()>,
 ) {
-    let open = Open {
-        bounds,
-        taken: Arc::default(),
-    };
+    let places = Places::new(places::Bounds {
+        connections: bounds.connections,
+        connections_an_address: bounds.connections_an_address,
+    });
     let (ending, ends) = watch::channel(false);
     let mut connections = JoinSet::new();
     tokio::pin!(stopped);
@@ -135,7 +88,7 @@ pub(crate) async fn run(
         match accepted {
             Ok((stream, from)) => {
                 // Who finds no place is closed at once.
-                if let Some(place) = open.take(from.ip()) {
+                if let Some(place) = places.take(from.ip()) {
                     connections.spawn(serve(stream, router.clone(), bounds, ends.clone(), place));
                 }
             }
@@ -178,32 +131,5 @@ async fn serve(
 fn said(ended: Result<(), hyper::Error>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_64_of_ipv6_is_one_stranger() {
-        let open = Open {
-            bounds: Bounds {
-                connections: 8,
-                connections_an_address: 2,
-                ..Bounds::default()
-            },
-            taken: Arc::default(),
-        };
-        let from = |address: &str| open.take(address.parse().unwrap());
-        let first = from("2001:db8:0:1::1").unwrap();
-        let _second = from("2001:db8:0:1:ffff::2").unwrap();
-        assert!(from("2001:db8:0:1:aaaa:bbbb:cccc:dddd").is_none(), "the same /64");
-        let _other = from("2001:db8:0:2::1").unwrap();
-        drop(first);
-        let _again = from("2001:db8:0:1::3").unwrap();
-        let _four = (from("192.0.2.1").unwrap(), from("::ffff:192.0.2.1").unwrap());
-        assert!(from("192.0.2.1").is_none());
-        assert!(from("192.0.2.2").is_some());
     }
 }

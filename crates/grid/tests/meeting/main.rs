@@ -7,6 +7,7 @@ mod broadcast;
 mod carry;
 mod crowd;
 mod direct;
+mod relay;
 mod restart;
 mod seat;
 mod stranger;
