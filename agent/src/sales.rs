@@ -32,6 +32,7 @@ pub use clock::{RailClock, boot_ms};
 pub use keeper::{Keeper, No, Order};
 pub use record::{PORTS, Record, RecordError, recalled, request_of};
 pub use resizing::{Rules, SNAPSHOT_EVERY_MS};
+pub use restoring::RESTORE_EVERY_MS;
 pub use shared::{Given, Shared, SpaceVolume};
 pub use spaces::{Bytes, Failed, NotRestored, Spaces};
 pub use storage::luks::UnlockKey;

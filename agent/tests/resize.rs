@@ -17,7 +17,7 @@ use market::message::*;
 use market::prices::Prices;
 use market::quantity::{Bytes, MilliCpus};
 use street::user::{Bought, eventually, say};
-use street::{MONEY, Machine, Node, PRICE, Street, User, opened};
+use street::{MONEY, Machine, Node, PRICE, Street, User, opened_with};
 
 const FARMER: u8 = 40;
 const USER: u8 = 20;
@@ -25,7 +25,12 @@ const MIB: u64 = 1 << 20;
 
 /// A space that runs and is paid for its first period.
 async fn active() -> (Street, Node, User, Bought, DirectStream) {
-    let (street, node, user) = opened().await;
+    active_on(Machine::default()).await
+}
+
+/// The same, on a machine that is as the test wants it.
+async fn active_on(machine: Machine) -> (Street, Node, User, Bought, DirectStream) {
+    let (street, node, user) = opened_with(machine).await;
     let (bought, mut stream) = user.ready(1).await;
     user.pay(&mut stream, &bought, 1).await;
     (street, node, user, bought, stream)

@@ -64,7 +64,8 @@ pub fn is_put_back_over_a_power_cut(world: &mut World) -> Result<()> {
     inside(world, THEN)?;
     inside(world, MUCH)?;
     let mut client = world.start(&["restore", &name, "--yes"])?;
-    world.wait_for(BEGUN)?;
+    // From one restore to the next there is a minute: the client waits for it.
+    world.wait_for_again(BEGUN)?;
     world.cut_power()?;
     let _ = client.kill();
     let _ = client.wait();

@@ -224,6 +224,14 @@ impl World {
         Ok(())
     }
 
+    /// The same, of words that come from now on.
+    pub fn wait_for_again(&mut self, words: &str) -> Result<()> {
+        let running = self.running.as_mut().context("no node runs")?;
+        let _ = running.seen(words); // what came until now is history
+        running.wait_for(words, Duration::from_secs(180))?;
+        Ok(())
+    }
+
     /// The id of the node, as the user's client sees it.
     pub fn node_id(&self) -> Result<String> {
         let nodes = self

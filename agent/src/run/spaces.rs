@@ -33,7 +33,7 @@ use crate::direct;
 use crate::facts::{self, Image};
 use crate::farmer::Farmer;
 use crate::net::{NetState, NetWatch};
-use crate::sales::{Given, SNAPSHOT_EVERY_MS};
+use crate::sales::{Given, RESTORE_EVERY_MS, SNAPSHOT_EVERY_MS};
 
 /// Firewall rules that could not be set are set again after this.
 const WALLS_AGAIN: Duration = Duration::from_secs(5);
@@ -217,6 +217,7 @@ pub(super) async fn open_desk(
             boot: boot_id()?,
             image_version: others.version,
             snapshot_every_ms: SNAPSHOT_EVERY_MS,
+            restore_every_ms: RESTORE_EVERY_MS,
         };
         let desk = desk::start(desk::Parts {
             given,

@@ -15,7 +15,6 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::keeper::{Done, No, Order, Task, answer, no};
-use super::pace::Pace;
 use super::resizing::Resizes;
 use super::{Failed, PORTS, boot_ms, record};
 
@@ -23,8 +22,6 @@ use super::{Failed, PORTS, boot_ms, record};
 const RAIL_PATIENCE: Duration = Duration::from_secs(15);
 /// A rail that gave no answer is asked again after this.
 const RAIL_REST_MS: u64 = 3_000;
-/// The longest rest of one that does not take a give-back: it doubles from the other.
-const LONGEST_REST_MS: u64 = 60_000;
 
 impl Task {
     /// Does one effect; events that follow at once are returned.
@@ -205,7 +202,7 @@ impl Task {
             Done::Prepared(Err(failed)) => self.not_built(failed).await,
             Done::Built(Ok(is_grown), began) => {
                 self.began_ms = began;
-                self.unlocks = Pace::default();
+                self.unlocks.forget();
                 let event = if is_grown {
                     Event::Built
                 } else {
@@ -230,7 +227,7 @@ impl Task {
     }
 
     async fn not_built(&mut self, failed: Failed) {
-        self.unlocks.failed(boot_ms());
+        self.unlocks.again(boot_ms());
         let (name, why) = (&self.record.spec.name, &failed.why);
         self.shared
             .board
@@ -335,7 +332,7 @@ impl Task {
         self.rail_answered(&result);
         match result {
             Ok(view) => {
-                self.give_back_rests_ms = 0;
+                self.give_backs.forget();
                 drop(self.happen(Event::GaveBack(view)).await);
             }
             Err(error) => {
@@ -351,13 +348,12 @@ impl Task {
 
     /// It may be so for ever, and each ending sale asks: longer each time, and the console is told once.
     fn rest_from_giving_back(&mut self, error: &RailError) {
-        if self.give_back_rests_ms == 0 {
+        if self.give_backs.is_new() {
             let name = &self.record.spec.name;
             tracing::warn!(%error, name, "the rail does not take what is given back; it is asked again until it does");
         }
-        let longer = self.give_back_rests_ms.saturating_mul(2);
-        self.give_back_rests_ms = longer.clamp(RAIL_REST_MS, LONGEST_REST_MS);
-        self.rail_rests_until_ms = boot_ms().saturating_add(self.give_back_rests_ms);
+        self.give_backs.again(boot_ms());
+        self.rail_rests_until_ms = self.give_backs.until_ms();
     }
 
     /// A grant: a new seal key, and the host key to pin.

@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::changed::Changed;
 use super::keys::{KeyError, Keys};
-use super::pace::Pace;
+use super::pace::{NO_KEY, Pace};
 use super::resizing::{Resizes, Rules};
 use super::spaces::NotRestored;
 use super::{Failed, Record, RecordError, Shared, boot_ms};
@@ -117,6 +117,7 @@ impl Keeper {
         };
         shared.add_keeper(sale, keeper.clone());
         let (terms, alive) = (record.signed.message.body().terms(), shared.alive());
+        let restore_every_ms = shared.restore_every_ms;
         let task = Task {
             shared,
             record,
@@ -125,11 +126,12 @@ impl Keeper {
             keys: Keys::default(),
             rail_busy: false,
             rail_rests_until_ms: 0,
-            give_back_rests_ms: 0,
+            give_backs: Pace::GIVE_BACKS,
             redeem_wanted: false,
             waiting: Waiting::default(),
             not_unlocked: None,
-            unlocks: Pace::default(),
+            unlocks: Pace::UNLOCKS,
+            restores: Pace::new(restore_every_ms, restore_every_ms),
             not_resized: None,
             owed: Vec::new(),
             not_restored: None,
@@ -210,8 +212,8 @@ pub(super) struct Task {
     pub(super) rail_busy: bool,
     /// No call before this: it did not answer the last one.
     pub(super) rail_rests_until_ms: u64,
-    /// How long it rests from giving back, once it was not taken.
-    pub(super) give_back_rests_ms: u64,
+    /// How fast is given back what is not taken.
+    pub(super) give_backs: Pace,
     /// A voucher is due: whoever brought it is answered when the rail has answered.
     pub(super) redeem_wanted: bool,
     pub(super) waiting: Waiting,
@@ -219,6 +221,8 @@ pub(super) struct Task {
     pub(super) not_unlocked: Option<String>,
     /// How fast keys may be tried.
     pub(super) unlocks: Pace,
+    /// How fast snapshots may be put back.
+    pub(super) restores: Pace,
     /// Why the last resize failed.
     pub(super) not_resized: Option<String>,
     /// What the machine did and the journal has not taken yet.
@@ -397,7 +401,7 @@ impl Task {
             return;
         }
         if self.record.sale.state == SaleState::Locked
-            && let Err(rests) = self.unlocks.may_begin(boot_ms())
+            && let Err(rests) = self.unlocks.may_begin(boot_ms(), NO_KEY)
         {
             drop(reply.send(Err(rests)));
             return;
@@ -429,7 +433,7 @@ impl Task {
             return Err(no(rejection.code(), rejection.to_string()));
         }
         if sale.state == SaleState::Locked {
-            self.unlocks.may_begin(boot_ms())?;
+            self.unlocks.may_begin(boot_ms(), NO_KEY)?;
         }
         self.keys.open(&sealed).map_err(|error| match error {
             KeyError::NoGrant => no(RefusalCode::Epoch, error.to_string()),

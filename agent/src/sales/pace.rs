@@ -1,42 +1,77 @@
-//! How fast a sale's unlocks may follow each other when they fail.
+//! How fast a sale may do again what costs others and is paid by nobody.
 //!
-//! Each takes the storage's one thread for a good part of a second, and nobody pays for one that fails: without a pause
-//! a user with bytes that are no key would make all others wait.
+//! | what | first pause | at most | forgotten |
+//! |---|---|---|---|
+//! | a key that did not open the space: a good part of a second of the storage's one thread | 1 s | a minute | once one opens it |
+//! | what the rail did not take back, perhaps for ever, and each ending sale asks | 3 s | a minute | once it takes it |
+//! | a snapshot put back: a volume closed, copied, opened | as the node says | the same | |
 
 use market::message::RefusalCode;
 
 use super::keeper::{No, no};
 
-/// The longest pause.
-const MOST_MS: u64 = 60_000;
+/// Why a key is not tried now.
+pub(super) const NO_KEY: &str = "the last key did not open it";
 
-/// The pause after those that failed: 1 s, then twice as long each time.
-#[derive(Debug, Clone, Copy, Default)]
+/// A pause after each time: the first, then twice as long each time.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
-    failed: u32,
+    first_ms: u64,
+    most_ms: u64,
+    times: u32,
     until_ms: u64,
 }
 
 impl Pace {
-    /// One failed.
-    pub(super) fn failed(&mut self, now_ms: u64) {
-        let pause_ms = 1000_u64.checked_shl(self.failed).unwrap_or(MOST_MS).min(MOST_MS);
-        self.failed = self.failed.saturating_add(1).min(16);
-        self.until_ms = now_ms.saturating_add(pause_ms);
+    /// Of keys that open nothing.
+    pub(super) const UNLOCKS: Pace = Pace::new(1_000, 60_000);
+    /// Of what is given back and not taken.
+    pub(super) const GIVE_BACKS: Pace = Pace::new(3_000, 60_000);
+
+    /// Nothing was done yet; pauses in milliseconds.
+    pub(super) const fn new(first_ms: u64, most_ms: u64) -> Pace {
+        Pace {
+            first_ms,
+            most_ms,
+            times: 0,
+            until_ms: 0,
+        }
     }
 
-    /// Whether the next may begin.
-    pub(super) fn may_begin(&self, now_ms: u64) -> Result<(), No> {
-        match self.until_ms.saturating_sub(now_ms) {
-            0 => Ok(()),
-            left_ms => {
-                let words = format!(
-                    "the last key did not open it: again in {} s",
-                    left_ms.div_ceil(1000)
-                );
-                Err(no(RefusalCode::Busy, words))
-            }
+    /// It was done once more.
+    pub(super) fn again(&mut self, now_ms: u64) {
+        let longer = self.first_ms.saturating_mul(1 << self.times);
+        self.times = self.times.saturating_add(1).min(32);
+        self.until_ms = now_ms.saturating_add(longer.min(self.most_ms));
+    }
+
+    /// Whether it was never done since it was forgotten.
+    pub(super) fn is_new(&self) -> bool {
+        self.times == 0
+    }
+
+    /// All is well: the next pause is the first.
+    pub(super) fn forget(&mut self) {
+        *self = Pace::new(self.first_ms, self.most_ms);
+    }
+
+    /// When the next may begin, in boot time.
+    pub(super) fn until_ms(&self) -> u64 {
+        self.until_ms
+    }
+
+    /// Whether the next may begin; else why not, and when.
+    pub(super) fn may_begin(&self, now_ms: u64, why: &str) -> Result<(), No> {
+        match self.rests_s(now_ms) {
+            None => Ok(()),
+            Some(rests_s) => Err(no(RefusalCode::Busy, format!("{why}: again in {rests_s} s"))),
         }
+    }
+
+    /// In how many seconds the next may begin; none: now.
+    fn rests_s(&self, now_ms: u64) -> Option<u64> {
+        let left_ms = self.until_ms.saturating_sub(now_ms);
+        (left_ms > 0).then(|| left_ms.div_ceil(1000))
     }
 }
 
@@ -45,21 +80,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pause_doubles_up_to_a_minute() {
-        let mut pace = Pace::default();
-        assert!(pace.may_begin(0).is_ok());
+    fn the_pause_doubles_up_to_the_longest_and_is_forgotten() {
+        let mut pace = Pace::UNLOCKS;
+        assert_eq!((pace.rests_s(0), pace.is_new()), (None, true));
         let mut now_ms = 0;
         for pause_ms in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
-            pace.failed(now_ms);
-            assert!(pace.may_begin(now_ms + pause_ms - 1).is_err());
+            pace.again(now_ms);
+            assert_eq!(pace.rests_s(now_ms + pause_ms - 1), Some(1));
             now_ms += pause_ms;
-            assert!(pace.may_begin(now_ms).is_ok());
+            assert_eq!(pace.rests_s(now_ms), None);
         }
-        let refused = {
-            pace.failed(0);
-            pace.may_begin(500).unwrap_err()
-        };
+        (0..100).for_each(|_| pace.again(0));
+        assert_eq!((pace.rests_s(500), pace.until_ms()), (Some(60), 60_000));
+        let refused = pace.may_begin(500, NO_KEY).unwrap_err();
         assert_eq!(refused.code, RefusalCode::Busy);
-        assert!(refused.words.ends_with("again in 60 s"), "{}", refused.words);
+        assert_eq!(refused.words, "the last key did not open it: again in 60 s");
+        pace.forget();
+        assert!(pace.is_new());
+        pace.again(0);
+        assert_eq!(pace.until_ms(), 1_000);
+    }
+
+    #[test]
+    fn a_pause_of_one_length_stays_that_long() {
+        let mut pace = Pace::new(60_000, 60_000);
+        for now_ms in [0, 100_000] {
+            pace.again(now_ms);
+            assert_eq!(pace.until_ms(), now_ms + 60_000);
+        }
     }
 }

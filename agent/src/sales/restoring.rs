@@ -4,13 +4,23 @@
 //!  Restore ─► journal ─► status: building          beside the keeper: closed, put back, Locked
 //!                          └─ again the same, or the agent starts: gone on with; the key is refused until it came through
 //! ```
+//!
+//! From the end of one to the beginning of the next there is a pause: it closes, copies and opens a volume, and its user
+//! pays for none of that.
 
 use market::message::{RefusalCode, Restore};
 use market::quantity::UnixMillis;
 use market::sale::{Event, PutBack};
 
+use super::clock::boot_ms;
 use super::keeper::{No, Task, no};
 use super::spaces::NotRestored;
+
+/// Why a snapshot is not put back now.
+const JUST_DONE: &str = "a snapshot of it was put back a moment ago";
+
+/// From the end of a restore of a space to the beginning of the next, ms.
+pub const RESTORE_EVERY_MS: u64 = 60_000;
 
 impl Task {
     /// Begins it, or goes on with it.
@@ -23,6 +33,9 @@ impl Task {
                 "the snapshot is another one: ask how it stands",
             ));
         }
+        if sale.restored != Some(asked.nonce) {
+            self.restores.may_begin(boot_ms(), JUST_DONE)?;
+        }
         self.happen(Event::Restore { nonce: asked.nonce }).await?;
         self.show();
         self.status([0; 16])
@@ -30,6 +43,7 @@ impl Task {
 
     /// The machine is done with it, or not.
     pub(super) async fn put_back(&mut self, result: Result<(), NotRestored>) {
+        self.restores.again(boot_ms());
         let name = &self.record.spec.name;
         let (event, words) = match result {
             Ok(()) => (

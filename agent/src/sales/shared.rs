@@ -44,6 +44,8 @@ pub struct Given {
     pub image_version: String,
     /// How long after a snapshot of a space was begun there is no other one of it.
     pub snapshot_every_ms: u64,
+    /// How long after a snapshot of a space was put back it is not put back again.
+    pub restore_every_ms: u64,
 }
 
 /// A volume or snapshot of a space, as it lies on a disk.

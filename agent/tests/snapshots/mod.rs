@@ -157,6 +157,49 @@ async fn a_snapshot_is_put_back_once_and_the_key_opens_it_then() {
     assert!(node.machine.running.lock().unwrap().contains_key(&bought.id));
 }
 
+/// One restore after the other closes, copies and opens a volume, and nobody pays for it. The control: no pause.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_one_restore_to_the_next_there_is_a_pause() {
+    for (pause_ms, second) in [(0, None), (3_600_000, Some(RefusalCode::Busy))] {
+        let machine = Machine {
+            restore_every_ms: pause_ms.into(),
+            ..Machine::default()
+        };
+        let (_street, node, user, bought, mut stream) = active_on(machine).await;
+        let quote = user.quote(&mut stream, ask_snapshot(&bought, true)).await;
+        change(&user, &mut stream, &bought, 1, &quote).await;
+        let taken = wait_snapshot(&user, &mut stream, &bought, true).await.unwrap();
+        let restore = |nonce: u8| {
+            user.sign(Restore {
+                sale: bought.id,
+                nonce: [nonce; 16],
+                taken,
+            })
+        };
+        user.open::<Status>(&say(&mut stream, &restore(1).bytes).await);
+        user.wait_for(&mut stream, bought.id, SaleState::Locked).await;
+        let answer = say(&mut stream, &restore(2).bytes).await;
+        let restores = || node.machine.restores.load(Ordering::SeqCst);
+        match second {
+            Some(code) => {
+                let refused = refusal(&user, &answer);
+                assert_eq!(refused.code, code);
+                let words = refused.words;
+                assert!(words.contains("again in 36"), "{words}");
+                // The same as before is no other one.
+                user.open::<Status>(&say(&mut stream, &restore(1).bytes).await);
+                assert_eq!(restores(), 1);
+            }
+            None => {
+                user.open::<Status>(&answer);
+                eventually(|| restores() == 2).await;
+            }
+        }
+        let receipt = user.cancel(&mut stream, bought.id).await;
+        assert_eq!(receipt.state, SaleState::Ended);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_the_power_cut_stopped_goes_on_by_itself() {
     let (street, node, user, bought, mut stream) = active().await;

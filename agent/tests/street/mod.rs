@@ -167,6 +167,8 @@ pub struct Machine {
     pub hurried: tokio::sync::Notify,
     /// The next restore fails for this reason.
     pub not_restored: Mutex<Option<NotRestored>>,
+    /// How long a snapshot that was put back is not put back again, ms.
+    pub restore_every_ms: AtomicU64,
     /// What a space could not give back.
     pub memory_in_use: Mutex<quantity::Bytes>,
 }
@@ -265,9 +267,14 @@ const BUYER: u8 = 20;
 
 /// A street with a shop that sells, and a user with money: what most tests begin with.
 pub async fn opened() -> (Street, Node, User) {
+    opened_with(Machine::default()).await
+}
+
+/// The same, with a machine that is as the test wants it.
+pub async fn opened_with(machine: Machine) -> (Street, Node, User) {
     let street = Street::new().await;
     street.fund(BUYER).await;
-    let node = Node::start(&street, Arc::new(Machine::default()), Vec::new()).await;
+    let node = Node::start(&street, Arc::new(machine), Vec::new()).await;
     let user = User::new(&street, BUYER).await;
     sells(&user).await;
     (street, node, user)
@@ -366,6 +373,7 @@ impl Node {
         let payee = street.account(40);
         let (board_of_node, machine_of_node) = (board.clone(), machine.clone());
         let volumes = machine.volumes.lock().unwrap().clone();
+        let restore_every_ms = machine.restore_every_ms.load(Ordering::SeqCst);
         let started = runtime.spawn(async move {
             let begun = Instant::now();
             let asked = match seat {
@@ -408,6 +416,7 @@ impl Node {
                 boot: [6; 16],
                 image_version: "0.1.0".into(),
                 snapshot_every_ms: SNAPSHOT_EVERY_MS,
+                restore_every_ms,
             };
             let parts = Parts {
                 given,

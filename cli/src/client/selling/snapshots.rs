@@ -10,12 +10,13 @@
 
 use std::time::Duration;
 
-use market::message::{Quote, Restore, SaleState, Status};
+use market::message::{Quote, RefusalCode, Restore, SaleState, Status};
 use market::quantity::{Bytes, UnixMillis};
 use tokio::time::Instant;
 
 use super::{ANSWER_WITHIN, Walk};
 use crate::client::random;
+use crate::client::talk::TalkError;
 use crate::exit::{Code, Failure, Outcome};
 use crate::show::steps::Steps;
 use crate::show::text::moment;
@@ -90,7 +91,7 @@ impl Walk<'_> {
         loop {
             match self.talk.ask::<_, Status>(restore.clone(), ANSWER_WITHIN).await {
                 Ok(_) => break,
-                Err(error) if error.refusal().is_none() && Instant::now() + REPEAT < deadline => {
+                Err(error) if may_be_asked_again(&error) && Instant::now() + REPEAT < deadline => {
                     steps.doing(error.to_string());
                     tokio::time::sleep(REPEAT).await;
                 }
@@ -126,4 +127,11 @@ impl Walk<'_> {
             tokio::time::sleep(REPEAT).await;
         }
     }
+}
+
+/// Nobody answered, or the node says that it is too soon.
+fn may_be_asked_again(error: &TalkError) -> bool {
+    error
+        .refusal()
+        .is_none_or(|refusal| refusal.code == RefusalCode::Busy)
 }
