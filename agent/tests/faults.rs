@@ -22,6 +22,11 @@ const REFUSED: &str = "refused";
 
 /// A street whose node has a journal that refuses what [`refuse`] says.
 async fn opened() -> (Street, Node, User) {
+    opened_with(Machine::default(), "").await
+}
+
+/// The same on that machine, with a journal that is so besides.
+async fn opened_with(machine: Machine, besides: &str) -> (Street, Node, User) {
     let street = Street::new().await;
     street.fund(USER).await;
     Journal::create(&street.journal()).unwrap().close();
@@ -30,8 +35,9 @@ async fn opened() -> (Street, Node, User) {
         WHEN EXISTS (SELECT 1 FROM rows WHERE room = 'refused' AND instr(new.state, CAST(value AS TEXT)))
         BEGIN SELECT RAISE(ABORT, 'the disk says no'); END";
     journal.execute_batch(trigger).unwrap();
+    journal.execute_batch(besides).unwrap();
     drop(journal);
-    let node = Node::start(&street, Arc::new(Machine::default()), Vec::new()).await;
+    let node = Node::start(&street, Arc::new(machine), Vec::new()).await;
     let user = User::new(&street, USER).await;
     sells(&user).await;
     (street, node, user)
@@ -112,6 +118,36 @@ async fn an_agreement_that_the_journal_refused_can_be_said_again() {
     assert_eq!(code(&user, &refused), RefusalCode::Busy);
     take_again(&node).await;
     user.agree(&bought).await;
+}
+
+/// A port that was taken for a sale which the journal then did not get was nobody's, and gone for ever: the power went
+/// before it was given back. Here the journal takes no such sale, and gives no port back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_is_taken_with_its_sale_or_not_at_all() {
+    // One that an older image left without a sale goes; any other stays taken.
+    let besides = "INSERT INTO taken (kind, number, owner) VALUES ('public-port', 2200, zeroblob(32));
+        CREATE TRIGGER keeps BEFORE DELETE ON taken WHEN old.owner <> zeroblob(32)
+        BEGIN SELECT RAISE(ABORT, 'the power is gone'); END";
+    let machine = Machine {
+        ports: std::sync::Mutex::new(Some(2200..=2200)),
+        ..Machine::default()
+    };
+    let (_street, node, user) = opened_with(machine, besides).await;
+    let ports = async |node: &Node| {
+        let taken = node.journal.write(|entry| entry.taken(agent::sales::PORTS).all());
+        taken.await.unwrap()
+    };
+    assert_eq!(ports(&node).await, [], "it belonged to no sale");
+    let bought = user.offered(1).await;
+    refuse(&node, r#""state":"agreed""#).await;
+    let mut stream = user.dial(&bought.node).await;
+    let refused = say(&mut stream, &bought.agree.bytes).await;
+    assert_eq!(code(&user, &refused), RefusalCode::Busy);
+    assert_eq!(ports(&node).await, [], "no sale, no port");
+    take_again(&node).await;
+    user.agree(&bought).await;
+    let owner = bought.id.as_bytes().to_vec();
+    assert_eq!(ports(&node).await, [(2200, owner)], "the sale, and its port");
 }
 
 /// The money is locked in time, the node cannot see it, and the sale lapses: it goes back when the rail is there again.

@@ -5,11 +5,10 @@ use market::message::{self, Agree, RefusalCode};
 use market::prices::Prices;
 use market::quantity::{Bytes, UnixMillis};
 use market::sale::{Deal, Sale};
-use provision::journal::JournalError;
 use provision::space::SpaceSpec;
 
 use super::{Counter, Made};
-use crate::sales::{Keeper, No, PORTS, Record, boot_ms};
+use crate::sales::{Keeper, No, Record, boot_ms};
 use crate::words::chain;
 use escrow::RailTime;
 
@@ -60,7 +59,7 @@ impl Counter {
         let kept = self.keep_new(signed, made, group).await;
         let record = match kept {
             Ok(record) => record,
-            Err(why) => return Err(self.forget(sale, &why).await),
+            Err(why) => return Err(self.forget(sale, &why)),
         };
         self.made().remove(&record.signed.message.body().request);
         Keeper::start(self.shared.clone(), record, None);
@@ -74,23 +73,19 @@ impl Counter {
         made: Made,
         group: market::id::GroupId,
     ) -> Result<Record, String> {
-        let record = self.record(signed, &made, group).await;
-        let record = record.map_err(|error| chain(&error))?;
+        let record = self.record(signed, &made, group);
         let (request, offer) = (made.request.bytes, made.offer.bytes);
-        let written = record.write_new(&self.shared.journal, request, offer).await;
-        written.map_err(|error| chain(&error)).map(|()| record)
+        let declared = self.farmer.public_address.is_some();
+        let ports = self.farmer.ports.clone().filter(|_| declared);
+        let written = record
+            .write_new(&self.shared.journal, request, offer, ports)
+            .await;
+        written.map_err(|error| chain(&error))
     }
 
     /// The offer stands as before: it may be agreed again, or lapses, and what is remembered of it with it.
-    async fn forget(&self, sale: market::id::SaleId, why: &str) -> No {
+    fn forget(&self, sale: market::id::SaleId, why: &str) -> No {
         self.shared.book().disagree(sale, boot_ms());
-        let port = self
-            .shared
-            .journal
-            .write(move |entry| entry.taken(PORTS).give_back(sale.as_bytes()));
-        if let Err(error) = port.await {
-            tracing::error!(%error, "a port was not given back");
-        }
         self.shared
             .board
             .event(format!("{}: the journal does not take it: {why}", sale.name()));
@@ -104,12 +99,7 @@ impl Counter {
             .ok_or_else(|| no(RefusalCode::NoSale, "the sale is not in the journal"))
     }
 
-    async fn record(
-        &self,
-        signed: Signed<message::Sale>,
-        made: &Made,
-        group: market::id::GroupId,
-    ) -> Result<Record, JournalError> {
+    fn record(&self, signed: Signed<message::Sale>, made: &Made, group: market::id::GroupId) -> Record {
         let (body, id) = (signed.message.body().clone(), signed.message.id());
         let gives = made.gives;
         let (price, period, periods, notice) = (body.price, body.period, body.periods, body.notice);
@@ -136,32 +126,16 @@ impl Counter {
             pids: gives.pids,
             base: body.base,
             group,
-            public_port: self.public_port(id).await?,
+            public_port: None, // as it is written
             snapshot: Bytes::ZERO,
         };
-        Ok(Record {
+        Record {
             sale: Sale::agreed(deal, now),
             signed,
             spec,
             host_key: None,
             receipt: None,
             amended: None,
-        })
-    }
-
-    /// A port of the farmer's range, while the sale lives; none where none is declared or free.
-    async fn public_port(&self, sale: market::id::SaleId) -> Result<Option<u16>, JournalError> {
-        let (Some(range), Some(_)) = (self.farmer.ports.clone(), &self.farmer.public_address) else {
-            return Ok(None);
-        };
-        let (low, high) = (u32::from(*range.start()), u32::from(*range.end()));
-        let taken = self.shared.journal.write(move |entry| {
-            match entry.taken(PORTS).take(sale.as_bytes(), low..=high) {
-                Ok(port) => Ok(u16::try_from(port).ok()),
-                Err(JournalError::Taken(_)) => Ok(None), // all are in use: through the grid alone
-                Err(error) => Err(error),
-            }
-        });
-        taken.await
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! half of the host key, the number of grants. Beside it, in rooms of their own, the request and offer that the sale
 //! is about, the newest grant, the newest change, and at the end the signed receipt: what a user who lost his files gets back.
 
+use std::ops::RangeInclusive;
+
 use market::envelope::{EnvelopeError, Signed, open};
 use market::id::{GridId, SaleId};
 use market::message::{self, CapacityRequest, Gives, RecalledSale};
@@ -12,6 +14,8 @@ use market::sale::Sale;
 use provision::journal::{Entry, Journal, JournalError, SaleRow};
 use provision::space::SpaceSpec;
 use provision::volume::snapshot_for;
+
+use crate::words::chain;
 
 /// The journal's numbers of the public ports: a sale has its own until it is over.
 pub const PORTS: &str = "public-port";
@@ -50,6 +54,31 @@ pub enum RecordError {
 /// What a snapshot of so large a volume takes; more than any disk has, where it cannot be.
 pub(super) fn snapshot_of(disk: Bytes) -> Bytes {
     Bytes(snapshot_for(disk.0).unwrap_or(u64::MAX))
+}
+
+/// The lowest port that is free; none where all are in use: it is reached through the grid alone.
+fn take_port(
+    entry: &Entry<'_>,
+    sale: &SaleId,
+    ports: RangeInclusive<u16>,
+) -> Result<Option<u16>, JournalError> {
+    let ports = u32::from(*ports.start())..=u32::from(*ports.end());
+    match entry.taken(PORTS).take(sale.as_bytes(), ports) {
+        Ok(port) => Ok(u16::try_from(port).ok()),
+        Err(JournalError::Taken(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives back what belongs to no sale.
+fn free_ports(entry: &Entry<'_>, sales: &[SaleRow]) -> Result<(), JournalError> {
+    let taken = entry.taken(PORTS);
+    for (_, owner) in taken.all()? {
+        if !sales.iter().any(|row| row.sale.as_bytes()[..] == owner[..]) {
+            taken.give_back(&owner)?;
+        }
+    }
+    Ok(())
 }
 
 /// Everything that outlives a restart.
@@ -120,29 +149,41 @@ impl Record {
         Ok(written.await?)
     }
 
-    /// Writes a new one, with the request and offer it is about.
+    /// Writes a new one, with the request and offer it is about, and takes a port for it where the farmer declared some
+    /// and one is free: all of it or nothing, or a power cut would leave a port to a sale that nobody knows, for ever.
     pub async fn write_new(
-        &self,
+        mut self,
         journal: &Journal,
         request: Vec<u8>,
         offer: Vec<u8>,
-    ) -> Result<(), RecordError> {
-        let row = self.row()?;
+        ports: Option<RangeInclusive<u16>>,
+    ) -> Result<Record, RecordError> {
         let written = journal.write(move |entry| {
+            let sale = self.id();
+            if let Some(ports) = ports {
+                self.spec.public_port = take_port(entry, &sale, ports)?;
+            }
+            let row = self.row().map_err(|error| JournalError::Row(chain(&error)))?;
             entry.put_sale(&row)?;
-            entry.put_row(REQUESTS, row.sale.as_bytes(), &request)?;
-            entry.put_row(OFFERS, row.sale.as_bytes(), &offer)
+            entry.put_row(REQUESTS, sale.as_bytes(), &request)?;
+            entry.put_row(OFFERS, sale.as_bytes(), &offer)?;
+            Ok(self)
         });
         Ok(written.await?)
     }
 
-    /// All that there are. A row that cannot be read is reported beside, and stops nothing else.
+    /// All that there are. A row that cannot be read is reported beside, and stops nothing else. A port that belongs to
+    /// none of them, which images before this one could leave, is free again.
     pub async fn read_all(
         journal: &Journal,
         grid: GridId,
     ) -> Result<(Vec<Record>, Vec<RecordError>), RecordError> {
         let rows = journal
-            .write(|entry| Ok((entry.sales()?, entry.rows(RECEIPTS)?)))
+            .write(|entry| {
+                let sales = entry.sales()?;
+                free_ports(entry, &sales)?;
+                Ok((sales, entry.rows(RECEIPTS)?))
+            })
             .await?;
         let (sales, receipts) = rows;
         let (mut good, mut bad) = (Vec::new(), Vec::new());

@@ -169,6 +169,8 @@ pub struct Machine {
     pub not_restored: Mutex<Option<NotRestored>>,
     /// How long a snapshot that was put back is not put back again, ms.
     pub restore_every_ms: AtomicU64,
+    /// The ports that its farmer declared.
+    pub ports: Mutex<Option<std::ops::RangeInclusive<u16>>>,
     /// What a space could not give back.
     pub memory_in_use: Mutex<quantity::Bytes>,
 }
@@ -373,6 +375,7 @@ impl Node {
         let payee = street.account(40);
         let (board_of_node, machine_of_node) = (board.clone(), machine.clone());
         let volumes = machine.volumes.lock().unwrap().clone();
+        let ports = machine.ports.lock().unwrap().clone();
         let restore_every_ms = machine.restore_every_ms.load(Ordering::SeqCst);
         let started = runtime.spawn(async move {
             let begun = Instant::now();
@@ -399,6 +402,8 @@ impl Node {
                 wallet: Some(payee),
                 price: Some(UNIT_PRICE),
                 owner,
+                public_address: ports.is_some().then(|| "node.example.org".to_owned()),
+                ports,
                 ..Farmer::default()
             };
             let (_, selling) = watch::channel(true);
