@@ -53,6 +53,15 @@ fn least_volume(disk: Bytes) -> u64 {
     disk.0.saturating_sub(disk.0 / 16).saturating_sub(40 << 20)
 }
 
+/// Whether of the periods that have begun by the client's own count some would cost more than both signed. What costs
+/// more than the period that runs is another matter: it begins one at once, so who says fewer has been paid for fewer.
+/// But after a price has fallen a node that says fewer, and has redeemed no more, would have a rise count from there.
+fn prices_anew(prices: &Prices, quote: &Quote, own: u32) -> bool {
+    let owed = |prices: &Prices| prices.owed(u64::from(own.max(quote.begun)));
+    let quoted = prices.changed(quote.begun, quote.price);
+    quoted.is_some_and(|quoted| owed(&quoted) > owed(prices))
+}
+
 /// What a space gets now: as the newest change says, else as was offered.
 pub fn gives_now(files: &SaleFiles, record: &Record, offer: &Offer) -> Outcome<Gives> {
     let newest = newest_change(files, record)?.and_then(|change| change.gives);
@@ -146,6 +155,18 @@ impl Walk<'_> {
                 quote.begun, self.record.vouchers_signed
             )));
         }
+        let own = self.periods_by_the_clock().await?;
+        if !self.costs_more(quote) && prices_anew(&self.prices, quote, own) {
+            return Err(Failure::new(
+                Code::NodeRefuses,
+                "the node would have periods that have begun cost more than they did; nothing was signed",
+            )
+            .because(format!(
+                "{} have begun, it says; by the ledger's clock {own} have",
+                quote.begun
+            ))
+            .next("if the space was down for as long, that is right, and a smaller or larger size can be asked for"));
+        }
         let prices = self.prices.changed(quote.begun, quote.price);
         prices.ok_or_else(|| {
             Failure::new(
@@ -154,6 +175,19 @@ impl Walk<'_> {
             )
             .next("cancel it and buy a space of the size that you want")
         })
+    }
+
+    /// Periods that have begun if the space was never down, without the last seconds: clocks differ.
+    async fn periods_by_the_clock(&self) -> Outcome<u32> {
+        let now = self.wallet.now().await;
+        let now = now.map_err(|error| Failure::of_rail("the ledger does not say what time it is", &error))?;
+        let Some(since) = self.record.active_since_ms else {
+            return Ok(0);
+        };
+        let ran_ms = now.0.saturating_sub(CLOCKS_DIFFER_MS).saturating_sub(since);
+        let whole = ran_ms / self.body.period.as_ms().max(1);
+        let begun = u32::try_from(whole.saturating_add(1)).unwrap_or(u32::MAX);
+        Ok(begun.min(self.record.periods))
     }
 
     /// What is locked, and what these prices need in all.
@@ -310,5 +344,67 @@ impl Walk<'_> {
             }
             tokio::time::sleep(REPEAT).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quote(gives: Gives, begun: u32, price: u128) -> Quote {
+        Quote {
+            sale: market::id::SaleId([1; 32]),
+            nonce: [1; 16],
+            gives,
+            price: Amount(price),
+            begun,
+            lacks: Vec::new(),
+        }
+    }
+
+    /// A node says, of five periods that began, that it was fewer, for each list of prices and each new one. It is
+    /// refused, or the user owes no more than with the truth: neither for what began, nor with the period that begins.
+    #[test]
+    fn a_node_that_says_fewer_periods_gains_nothing() {
+        const BEGUN: u32 = 5;
+        let gives = Gives {
+            cpu: MilliCpus(500),
+            memory: Bytes(1 << 30),
+            disk: Bytes(4 << 30),
+            rate: market::quantity::BitsPerSecond(1),
+            pids: 1,
+            snapshot: Bytes::ZERO,
+        };
+        let (mut refused, mut gained) = (0, 0);
+        for (first, second, at) in (0..27).map(|n| (n % 3, n / 3 % 3, n / 9 % 3)) {
+            let price = |step: u32| 10 + 10 * u128::from(step);
+            let prices = Prices::of(Amount(price(first)));
+            let prices = prices.changed(at + 1, Amount(price(second))).unwrap();
+            for (said, new) in (1..=BEGUN).flat_map(|said| [5, 15, 25, 35].map(|new| (said, new))) {
+                let quote = quote(gives, said, new);
+                let costs_more = |begun: u32| quote.price > prices.at(begun);
+                let owed = |begun: u32| {
+                    let changed = prices.changed(begun, quote.price).unwrap();
+                    // with what costs more the next one has begun, and no more of them
+                    let periods = if costs_more(begun) { begun + 1 } else { BEGUN };
+                    changed.owed(u64::from(periods)).unwrap()
+                };
+                let is_worse = owed(said) > owed(BEGUN);
+                if !costs_more(said) && prices_anew(&prices, &quote, BEGUN) {
+                    refused += 1;
+                    gained += u32::from(is_worse);
+                } else {
+                    assert!(!is_worse, "{prices:?} {said} {new}");
+                }
+                assert!(
+                    said < BEGUN || !prices_anew(&prices, &quote, BEGUN),
+                    "the truth is taken"
+                );
+            }
+        }
+        assert!(
+            gained > 0 && refused > 0,
+            "the control: {gained} of {refused} would have gained"
+        );
     }
 }

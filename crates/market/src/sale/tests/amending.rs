@@ -225,6 +225,21 @@ fn a_volume_that_grows_waits_for_the_key_and_survives_restarts() {
     assert_eq!(done.resizing, None);
 }
 
+/// A node that has redeemed one voucher, and was in service for longer: a change counts from what began.
+#[test]
+fn periods_begin_by_the_sales_clock_and_not_by_what_was_redeemed() {
+    let mut sale = topped_up();
+    sale.served_ms = PERIOD_MS + 1;
+    assert_eq!((sale.periods_paid(), sale.periods_begun()), (1, 2));
+    let less = |begun: u32| {
+        let prices = Prices::of(PRICE).changed(begun, Amount(40)).unwrap();
+        let change = amended(1, Deal { prices, ..deal() }, Some(Resizing::new(TEN, TEN)));
+        step(&sale, change, START).map(|(sale, _)| sale.owed(3))
+    };
+    assert_eq!(less(1), Err(Rejection::Amendment), "as the ledger would count");
+    assert_eq!(less(2), Ok(Amount(240)));
+}
+
 #[test]
 fn what_began_is_never_priced_anew_and_a_locked_space_keeps_its_size() {
     let anew = |prices: Prices| amended(1, Deal { prices, ..deal() }, Some(Resizing::new(TEN, TEN)));
