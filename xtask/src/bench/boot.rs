@@ -112,7 +112,7 @@ pub fn run(tree: &Tree, store: &Store, artefacts: Artefacts, options: &Options) 
     if options.dir.exists() {
         std::fs::remove_dir_all(&options.dir)?;
     }
-    let stock = stock::ensure(tree, store)?;
+    let stock = stock::ensure(tree)?;
     let bench = Bench {
         tree,
         store,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use packages::program::{command, run};
-use packages::{Mirror, Store, apt};
+use packages::{Mirror, apt};
 
 use crate::artefacts::say;
 use crate::tree::Tree;
@@ -26,7 +26,7 @@ pub struct Stock {
 }
 
 /// Installs it into a folder for nothing else, once.
-pub fn ensure(tree: &Tree, _: &Store) -> Result<Stock> {
+pub fn ensure(tree: &Tree) -> Result<Stock> {
     let folder = tree.artefact("image/stock");
     if find(&folder).is_err() {
         say("installing Debian's cloud kernel and initramfs-tools with mmdebstrap");
