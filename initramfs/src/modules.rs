@@ -127,7 +127,6 @@ const ALWAYS: &[&str] = &[
     "nfnetlink_queue",
     "nfnetlink_log",
     "nf_conntrack_netlink",
-    "wireguard",
     "macvlan",
     "ipvlan",
     "vxlan",

@@ -50,7 +50,7 @@ enum Wall {
 }
 
 /// Name, what root inside is told, by which wall, and whether the node's root is told otherwise.
-const WALLS: [(&str, &[i32], Wall, bool); 81] = [
+const WALLS: [(&str, &[i32], Wall, bool); 82] = [
     ("init_module", &[libc::EPERM], Wall::Filter, true),
     ("finit_module", &[libc::EPERM], Wall::Filter, true),
     ("delete_module", &[libc::EPERM], Wall::Filter, true),
@@ -129,6 +129,8 @@ const WALLS: [(&str, &[i32], Wall, bool); 81] = [
     ("queue_of_other", &[libc::ENOENT], Wall::NotThere, true),
     ("vsock", &[libc::EAFNOSUPPORT], Wall::Filter, false),
     ("kernel_crypto", &[libc::EAFNOSUPPORT], Wall::Filter, false),
+    // Not there on the node either: no module for it. Where an ordinary link is not made, the try says that it is broken.
+    ("encrypting_link", &[libc::EOPNOTSUPP], Wall::NotThere, false),
     ("kernel_threads", &[0], Wall::NotThere, true),
     ("keys_of_node", &[0], Wall::NotThere, true),
     ("cgroup_memory.max", &[libc::EACCES], Wall::Owner, false),
