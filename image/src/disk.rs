@@ -207,4 +207,45 @@ mod tests {
         );
         Ok(())
     }
+
+    /// A file system that believes itself longer than its partition would write over the base, or the table's copy.
+    #[test]
+    fn a_filled_system_partition_leaves_table_and_base_alone() -> Result<()> {
+        let scratch = tempfile::tempdir()?;
+        let base = scratch.path().join("base");
+        std::fs::write(&base, vec![9u8; 1_500_000])?;
+        let path = scratch.path().join("medium.raw");
+        medium(&path, "name = \"barn\"\n", &base)?;
+        let before = std::fs::read(&path)?;
+        let start = usize::try_from(ESP_START_BYTES)?;
+        let end = start + usize::try_from(SMALL_ESP_BYTES)?;
+
+        // The whole rest of the disk is given to it, as nothing keeps a computer's driver inside but the file system's own figures.
+        let mut disk = before.clone();
+        let system =
+            fatfs::FileSystem::new(std::io::Cursor::new(&mut disk[start..]), fatfs::FsOptions::new())?;
+        let mut filler = system.root_dir().create_file("filler")?;
+        let block = vec![0xA5; 64 << 10];
+        let mut written = 0;
+        while let Ok(more) = filler.write(&block) {
+            if more == 0 {
+                break;
+            }
+            written += more;
+        }
+        filler.flush()?;
+        drop(filler);
+        system.unmount()?;
+        assert!(written > end - start - (2 << 20), "it was not filled: {written}");
+        assert_ne!(disk[start..end], before[start..end]);
+        assert!(disk[..start] == before[..start], "the table was written over");
+        assert!(
+            disk[end..] == before[end..],
+            "base or copy of the table were written over"
+        );
+        std::fs::write(&path, &disk)?;
+        let table = GptConfig::new().open(&path)?;
+        assert!(table.primary_header().is_ok() && table.backup_header().is_ok());
+        Ok(())
+    }
 }

@@ -158,6 +158,20 @@ pub fn assemble(recipe: &Recipe, out: &Path) -> Result<Summary> {
         "/usr/lib64/ld-linux-x86-64.so.2",
         Node::Link("../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2".into()),
     )?;
+    for library in UNDER_INIT {
+        archive.unpack_first(&format!("/{LIBRARIES}/{library}"));
+    }
+    for path in [
+        "/init",
+        "/dev/console",
+        "/lib",
+        "/lib64",
+        "/usr/lib64/ld-linux-x86-64.so.2",
+        "/proc",
+        "/sys",
+    ] {
+        archive.unpack_first(path);
+    }
     if let Some(conf) = recipe
         .trees
         .iter()
@@ -204,7 +218,8 @@ pub fn assemble(recipe: &Recipe, out: &Path) -> Result<Summary> {
     })
 }
 
-/// All that PID 1 may stand on: nothing that could fail takes the machine with it.
+/// All that PID 1 may stand on: nothing that could fail takes the machine with it. It is unpacked before all else, so that a
+/// machine with too little memory for the rest can say so.
 const UNDER_INIT: &[&str] = &["libc.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
 
 fn check_init(init: &Path) -> Result<()> {

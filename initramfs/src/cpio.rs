@@ -1,8 +1,9 @@
 //! The archive that the kernel unpacks: cpio, format newc (the kernel's Documentation/driver-api/early-userspace/
-//! buffer-format.rst). Sorted, without times and owners of the builder, so the same content gives the same bytes.
+//! buffer-format.rst). What is to be unpacked first, then the rest, each sorted, without times and owners of the builder, so the same
+//! content gives the same bytes.
 
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ pub enum Node {
 #[derive(Debug, Default)]
 pub struct Archive {
     nodes: BTreeMap<String, Node>,
+    first: BTreeSet<String>,
 }
 
 impl Archive {
@@ -47,6 +49,19 @@ impl Archive {
         }
         self.nodes.insert(relative.to_owned(), node);
         Ok(())
+    }
+
+    /// Has the kernel unpack what lies at an absolute path, and the folders above it, before all else: where memory ends
+    /// while it unpacks, this much is there.
+    pub fn unpack_first(&mut self, path: &str) {
+        let mut above = path.trim_start_matches('/');
+        loop {
+            self.first.insert(above.to_owned());
+            match above.rsplit_once('/') {
+                Some((folder, _)) => above = folder,
+                None => return,
+            }
+        }
     }
 
     /// Whether something lies there.
@@ -74,7 +89,10 @@ impl Archive {
             out: BufWriter::with_capacity(1 << 20, file),
             written: 0,
         };
-        for (index, (name, node)) in self.nodes.iter().enumerate() {
+        let is_first = |(name, _): &(&String, &Node)| self.first.contains(*name);
+        let first = self.nodes.iter().filter(is_first);
+        let rest = self.nodes.iter().filter(|entry| !is_first(entry));
+        for (index, (name, node)) in first.chain(rest).enumerate() {
             let index = u32::try_from(index)? + 1;
             match node {
                 Node::Folder => out.entry(index, 0o040755, 2, (0, 0), name, &[])?,
@@ -170,6 +188,15 @@ mod tests {
         let again = scratch.path().join("y.cpio");
         archive.write(&again)?;
         assert_eq!(bytes, std::fs::read(&again)?);
+        archive.put("/z/init", Node::Bytes(b"x".to_vec(), 0o755))?;
+        archive.unpack_first("/z/init");
+        archive.write(&again)?;
+        let text = String::from_utf8_lossy(&std::fs::read(&again)?).into_owned();
+        let names: Vec<usize> = ["z\0", "z/init\0", "a\0", "link\0"]
+            .iter()
+            .map(|name| text.find(name).unwrap_or(usize::MAX))
+            .collect();
+        assert!(names.is_sorted() && names[3] < text.len(), "{names:?}");
         Ok(())
     }
 }

@@ -164,7 +164,9 @@ impl Disk {
             Bus::Virtio => "virtio-blk-pci".into(),
             Bus::Usb => "usb-storage,bus=xhci.0".into(),
             Bus::Ehci => "usb-storage,bus=ehci.0".into(),
-            Bus::Sata if q35 => "ide-hd".into(),
+            // Each port of an AHCI controller is a bus of its own, and QEMU looks for a free place on the first alone.
+            Bus::Sata | Bus::Ide if q35 => format!("ide-hd,bus=ide.{}", index % 6),
+            Bus::Cd if q35 => format!("ide-cd,bus=ide.{}", index % 6),
             Bus::Sata => format!("ide-hd,bus=ahci.{}", index % 6),
             Bus::Ide => "ide-hd".into(),
             Bus::Cd => "ide-cd".into(),

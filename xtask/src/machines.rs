@@ -2,13 +2,17 @@
 //!
 //! ```text
 //! row ─► blank disks, the one stick ─► firmware ─► joined ─► all blank disks claimed ─► selling      passed
+//!                                          │
+//!                                          └─► one sentence, switched off                            passed where it stops
 //! afterwards: the stick has the bytes that it had
 //! ```
 //!
-//! All rows boot one stick, so each begins where the one before left it: nothing may write to it.
+//! All rows boot one stick, so each begins where the one before left it: nothing may write to it. It is longer than the image,
+//! as sticks are.
 
 mod table;
 
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,19 +26,24 @@ use crate::image_test;
 use crate::show::Step;
 use crate::test::{Built, Makers};
 use crate::tree::Tree;
-use table::{Firmware, ROWS, Row, SHORT};
+use table::{Ends, Firmware, ROWS, Row, SHORT};
 
 /// Firmware, kernel, modules and the base's copy under emulation, on two cores that others may use too.
 const SELLS_WITHIN: Duration = Duration::from_secs(600);
+/// From the sentence to the end.
+const OFF_WITHIN: Duration = Duration::from_secs(120);
 /// Each blank disk.
 const TARGET_BYTES: u64 = 8 << 30;
+
+/// The stick is so much longer than the image.
+const LONGER_BYTES: u64 = 64 << 20;
 
 /// What came of a row.
 #[derive(Debug, Serialize)]
 struct Outcome {
     name: &'static str,
     machine: String,
-    /// "sells", "failed", or "not run".
+    /// "sells", "stops", "failed", or "not run".
     verdict: &'static str,
     seconds: f64,
     why: Option<String>,
@@ -93,6 +102,7 @@ impl Ground {
         if looked_at {
             image_test::all(tree, makers.store, &made, &text, &stick)?;
         }
+        onto_a_longer_stick(&stick)?;
         Ok(Ground {
             sum: sha256(&stick)?,
             devices: devices()?,
@@ -146,7 +156,13 @@ impl Ground {
         match self.boot(row) {
             Ok(()) => {
                 step.done();
-                outcome("sells", None)
+                outcome(
+                    match row.ends {
+                        Ends::Sells => "sells",
+                        Ends::Stops(_) => "stops",
+                    },
+                    None,
+                )
             }
             Err(error) => {
                 let why = format!("{error:#}");
@@ -176,29 +192,51 @@ impl Ground {
                 .push(Disk::new(&path, &serial).on(*bus).sectors_of(*sector));
         }
         let mut running = machine.start()?;
-        running.wait_for("  selling", SELLS_WITHIN)?;
-        ensure!(running.seen("  joined ").is_some(), "it sells and has not joined");
-        let claimed = running
-            .seen("  disks claimed: ")
-            .context("it sells and says no disk")?;
-        let disks = claimed.text.matches(" GiB").count();
-        ensure!(
-            disks == row.targets.len(),
-            "of {} blank disks: {}",
-            row.targets.len(),
-            claimed.text
-        );
-        // The kernel's own words, from before it has a console.
-        ensure!(
-            row.firmware != Firmware::SecureBoot || running.seen("UEFI Secure Boot is enabled").is_some(),
-            "Secure Boot is not on"
-        );
+        match row.ends {
+            Ends::Sells => {
+                running.wait_for("  selling", SELLS_WITHIN)?;
+                ensure!(running.seen("  joined ").is_some(), "it sells and has not joined");
+                let claimed = running
+                    .seen("  disks claimed: ")
+                    .context("it sells and says no disk")?;
+                let disks = claimed.text.matches(" GiB").count();
+                ensure!(
+                    disks == row.targets.len(),
+                    "of {} blank disks: {}",
+                    row.targets.len(),
+                    claimed.text
+                );
+                // The kernel's own words, from before it has a console.
+                ensure!(
+                    row.firmware != Firmware::SecureBoot
+                        || running.seen("UEFI Secure Boot is enabled").is_some(),
+                    "Secure Boot is not on"
+                );
+            }
+            Ends::Stops(sentence) => {
+                running.wait_for(sentence, SELLS_WITHIN)?;
+                running
+                    .wait_exit(OFF_WITHIN)
+                    .context("it said so and did not switch itself off")?;
+            }
+        }
         drop(running);
         for index in 0..row.targets.len() {
             std::fs::remove_file(dir.join(format!("target{index}.img")))?;
         }
         Ok(())
     }
+}
+
+/// As `dd` writes an image to a stick: it ends before the stick does, and at the stick's own end lies the copy of a
+/// partition table that somebody had on it before, with a wrong sum.
+fn onto_a_longer_stick(stick: &Path) -> Result<()> {
+    let mut file = std::fs::File::options().write(true).open(stick)?;
+    let end = (file.metadata()?.len() + LONGER_BYTES).next_multiple_of(1 << 20);
+    file.set_len(end)?;
+    file.seek(SeekFrom::Start(end - 512))?;
+    file.write_all(b"EFI PART\x00\x00\x01\x00\x5C\x00\x00\x00")?;
+    Ok(file.sync_all()?)
 }
 
 /// A machine in one line.

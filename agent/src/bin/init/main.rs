@@ -24,6 +24,7 @@
 //! it kills no PID 1 for memory, and no signal reaches one that has no handler.
 
 mod console;
+mod enough;
 mod halt;
 mod hardware;
 mod modprobe;
@@ -108,6 +109,9 @@ fn boot() -> Result<End, Box<dyn std::error::Error>> {
     let stamp = stamps::Stamp::here();
     mount::first()?;
     console::say(&format!("steading {}: init, PID 1", env!("CARGO_PKG_VERSION")));
+    if !enough::enough() {
+        return Ok(End::PowerOff);
+    }
     mount::rest()?;
     settings::apply();
     stamps::started(&stamp);
