@@ -26,13 +26,16 @@ use grid::{EndpointAddress, Grid};
 use market::book::{Asker, Book, Capacity, Lapse, Room};
 use market::envelope::Signed;
 use market::id::{Digest, EndpointId, NodeId, RequestHash, SaleId, UserId};
-use market::message::{CapacityRequest, Facts, Gives, Offer, SaleState};
+use market::message::{CapacityRequest, Facts, Gives, Offer, RefusalCode, SaleState};
+use market::sale::Why;
 use provision::space::{Outcome, Recovered};
 use tokio::sync::watch;
 use tokio::time::{interval, sleep};
 
 use crate::farmer::Farmer;
-use crate::sales::{Given, Keeper, Record, RecordError, Rules, Shared, SpaceVolume, boot_ms, request_of};
+use crate::sales::{
+    Given, Keeper, No, Order, Record, RecordError, Rules, Shared, SpaceVolume, boot_ms, request_of,
+};
 
 use dials::Dials;
 
@@ -104,6 +107,16 @@ impl Counter {
         }
     }
 
+    /// The farmer's word, at a console or by his key.
+    pub(crate) async fn stop(&self, sale: SaleId) -> Result<(), No> {
+        let keeper = self.shared.keeper(sale).ok_or_else(|| No {
+            code: RefusalCode::NoSale,
+            words: "no such sale here".to_owned(),
+        })?;
+        let ended = keeper.ask_first(|reply| Order::End(Why::Stopped, reply)).await;
+        ended.map(drop)
+    }
+
     fn node(&self) -> NodeId {
         NodeId(self.shared.node_key.verifying_key().to_bytes())
     }
@@ -118,6 +131,14 @@ pub struct Desk {
 impl Desk {
     pub(crate) fn counter(&self) -> Arc<Counter> {
         self.counter.clone()
+    }
+
+    /// Ends a sale because the farmer wants it to; when its receipt is signed, the rest of the money is on its way back.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub async fn stop(&self, sale: SaleId) -> Result<(), No> {
+        self.counter.stop(sale).await
     }
 
     /// How many sales are kept, over or not.

@@ -11,13 +11,15 @@
 //! ```
 //!
 //! Invariant: no part that fails stops another. What is missing is said on the console
-//! in one sentence with what to do, and tried again. One thing ends the agent: that another machine acts for this node;
-//! its next start knows, and does nothing for it.
+//! in one sentence with what to do, and tried again. Two things end the agent: that another machine acts for this
+//! node (its next start knows, and does nothing for it), and a disk that somebody at a console gave (its next start claims it).
 
+mod acts;
 mod base;
 mod clock;
 mod disks;
 mod grid;
+mod health;
 mod medium;
 mod rail;
 mod ready;
@@ -38,7 +40,7 @@ use anyhow::Context;
 use market::id::GridId;
 use market::quantity::UnixMillis;
 use provision::firewall::Openings;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 
 use crate::console::{self, Board, Failure};
@@ -55,20 +57,28 @@ use verdict::Part;
 /// When not even the console or the kernel's network socket can be had; when another machine acts for this node.
 pub async fn run() -> anyhow::Result<Infallible> {
     let (lose, lost) = oneshot::channel();
+    let (begin_again, again) = oneshot::channel();
     tokio::select! {
-        ended = node(lose) => ended,
+        ended = node(lose, begin_again) => ended,
         Ok(why) = lost => Err(why.into()),
+        Ok(why) = again => Err(anyhow::Error::msg(why)),
     }
 }
 
-async fn node(lose: oneshot::Sender<SeatError>) -> anyhow::Result<Infallible> {
+async fn node(
+    lose: oneshot::Sender<SeatError>,
+    begin_again: oneshot::Sender<String>,
+) -> anyhow::Result<Infallible> {
     let image = Image::read();
     let version = image
         .as_ref()
         .map_or(env!("CARGO_PKG_VERSION"), |image| &image.version);
     let board = Board::new(version);
     board.way().resume();
-    console::start(&board).context("starting the consoles")?;
+    let (confirmed, acts) = mpsc::channel(acts::MOST_WAITING);
+    console::start(&board, &confirmed).context("starting the consoles")?;
+    let (open, desk_is) = watch::channel(None);
+    tokio::spawn(acts::serve(board.clone(), acts, desk_is, begin_again));
     if let Err(error) = &image {
         part_failed(
             &board,
@@ -90,6 +100,7 @@ async fn node(lose: oneshot::Sender<SeatError>) -> anyhow::Result<Infallible> {
         network.clone(),
         farmer.time_servers.clone(),
     ));
+    tokio::spawn(health::watch(board.clone()));
     let rail = farmer
         .ledger
         .as_ref()
@@ -158,6 +169,7 @@ async fn node(lose: oneshot::Sender<SeatError>) -> anyhow::Result<Infallible> {
                 version: version.to_owned(),
             };
             desk = spaces::open_desk(&board, &ready, &booted, owned, machinery, others).await;
+            open.send_replace(desk.clone());
         }
         base::bring_base(
             ready,

@@ -27,13 +27,13 @@ fn healthy() -> Status {
                 name: "vda".into(),
                 size: "10 GiB".into(),
                 state: "claimed, 8.2 GiB free".into(),
-                erase: None,
+                ..Disk::default()
             },
             Disk {
                 name: "vdc".into(),
                 size: "1 GiB".into(),
                 state: "not touched: too small (4 GiB is the least)".into(),
-                erase: None,
+                ..Disk::default()
             },
         ]),
         spaces: vec![
@@ -131,10 +131,8 @@ fn disks_not_touched() {
         name: "sda".into(),
         size: "20 GiB".into(),
         state: "not touched: ext4 \"backup\"".into(),
-        erase: Some(
-            "erase = [\"naa.50014ee2b1234567, 20 GiB, ext4 backup 0d7c1d1e-64c5-4a1b-9d6e-7f1b6a1f2a3b\"]"
-                .into(),
-        ),
+        holds: "ext4 \"backup\"".into(),
+        line: Some("naa.50014ee2b1234567, 20 GiB, ext4 backup 0d7c1d1e-64c5-4a1b-9d6e-7f1b6a1f2a3b".into()),
     }]);
     assert_screen(
         "disks not touched",

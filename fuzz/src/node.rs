@@ -41,6 +41,37 @@ pub fn sntp(bytes: &[u8]) {
     }
 }
 
+/// What comes in over a serial line: no key more than bytes, and an act only behind its key and its whole word.
+pub fn console_keys(bytes: &[u8]) {
+    use agent::console::fuzzing::{Dialog, Outcome, Parser};
+    use agent::console::{Disk, Space, Status};
+    let status = Status {
+        disks: Some(vec![Disk {
+            name: "vdb".into(),
+            holds: "ext4".into(),
+            line: Some("/dev/vdb, 8 GiB, ext4".into()),
+            ..Disk::default()
+        }]),
+        spaces: vec![Space {
+            name: "calm-otter".into(),
+            ..Space::default()
+        }],
+        ..Status::default()
+    };
+    let (mut parser, mut dialog) = (Parser::default(), Dialog::default());
+    for (at, byte) in bytes.iter().enumerate() {
+        let Some(key) = parser.feed(*byte) else { continue };
+        if let Outcome::Act(act) = dialog.press(key, &status, 10, 5) {
+            let word = act.word().len();
+            assert!(at > word, "{act:?} after {at} bytes");
+            assert!(matches!(byte, b'\r' | b'\n'), "{act:?}");
+        }
+        assert!(dialog.prompt().is_none_or(|(_, typed)| typed.len() <= 64));
+    }
+    parser.pause();
+    assert!(!parser.is_within());
+}
+
 /// A partition table: bounded.
 pub fn partition_table(bytes: &[u8]) {
     let found = farmer::table::read(&mut Cursor::new(bytes), 512);

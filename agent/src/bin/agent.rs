@@ -63,7 +63,10 @@ fn run() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    match runtime.block_on(agent::run::run())? {}
+    let ended = runtime.block_on(agent::run::run());
+    // It is started again at once: what still waits for a disk that does not answer is not waited for.
+    runtime.shutdown_background();
+    match ended? {}
 }
 
 fn inventory(options: &[&str]) -> anyhow::Result<()> {

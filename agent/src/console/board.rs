@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::status::Status;
@@ -32,11 +34,12 @@ pub struct Event {
     pub text: String,
 }
 
-impl fmt::Display for Event {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Eight columns each way: 14:02:11, +0:00:12, and after ten hours without a clock +10h05.
+impl Event {
+    /// When, in eight columns: `14:02:11`; `+0:00:12`, and after ten hours without a clock `+10h05`.
+    #[must_use]
+    pub fn time(&self) -> String {
         let parts = |all: u64| (all / 3600, all % 3600 / 60, all % 60);
-        let stamp = match self.stamp {
+        match self.stamp {
             Stamp::Clock(all) => {
                 let (hours, minutes, seconds) = parts(all);
                 format!("{hours:02}:{minutes:02}:{seconds:02}")
@@ -45,8 +48,13 @@ impl fmt::Display for Event {
                 (hours @ 0..10, minutes, seconds) => format!("+{hours}:{minutes:02}:{seconds:02}"),
                 (hours, minutes, _) => format!("+{hours}h{minutes:02}"),
             },
-        };
-        write!(out, "{stamp:<8}  {}", self.text)
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:<8}  {}", self.time(), self.text)
     }
 }
 
@@ -55,14 +63,13 @@ impl fmt::Display for Event {
 pub(super) struct Shown {
     pub status: Status,
     pub events: VecDeque<Event>,
-    /// Raised by every change.
-    pub version: u64,
 }
 
 /// The board: cheap to clone, never waits.
 #[derive(Clone, Default)]
 pub struct Board {
-    inner: Arc<(Mutex<Shown>, Condvar)>,
+    shown: Arc<Mutex<Shown>>,
+    bells: Arc<Mutex<Vec<UnixStream>>>,
     way: Way,
 }
 
@@ -81,8 +88,8 @@ impl Board {
         let before = shown.status.clone();
         change(&mut shown.status);
         if shown.status != before {
-            shown.version += 1;
-            self.inner.1.notify_all();
+            drop(shown);
+            self.ring();
         }
     }
 
@@ -106,8 +113,8 @@ impl Board {
         if shown.events.len() > KEPT_EVENTS {
             shown.events.pop_front();
         }
-        shown.version += 1;
-        self.inner.1.notify_all();
+        drop(shown);
+        self.ring();
     }
 
     /// The way from power-on to here.
@@ -128,20 +135,38 @@ impl Board {
         self.lock().events.iter().cloned().collect()
     }
 
-    /// Waits until something is newer than `seen`, at most `most`; then tells all.
-    pub(super) fn newer_than(&self, seen: u64, most: Duration) -> Shown {
-        let shown = self.lock();
-        let (shown, _) = self
-            .inner
-            .1
-            .wait_timeout_while(shown, most, |shown| shown.version == seen)
-            .unwrap_or_else(PoisonError::into_inner);
-        shown.clone()
+    /// All that there is to show now.
+    pub(super) fn shown(&self) -> Shown {
+        self.lock().clone()
+    }
+
+    /// What can be read from when something is new; what is read means nothing. It does not block.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptors left.
+    pub(super) fn bell(&self) -> io::Result<UnixStream> {
+        let (rings, heard) = UnixStream::pair()?;
+        rings.set_nonblocking(true)?;
+        heard.set_nonblocking(true)?;
+        self.bells().push(rings);
+        Ok(heard)
+    }
+
+    /// Rings for all who listen. One that is full rings already; one whose other end is gone is forgotten.
+    fn ring(&self) {
+        self.bells().retain_mut(|bell| match bell.write(&[1]) {
+            Ok(_) => true,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        });
+    }
+
+    fn bells(&self) -> MutexGuard<'_, Vec<UnixStream>> {
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Shown> {
         // A panic while the lock was held leaves a status that is whole: changes are assignments.
-        self.inner.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -177,5 +202,21 @@ mod tests {
         assert_eq!(shown(Stamp::Uptime(35_999)), "+9:59:59  text");
         assert_eq!(shown(Stamp::Uptime(36_300)), "+10h05    text");
         assert_eq!(shown(Stamp::Uptime(3_600_000)), "+1000h00  text");
+    }
+
+    #[test]
+    fn an_event_is_one_printable_line() {
+        let board = Board::new("0");
+        board.event("a\r\nb\x1b[2J");
+        board.update(|status| status.clock_is_right = true);
+        board.event("x".repeat(5000));
+        let events = board.events();
+        assert_eq!(events[0].text, "a  b [2J");
+        assert!(events[1].text.len() <= 240);
+        assert_eq!(events[1].to_string().as_bytes()[2], b':');
+        assert_eq!(
+            events[0].to_string().find("  a"),
+            events[1].to_string().find("  x")
+        );
     }
 }

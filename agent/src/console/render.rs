@@ -1,6 +1,6 @@
 //! From status to lines of 80 columns: a pure function, so that the screen is a golden text.
 
-use super::board::Event;
+use super::board::{Event, uptime};
 use super::status::{Selling, Space, Status};
 
 /// Columns that any console has.
@@ -8,7 +8,9 @@ pub const COLUMNS: usize = 80;
 /// Where a line's second field begins.
 const SECOND: usize = 50;
 /// Width of the names at the left.
-const NAME: usize = 10;
+pub(super) const NAME: usize = 10;
+/// What the keys do, in one line.
+pub(super) const KEYS: &str = "W claim a disk  S stop a space  L log  Q code  R reboot  P power off  ? help";
 
 /// What changes by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,6 +19,25 @@ pub struct Now {
     pub uptime_seconds: u64,
     /// Memory of the agent that is in use, in bytes.
     pub resident_bytes: Option<u64>,
+}
+
+impl Now {
+    /// As it is now.
+    #[must_use]
+    pub fn read() -> Self {
+        Self {
+            uptime_seconds: uptime().as_secs(),
+            resident_bytes: resident_bytes(),
+        }
+    }
+}
+
+/// `VmRSS` of this process.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 /// The screen without its events: at most `COLUMNS` columns, any number of lines.
@@ -47,6 +68,13 @@ pub fn render(status: &Status, now: Now) -> Vec<String> {
     }
     if let Some(traffic) = &status.traffic {
         page.field("traffic", traffic);
+    }
+    if !status.health.is_empty() {
+        let parts: Vec<String> = status.health.iter().map(ToString::to_string).collect();
+        page.wrapped("health", &parts.join(" · "));
+    }
+    if let Some(address) = &status.page {
+        page.field("page", address);
     }
     if let Some(resident) = now.resident_bytes {
         page.field("agent", &format!("{} resident", mebibytes(resident)));
@@ -180,13 +208,13 @@ impl Page {
             let name = if index == 0 { "disks" } else { "" };
             let line = format!("{:<widest$} {:>8}   {}", disk.name, disk.size, disk.state);
             self.wrapped(name, &line);
-            if let Some(erase) = &disk.erase {
+            if let Some(erase) = disk.erase() {
                 self.wrapped(
                     "",
-                    "to sell it, add this line to farmer.toml (its content is lost then):",
+                    "press W to claim and erase it, or add to farmer.toml this line:",
                 );
                 // Column 1 and unbroken: it is made to be copied.
-                for piece in wrap(erase, COLUMNS - 2) {
+                for piece in wrap(&erase, COLUMNS - 2) {
                     self.lines.push(format!("  {piece}"));
                 }
             }
@@ -208,8 +236,8 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
     cut
 }
 
-/// Breaks at spaces; a word that is too long is broken where the line ends.
-fn wrap(text: &str, columns: usize) -> Vec<String> {
+/// Breaks at spaces, a word that is too long is broken where the line ends.
+pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut rest: Vec<char> = text.trim_end().chars().collect();
     while rest.len() > columns {
@@ -229,7 +257,7 @@ fn wrap(text: &str, columns: usize) -> Vec<String> {
 }
 
 /// `20 s`, `3 min`, `5 h 10 min`, `12 days`.
-fn lasting(seconds: u64) -> String {
+pub(crate) fn lasting(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),

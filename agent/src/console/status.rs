@@ -1,7 +1,10 @@
 //! What there is to show, as values; [`super::render`] puts it into words and columns.
 
+use serde::Serialize;
+
 /// Whether the node sells.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Selling {
     /// Not decided yet: what it is doing.
     #[default]
@@ -16,7 +19,7 @@ pub enum Selling {
 pub type Verdict = Selling;
 
 /// A disk as the farmer sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Disk {
     /// The kernel's name.
     pub name: String,
@@ -24,14 +27,31 @@ pub struct Disk {
     pub size: String,
     /// What became of it: `claimed, 8.2 GiB free`, `not touched: ext4 "backup"`.
     pub state: String,
+    /// What it holds, where that is what keeps it from being sold: `ext4 "backup"`.
+    pub holds: String,
+    /// The farmer's word that frees it, where one does: a text of the list `erase` in `farmer.toml`.
+    pub line: Option<String>,
+}
+
+impl Disk {
+    /// Whether it is the node's.
+    #[must_use]
+    pub fn is_claimed(&self) -> bool {
+        self.state.starts_with("claimed")
+    }
+
     /// The whole line for `farmer.toml` that frees it, where one does.
-    pub erase: Option<String>,
+    #[must_use]
+    pub fn erase(&self) -> Option<String> {
+        self.line.as_ref().map(|line| format!("erase = [\"{line}\"]"))
+    }
 }
 
 /// A space as the farmer sees it: a name, its size, and how it stands; nothing of what is inside.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Space {
     /// The sale's id: two sales may have one name.
+    #[serde(skip)]
     pub sale: [u8; 32],
     /// Derived from the sale's id.
     pub name: String,
@@ -41,8 +61,38 @@ pub struct Space {
     pub state: String,
 }
 
+/// How a part of the machine feels, by its own word.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Health {
+    /// `cpu`, or a disk by its kernel's name.
+    pub part: String,
+    /// Degrees Celsius, where it has a sensor.
+    pub celsius: Option<i32>,
+    /// Of its life as its maker expects it, in percent, where a disk says so.
+    pub used_percent: Option<u8>,
+    /// What it warns of.
+    pub warning: Option<String>,
+}
+
+impl std::fmt::Display for Health {
+    /// `nvme0n1 41 °C, 3% used`.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.part)?;
+        if let Some(celsius) = self.celsius {
+            write!(out, " {celsius} °C")?;
+        }
+        if let Some(percent) = self.used_percent {
+            write!(out, ", {percent}% of its life used")?;
+        }
+        if let Some(warning) = &self.warning {
+            write!(out, ": {warning}")?;
+        }
+        Ok(())
+    }
+}
+
 /// A part that failed: what, why, what to do.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Failure {
     /// The part: `journal`, `firewall`.
     pub part: String,
@@ -53,12 +103,14 @@ pub struct Failure {
 }
 
 /// All that the screen shows, but for what changes by itself (time, memory).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Status {
     /// Of the image.
     pub version: String,
     /// The node's id, shortened in the middle.
     pub node: Option<String>,
+    /// The same, whole: what the QR code says.
+    pub node_id: Option<String>,
     /// The verdict.
     pub selling: Selling,
     /// `joined "demo", 4 neighbours`.
@@ -87,6 +139,10 @@ pub struct Status {
     pub earned: Option<String>,
     /// `41.2 GiB of 500 GiB in 2026-11`: what the uplinks carried.
     pub traffic: Option<String>,
+    /// What sensors and disks say, one a part.
+    pub health: Vec<Health>,
+    /// Where the status page is, if there is one: `http://192.168.1.20/`.
+    pub page: Option<String>,
     /// Parts that failed.
     pub failures: Vec<Failure>,
 }

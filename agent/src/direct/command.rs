@@ -4,10 +4,9 @@ use market::envelope::{Signed, sign};
 use market::id::{NodeId, SaleId};
 use market::message::{Act, Answer, Command, RefusalCode, space_line};
 use market::quantity::UnixMillis;
-use market::sale::Why;
 
 use crate::desk::Counter;
-use crate::sales::{No, Order};
+use crate::sales::No;
 
 const ROOM: &str = "owner";
 const COUNTER: &[u8] = b"counter";
@@ -75,12 +74,9 @@ pub(super) async fn answer(counter: &Counter, command: Signed<Command>) -> Resul
 async fn act(counter: &Counter, act: &Act) -> (bool, Vec<String>) {
     let board = &counter.shared.board;
     match act {
-        Act::StopSpace(sale) => match counter.shared.keeper(*sale) {
-            None => (false, vec!["no such sale here".to_owned()]),
-            Some(keeper) => match keeper.ask_first(|reply| Order::End(Why::Stopped, reply)).await {
-                Ok(_) => (true, vec![format!("{} stopped, the rest went back", sale.name())]),
-                Err(refusal) => (false, vec![refusal.words]),
-            },
+        Act::StopSpace(sale) => match counter.stop(*sale).await {
+            Ok(()) => (true, vec![format!("{} stopped, the rest went back", sale.name())]),
+            Err(refusal) => (false, vec![refusal.words]),
         },
         Act::ListDisks => {
             let disks = board.status().disks.unwrap_or_default();

@@ -44,7 +44,15 @@ pub(super) struct Owned {
 /// why not is on the board then.
 pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Option<Owned> {
     board.way().begin(boot::Part::Disks);
-    let lines = booted.reading.farmer.erase.clone();
+    let typed = super::acts::take_lines();
+    let lines: Vec<String> = booted
+        .reading
+        .farmer
+        .erase
+        .iter()
+        .chain(&typed)
+        .cloned()
+        .collect();
     let medium: Vec<String> = booted.medium.disk.iter().cloned().collect();
     let started = spawn_blocking(move || {
         // LVM makes itself ready meanwhile: it looks at no disk before it is asked.
@@ -94,7 +102,10 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
             return None;
         }
     };
-    board.update(|status| status.node = Some(state.node().short()));
+    board.update(|status| {
+        status.node = Some(state.node().short());
+        status.node_id = Some(state.node().to_string());
+    });
     for group in state.missing() {
         let why = format!("the disk with {group} is missing: its spaces cannot be opened");
         super::part_failed(board, "disk", &why, "put the disk back, then switch off and on");
@@ -156,27 +167,29 @@ fn show(board: &Board, disks: &[DiskState], medium: Option<&str>) {
 }
 
 fn line(disk: &DiskState, medium: Option<&str>) -> console::Disk {
-    let (state, erase) = match &disk.state {
-        _ if medium == Some(disk.name.as_str()) => ("the medium this machine booted from".to_owned(), None),
-        Holding::Claimed { free, .. } => (format!("claimed, {} free", free.human()), None),
+    let (state, holds, line) = match &disk.state {
+        _ if medium == Some(disk.name.as_str()) => {
+            ("the medium this machine booted from".to_owned(), "", None)
+        }
+        Holding::Claimed { free, .. } => (format!("claimed, {} free", free.human()), "", None),
         Holding::NotTouched {
             why,
             what,
             erase_line,
         } => {
-            let erase = erase_line.as_ref().map(|line| format!("erase = [\"{line}\"]"));
-            let state = match &erase {
+            let state = match erase_line {
                 Some(_) => format!("not touched: {what}"),
                 None => format!("not touched: {why}"),
             };
-            (state, erase)
+            (state, what.as_str(), erase_line.clone())
         }
     };
     console::Disk {
         name: disk.name.clone(),
         size: disk.size.human(),
         state,
-        erase,
+        holds: holds.to_owned(),
+        line,
     }
 }
 

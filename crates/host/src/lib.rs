@@ -9,6 +9,7 @@
 //!   power ── off and again                   seccomp ── filters, compiled here
 //!   cgroup ─ ended, handed over              packet ─── the first word of DHCP
 //!   boot ─── when, since power-on
+//!   terminal ─ a console with keys            nvme ───── how a disk feels
 //! ```
 //!
 //! The room decides nothing and knows no sale: ids arrive as bytes. `init`, which is PID 1, stands
@@ -33,7 +34,9 @@ pub mod module;
 pub mod mount;
 pub mod names;
 pub mod netns;
+pub mod nvme;
 pub mod packet;
 pub mod power;
 pub mod process;
 pub mod seccomp;
+pub mod terminal;

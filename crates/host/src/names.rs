@@ -42,6 +42,8 @@ pub const RUN_LVM_LOCK: &str = "/run/lock/lvm";
 pub const RUN_SEAT: &str = "/run/steading/seat";
 /// What the programs of this boot tell each other of when they did what, a line each.
 pub const RUN_BOOT: &str = "/run/steading/boot";
+/// The lines for disks that were confirmed at a console, for the agent's next start.
+pub const RUN_CONSENTS: &str = "/run/steading/consents";
 /// Exists once the modules for the hardware found at power-on have been loaded.
 pub const HARDWARE_READY: &str = "/run/steading/hardware-ready";
 /// The mount point of cgroup v2.

@@ -23,6 +23,7 @@ mod consent;
 mod cpu;
 mod disk;
 mod gpu;
+pub mod health;
 mod machine;
 mod nic;
 mod text;

@@ -163,6 +163,12 @@ fn network() -> Vec<Seed> {
         ("dhcp", "offer".into(), dhcp(2)),
         ("dhcp", "acknowledged".into(), dhcp(5)),
         ("sntp", "answer".into(), sntp),
+        ("console_keys", "claim".into(), b"w\x1b[24;80Rvdc\x7fb\r".to_vec()),
+        (
+            "console_keys",
+            "others".into(),
+            b"?\x1b[A\x1bOB\x1b[5~l\x1b\x1b scalm-otter\rq\x0crreboot\n\xe2\x82\xac\x1b[?62c".to_vec(),
+        ),
         ("farmer_toml", "as-shipped".into(), file("image/farmer.toml")),
         ("farmer_toml", "utf-16".into(), utf16),
         ("farmer_toml", "filled".into(), filled.into_bytes()),
