@@ -13,6 +13,7 @@ pub mod run;
 pub mod sales;
 pub mod seat;
 pub mod way;
+pub mod status_page;
 mod words;
 
 pub use farmer;

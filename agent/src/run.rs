@@ -21,6 +21,7 @@ mod disks;
 mod grid;
 mod health;
 mod medium;
+mod page;
 mod rail;
 mod ready;
 mod resolver;
@@ -48,6 +49,7 @@ use crate::desk;
 use crate::facts::{self, Image};
 use crate::net;
 use crate::seat::SeatError;
+use crate::status_page;
 use ready::Ready;
 use verdict::Part;
 
@@ -100,6 +102,9 @@ async fn node(
         network.clone(),
         farmer.time_servers.clone(),
     ));
+    if farmer.status_page {
+        tokio::spawn(page::serve_for_ever(board.clone(), network.clone()));
+    }
     tokio::spawn(health::watch(board.clone()));
     let rail = farmer
         .ledger
@@ -145,6 +150,7 @@ async fn node(
         let openings = Openings {
             prefixes: farmer.open.iter().map(medium::prefix).collect(),
             mail: farmer.mail,
+            status_port: farmer.status_page.then_some(status_page::PORT),
         };
         tokio::spawn(spaces::follow_uplinks(
             board.clone(),

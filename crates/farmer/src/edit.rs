@@ -19,7 +19,7 @@ use crate::{Fault, KEYS, Reading, decode, fault, read};
 /// Keys whose values are lists.
 const LISTS: [&str; 4] = ["erase", "features", "time_servers", "open"];
 /// Keys that are true or false.
-const SWITCHES: [&str; 1] = ["mail"];
+const SWITCHES: [&str; 2] = ["mail", "status_page"];
 
 /// Why a key was not set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -220,6 +220,7 @@ mod tests {
                 "erase = [\"/dev/vdb, 8GiB, ext4 1\"]",
             ),
             ("mail", "yes", "mail = true"),
+            ("status_page", "yes", "status_page = true"),
             ("country", "\"be\"", "country = \"be\""),
             ("ports", "30000-30063", "ports = \"30000-30063\""),
             ("open", "192.168.7.0/24", "open = [\"192.168.7.0/24\"]"),

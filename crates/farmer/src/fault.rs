@@ -195,6 +195,7 @@ fn example_of(key: &str) -> &'static str {
         "mail" => "mail = true",
         "rate" => "rate = \"50Mbit\"",
         "traffic" => "traffic = \"500GiB\"",
+        "status_page" => "status_page = true",
         _ => "wallet = \"steading:…\"",
     }
 }

@@ -85,6 +85,8 @@ pub struct Farmer {
     pub rate: Option<BitsPerSecond>,
     /// What the line may carry in a month, in and out.
     pub traffic: Option<Bytes>,
+    /// Whether a browser on the farmer's own network sees what the console shows.
+    pub status_page: bool,
 }
 
 /// A file as it was read.
@@ -151,7 +153,7 @@ pub fn read(bytes: &[u8]) -> Reading {
 }
 
 /// The keys of the file, in the order of the template.
-pub const KEYS: [&str; 16] = [
+pub const KEYS: [&str; 17] = [
     "wallet",
     "price",
     "grid",
@@ -168,6 +170,7 @@ pub const KEYS: [&str; 16] = [
     "mail",
     "rate",
     "traffic",
+    "status_page",
 ];
 
 /// Puts one key's value where it belongs.
@@ -190,6 +193,7 @@ fn take(farmer: &mut Farmer, key: &str, value: &Spanned<DeValue<'_>>) -> Result<
         "mail" => farmer.mail = value::yes(value)?,
         "rate" => farmer.rate = Some(value::rate(value)?),
         "traffic" => farmer.traffic = Some(value::traffic(value)?),
+        "status_page" => farmer.status_page = value::yes(value)?,
         _ => return Err(value::Problem::NoSuchKey),
     }
     Ok(())
@@ -216,6 +220,7 @@ fn forget(farmer: &mut Farmer, key: &str) {
         "mail" => farmer.mail = empty.mail,
         "rate" => farmer.rate = None,
         "traffic" => farmer.traffic = None,
+        "status_page" => farmer.status_page = empty.status_page,
         _ => {}
     }
 }

@@ -33,6 +33,7 @@ fn every_key_of_the_template_is_asleep_and_known() {
         "mail",
         "rate",
         "traffic",
+        "status_page",
     ] {
         let line = template
             .lines()
@@ -93,7 +94,7 @@ fn each_fault_says_where_and_what_would_be_right() {
         ),
         (
             "xyzzy = 1",
-            "line 1, column 1: \"xyzzy\" is not a key; the keys are wallet, price, grid, ledger, country, name, erase, owner, public_address, ports, features, time_servers, open, mail, rate, traffic",
+            "line 1, column 1: \"xyzzy\" is not a key; the keys are wallet, price, grid, ledger, country, name, erase, owner, public_address, ports, features, time_servers, open, mail, rate, traffic, status_page",
         ),
         (
             "open = [\"192.168.7.0/24\", \"0.0.0.0/0\"]",

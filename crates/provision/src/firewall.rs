@@ -97,6 +97,8 @@ pub struct Openings {
     pub prefixes: Vec<Prefix>,
     /// Whether spaces may hand in mail.
     pub mail: bool,
+    /// The port of the status page, where there is one: for the uplinks' own private networks alone.
+    pub status_port: Option<u16>,
 }
 
 /// What the farmer lets spaces have of his line.

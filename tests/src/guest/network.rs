@@ -270,6 +270,7 @@ async fn opened() -> Result<()> {
             length: 24,
         }],
         mail: true,
+        ..Openings::default()
     };
     let spaces = Spaces::build(&town, openings, FAST).await?;
     let inside_first = path(&spaces.all[0]);

@@ -21,7 +21,7 @@ pub fn node_rules(plan: &Plan) -> String {
     );
     body += &set("walls", "ipv4_addr", walls(plan));
     body += &set("opened", "ipv4_addr", opened(plan));
-    body += &input();
+    body += &input(plan);
     body += &rate(plan);
     body += &segments();
     body += &forward(plan);
@@ -50,12 +50,36 @@ fn opened(plan: &Plan) -> impl Iterator<Item = String> {
 }
 
 /// Nothing of a space is for the node itself, answers included: the node never asks a space anything over the network.
-fn input() -> String {
-    "\tchain input {\n\
-     \t\ttype filter hook input priority filter; policy accept;\n\
-     \t\tiifname @links drop\n\
-     \t}\n"
-        .to_owned()
+/// The status page is for who stands on a private network of an uplink's, and comes in there.
+fn input(plan: &Plan) -> String {
+    let mut chain = "\tchain input {\n\
+                     \t\ttype filter hook input priority filter; policy accept;\n\
+                     \t\tiifname @links drop\n"
+        .to_owned();
+    if let Some(port) = plan.openings.status_port {
+        for uplink in &plan.uplinks {
+            for prefix in uplink.prefixes.iter().filter(|prefix| is_private(prefix.address)) {
+                let family = if prefix.address.is_ipv4() { "ip" } else { "ip6" };
+                chain += &format!(
+                    "\t\tiifname {} {family} saddr {prefix} tcp dport {port} accept\n",
+                    uplink.interface
+                );
+            }
+        }
+        chain += &format!("\t\ttcp dport {port} drop\n");
+    }
+    chain + "\t}\n"
+}
+
+/// RFC 1918, RFC 3927, RFC 4193, RFC 4291; the site-local networks before RFC 4193, too.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(four) => four.is_private() || four.is_link_local(),
+        IpAddr::V6(six) => {
+            let site_local = six.segments()[0] & 0xffc0 == 0xfec0;
+            six.is_unique_local() || six.is_unicast_link_local() || site_local
+        }
+    }
 }
 
 /// Both ends of every stream are told to send segments that fit into the narrowest path there commonly is. Many routers

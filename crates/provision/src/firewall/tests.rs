@@ -44,6 +44,7 @@ fn plan() -> Plan {
                     .unwrap(),
             ],
             mail: false,
+            status_port: None,
         },
         caps: Caps::default(),
         users: vec![user(0, &[(0, Some(2201)), (1, None)]), user(7, &[(0, None)])],
@@ -80,6 +81,32 @@ fn caps_are_a_chain_of_their_own_and_stand_before_the_answers() {
     // The rest stays as it is.
     assert_eq!(node.replace(&rate_chain(&node), ""), before);
     assert!(!users_before.contains("limit rate"));
+}
+
+#[test]
+fn a_status_page_is_for_private_networks_of_the_uplinks_alone() {
+    let mut plan = plan();
+    assert!(!node_rules(&plan).contains("dport 80 "), "off by default");
+    plan.openings.status_port = Some(80);
+    for address in ["192.168.1.20", "fd00:7::20"] {
+        plan.uplinks[0].prefixes.push(Prefix {
+            address: address.parse().unwrap(),
+            length: 24,
+        });
+    }
+    let rules = node_rules(&plan);
+    let start = rules.find("\tchain input").unwrap();
+    let chain = &rules[start..start + rules[start..].find("\t}\n").unwrap()];
+    assert_eq!(
+        chain,
+        "\tchain input {\n\
+         \t\ttype filter hook input priority filter; policy accept;\n\
+         \t\tiifname @links drop\n\
+         \t\tiifname \"eth0\" ip saddr 192.168.1.20/24 tcp dport 80 accept\n\
+         \t\tiifname \"eth0\" ip6 saddr fd00:7::20/24 tcp dport 80 accept\n\
+         \t\ttcp dport 80 drop\n",
+        "spaces first, and of 203.0.113.0/24 nobody"
+    );
 }
 
 fn rate_chain(rules: &str) -> String {
