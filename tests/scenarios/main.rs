@@ -11,6 +11,7 @@
 //! Needs what `./x test` built, named in `STEADING_ARTEFACTS` (a folder) and `STEADING_CLIENT` (the program).
 
 mod carry;
+mod console;
 mod containers;
 mod displaced;
 mod identity;
@@ -86,10 +87,8 @@ const LISTS: [List; 4] = [
             ("cancelling_gives_a_receipt_and_the_rest_back", cancelled),
             ("a_power_cut_while_building_leaves_nothing", cut_while_building),
             ("too_much_is_refused_with_reasons", refused),
-            ("the_least_that_is_sold_lets_a_login_in", |world| {
-                least(world)?;
-                world.cut_power()
-            }),
+            ("the_least_that_is_sold_lets_a_login_in", least),
+            ("a_farmer_rules_the_node_from_its_console", console::rules),
         ]],
     ),
     ("lost", "displaced", &[&[(displaced::NAME, displaced::goes)]]),

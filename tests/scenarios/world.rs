@@ -1,7 +1,7 @@
 //! What the scenarios share: the stage, the node that is switched off and on, the space that was bought.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use crate::keys;
@@ -111,7 +111,16 @@ impl World {
         self.stage()?;
         let settings = NodeSettings::new("seller", self.farmer()?.address());
         let stage = self.stage.as_ref().context("no stage")?;
-        self.node = Some(Node::prepare(stage, settings)?);
+        let mut node = Node::prepare(stage, settings)?;
+        if self.name == "cut" {
+            // A third disk, which holds something: not touched until somebody says so.
+            let path = node.dir().join("letters.img");
+            Disk::ensure_blank(&path, 8 << 30)?;
+            let mut disk = std::fs::OpenOptions::new().write(true).open(&path)?;
+            std::io::Write::write_all(&mut disk, "dear aunt\n".repeat(1000).as_bytes())?;
+            node.machine().disks.push(Disk::new(&path, "SELLER-LETTERS"));
+        }
+        self.node = Some(node);
         self.power_on()
     }
 
@@ -160,6 +169,25 @@ impl World {
         running.wait_for(words, stage::BOOT_WITHIN)?;
         self.running = Some(running);
         Ok(())
+    }
+
+    /// Types at the node's console; what it says is waited for from here on.
+    pub fn types(&mut self, text: &str) -> Result<()> {
+        let running = self.running.as_mut().context("no node runs")?;
+        running.forget();
+        running.type_text(text).context("typing at the console")
+    }
+
+    /// Waits for words on the console that came after the last that were waited for.
+    pub fn hears(&mut self, words: &str) -> Result<String> {
+        let running = self.running.as_mut().context("no node runs")?;
+        Ok(running.wait_for(words, stage::BOOT_WITHIN)?.text)
+    }
+
+    /// Waits until the node has switched itself off.
+    pub fn ends(&mut self, within: Duration) -> Result<Option<ExitStatus>> {
+        let mut running = self.running.take().context("no node runs")?;
+        Ok(running.wait_exit(within))
     }
 
     /// Pulls the plug.
