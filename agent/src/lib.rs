@@ -12,8 +12,8 @@ pub mod net;
 pub mod run;
 pub mod sales;
 pub mod seat;
-pub mod way;
 pub mod status_page;
+pub mod way;
 mod words;
 
 pub use farmer;

@@ -138,7 +138,7 @@ fn a_browser_shows_it_and_runs_nothing_of_it() {
     let text = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-AAAA'\">\
                 <style>body{color:red}</style><p>control</p>";
     std::fs::write(&control, text).expect("written");
-    let (document, complaints) = browse(folder, &format!("file://{}", control.display()), 1280);
+    let (document, complaints) = browse(folder, &format!("file://{}", control.display()), 800);
     assert!(
         document.contains("control") && complains(&complaints),
         "{complaints}"

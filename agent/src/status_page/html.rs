@@ -25,12 +25,12 @@ h1{font-size:1em;margin:0}h1 span,.dim,dt{color:var(--dim);font-weight:400}\
 header p{margin:0;font-weight:700}.yes{color:var(--accent)}\
 dl{margin:.8rem 0 0;display:grid;grid-template-columns:12ch minmax(0,1fr);gap:.35rem 0}\
 dd{margin:0;overflow-wrap:anywhere}dd p{margin:0}\
-.row{display:grid;grid-template-columns:minmax(9ch,max-content) minmax(9ch,max-content) minmax(0,1fr);gap:0 2ch}\
+.row{display:grid;grid-template-columns:fit-content(24ch) fit-content(30ch) minmax(0,1fr);gap:0 2ch}.row>*{min-width:0;overflow-wrap:anywhere}\
 .row .all{grid-column:1/-1;color:var(--dim)}code{font:inherit;color:var(--accent)}\
 ol{list-style:none;margin:.8rem 0 0;padding:.8rem 0 0;border-top:1px solid var(--line)}\
 li{display:grid;grid-template-columns:12ch minmax(0,1fr);overflow-wrap:anywhere}li time{color:var(--dim)}\
 @media(max-width:40rem){body{font-size:14px}main{padding:1rem .8rem 2rem}dl,li{grid-template-columns:minmax(0,1fr)}\
-dl{gap:0}dt{margin-top:.6rem}.row{grid-template-columns:max-content minmax(0,1fr)}\
+dl{gap:0}dt{margin-top:.6rem}.row{grid-template-columns:fit-content(50%) minmax(0,1fr)}\
 .row>:nth-child(3){grid-column:1/-1}li{margin-bottom:.3rem}}";
 
 /// What a browser may do with it: show it with this one style, and nothing else.
