@@ -74,13 +74,16 @@ fn a_disk_is_claimed_by_its_name_and_by_nothing_else() {
         holds: "ext4 \"backup\"".into(),
         line: "/dev/vdb, 20 GiB, ext4 backup".into(),
     };
-    assert_eq!(typed(&mut dialog, b"wvdc\x7fb\r", &one), [claim.clone()]);
+    assert_eq!(
+        typed(&mut dialog, b"wvdc\x7fb\r", &one),
+        std::slice::from_ref(&claim)
+    );
     assert!(matches!(dialog.view(), View::Said(_)));
     let two = status(&["vdb", "vdc"], &[]);
     dialog.end();
     assert_eq!(
         typed(&mut dialog, b"w1\rvdb\r", &two),
-        [claim.clone()],
+        std::slice::from_ref(&claim),
         "picked by number"
     );
     assert_eq!(
