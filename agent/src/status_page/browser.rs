@@ -74,6 +74,7 @@ fn browse(folder: &Path, address: &str, width: u32) -> (String, String) {
                 "--headless",
                 "--no-sandbox",
                 "--disable-gpu",
+                "--disable-dev-shm-usage",
                 "--disable-quic",
                 "--no-first-run",
             ])
