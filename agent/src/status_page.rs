@@ -34,7 +34,6 @@ use tokio::time::{sleep, timeout};
 use crate::console::{Board, Now};
 
 pub use peers::is_neighbour;
-pub(crate) use peers::is_private;
 
 /// Where it is: what a browser asks when it is told no port.
 pub const PORT: u16 = 80;

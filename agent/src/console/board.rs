@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::status::Status;
 use crate::way::Way;
@@ -107,7 +107,7 @@ impl Board {
         let stamp = if shown.status.clock_is_right {
             Stamp::Clock(seconds_of_day())
         } else {
-            Stamp::Uptime(uptime().as_secs())
+            Stamp::Uptime(host::boot::moment().as_secs())
         };
         shown.events.push_back(Event { number, stamp, text });
         if shown.events.len() > KEPT_EVENTS {
@@ -168,12 +168,6 @@ impl Board {
         // A panic while the lock was held leaves a status that is whole: changes are assignments.
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Time since the kernel started, suspended time included.
-#[must_use]
-pub(super) fn uptime() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Into::into)
 }
 
 fn seconds_of_day() -> u64 {

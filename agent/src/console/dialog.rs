@@ -227,12 +227,8 @@ impl Dialog {
                     };
                     None
                 }
-                Line::Left => {
-                    self.view = View::Page;
-                    None
-                }
-                Line::TooLong => {
-                    self.view = View::Said("that is too long for a name: nothing was done".to_owned());
+                Line::Left(to) => {
+                    self.view = to;
                     None
                 }
             },
@@ -253,12 +249,8 @@ impl Dialog {
                     self.view = View::Said(act.begun());
                     Some(act)
                 }
-                Line::Left => {
-                    self.view = View::Page;
-                    None
-                }
-                Line::TooLong => {
-                    self.view = View::Said("that is too long for a name: nothing was done".to_owned());
+                Line::Left(to) => {
+                    self.view = to;
                     None
                 }
             },
@@ -430,18 +422,22 @@ fn pick(acts: &[Act], typed: &str) -> Option<Act> {
 enum Line {
     More,
     Whole,
-    Left,
-    TooLong,
+    /// Given up, for this view.
+    Left(View),
 }
 
 fn line(typed: &mut String, key: Key) -> Line {
     match key {
-        Key::Char(_) if typed.len() >= MOST_TYPED => return Line::TooLong,
+        Key::Char(_) if typed.len() >= MOST_TYPED => {
+            return Line::Left(View::Said(
+                "that is too long for a name: nothing was done".to_owned(),
+            ));
+        }
         Key::Char(letter) => typed.push(letter),
         Key::Backspace => drop(typed.pop()),
         Key::Enter if typed.is_empty() => {}
         Key::Enter => return Line::Whole,
-        Key::Escape => return Line::Left,
+        Key::Escape => return Line::Left(View::Page),
         _ => {}
     }
     Line::More

@@ -1,6 +1,6 @@
 //! From status to lines of 80 columns: a pure function, so that the screen is a golden text.
 
-use super::board::{Event, uptime};
+use super::board::Event;
 use super::status::{Selling, Space, Status};
 
 /// Columns that any console has.
@@ -26,7 +26,7 @@ impl Now {
     #[must_use]
     pub fn read() -> Self {
         Self {
-            uptime_seconds: uptime().as_secs(),
+            uptime_seconds: host::boot::moment().as_secs(),
             resident_bytes: resident_bytes(),
         }
     }

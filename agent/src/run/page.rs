@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use provision::network::address::is_private;
 use tokio::time::sleep;
 
 use crate::console::Board;
 use crate::net::{NetState, NetWatch};
-use crate::status_page::{PORT, is_neighbour, is_private, listen, serve};
+use crate::status_page::{PORT, is_neighbour, listen, serve};
 
 /// A port that could not be had is asked for again.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);

@@ -1,8 +1,8 @@
 //! Who may look: a machine next door, on a private network of one of the node's own cards.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
-use provision::network::address::Prefix;
+use provision::network::address::{Prefix, is_private};
 
 use crate::net::NetState;
 
@@ -30,18 +30,6 @@ pub fn is_neighbour(peer: SocketAddr, network: &NetState) -> bool {
         .links
         .iter()
         .any(|link| link.addresses.iter().any(on_link))
-}
-
-/// RFC 1918, RFC 3927, RFC 4193, RFC 4291; site-local too, which QEMU's network still has.
-pub(crate) fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(four) => four.is_private() || four.is_link_local(),
-        IpAddr::V6(six) => six.is_unique_local() || six.is_unicast_link_local() || is_site_local(six),
-    }
-}
-
-fn is_site_local(six: Ipv6Addr) -> bool {
-    six.segments()[0] & 0xffc0 == 0xfec0
 }
 
 #[cfg(test)]

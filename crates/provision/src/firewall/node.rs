@@ -6,6 +6,7 @@ use super::{
     LARGEST_SEGMENT, MAIL_PORTS, MOST_CONNECTIONS_OF_A_USER, MOST_CONNECTIONS_TO_A_USER, Plan, WALLS, beyond,
     set, table,
 };
+use crate::network::address::is_private;
 
 /// The whole table for the node's namespace.
 pub fn node_rules(plan: &Plan) -> String {
@@ -69,17 +70,6 @@ fn input(plan: &Plan) -> String {
         chain += &format!("\t\ttcp dport {port} drop\n");
     }
     chain + "\t}\n"
-}
-
-/// RFC 1918, RFC 3927, RFC 4193, RFC 4291; the site-local networks before RFC 4193, too.
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(four) => four.is_private() || four.is_link_local(),
-        IpAddr::V6(six) => {
-            let site_local = six.segments()[0] & 0xffc0 == 0xfec0;
-            six.is_unique_local() || six.is_unicast_link_local() || site_local
-        }
-    }
 }
 
 /// Both ends of every stream are told to send segments that fit into the narrowest path there commonly is. Many routers

@@ -127,6 +127,19 @@ impl UserIndex {
     }
 }
 
+/// Whether an address is of a network that no router of the internet knows: RFC 1918, RFC 3927, RFC 4193, RFC 4291; the
+/// site-local ones before RFC 4193, too, which QEMU's network still has.
+#[must_use]
+pub fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(four) => four.is_private() || four.is_link_local(),
+        IpAddr::V6(six) => {
+            let site_local = six.segments()[0] & 0xffc0 == 0xfec0;
+            six.is_unique_local() || six.is_unicast_link_local() || site_local
+        }
+    }
+}
+
 /// A network: an address and how many of its leading bits count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Prefix {
