@@ -197,26 +197,54 @@ pub fn assemble(
     store: &Store,
     shipped: &Shipped,
     extra: &[(String, PathBuf)],
+    choice: (Choice, Option<&Path>),
+    out: &Path,
+) -> Result<Summary> {
+    let kernel = store.fetch(&[Set::Kernel], &say)?;
+    let locked = Kernel {
+        folder: tree.artefact("image/kernel"),
+        version: kernel.kernel()?.to_owned(),
+        locked: kernel.locked,
+    };
+    assemble_for(&locked, tree, store, shipped, extra, choice, out)
+}
+
+/// Whose modules go into an initramfs.
+pub struct Kernel {
+    /// Where its `usr/lib/modules` is.
+    pub folder: PathBuf,
+    /// Its version, as in `/lib/modules`.
+    pub version: String,
+    /// It is the one of the lock.
+    pub locked: bool,
+}
+
+/// The same with the modules of any kernel.
+pub fn assemble_for(
+    kernel: &Kernel,
+    tree: &Tree,
+    store: &Store,
+    shipped: &Shipped,
+    extra: &[(String, PathBuf)],
     (modules, firmware): (Choice, Option<&Path>),
     out: &Path,
 ) -> Result<Summary> {
     let programs = tree.artefact("image/programs");
     unpacked(store, &[Set::Programs], &programs)?;
     let base = ensure_base(tree, store)?;
-    let kernel = store.fetch(&[Set::Kernel], &say)?;
     let name = out.file_stem().context("the initramfs needs a file name")?;
     let summary = initramfs::assemble(
         &Recipe {
             init: &shipped.init,
             agent: &shipped.agent,
             trees: &[programs, tree.sysroot()],
-            kernel_tree: &tree.artefact("image/kernel"),
+            kernel_tree: &kernel.folder,
             modules,
             extra,
             firmware,
             facts: ImageFacts {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                kernel: kernel.kernel()?.to_owned(),
+                kernel: kernel.version.clone(),
                 base_digest: base.digest,
                 base_bytes: base.bytes,
                 base_data_bytes: base.seal.data_bytes,

@@ -101,7 +101,7 @@ fn gap(report: &Value, from: &str, to: &str) -> Result<u64> {
 }
 
 /// Minimum, median (the lower of two in the middle), maximum.
-fn summary(values: &[u64]) -> (u64, u64, u64) {
+pub fn summary(values: &[u64]) -> (u64, u64, u64) {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
     let at = |index: usize| sorted.get(index).copied().unwrap_or_default();

@@ -10,6 +10,7 @@
 //! Invariant: nothing that another file of this repository knows stands in `buildroot-config` typed by hand unchecked.
 //! `./x test --buildroot` checks in a second what needs no Buildroot, and with `BUILDROOT=DIR` that the release takes it.
 
+pub mod built;
 mod fragment;
 mod genimage;
 mod kbuild;
@@ -22,6 +23,7 @@ use crate::artefacts;
 use crate::options::Options;
 use crate::tree::Tree;
 use anyhow::{Context, Result, ensure};
+use initramfs::Choice;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -32,10 +34,11 @@ const DEFCONFIG: &str = "configs/steading_x86_64_defconfig";
 /// What belongs to the one board, below the tree.
 const BOARD: &str = "board/steading/x86_64";
 /// The fragments of the kernel's configuration, below the board; all but the first are written by hand.
-const FRAGMENTS: [&str; 3] = [
+const FRAGMENTS: [&str; 4] = [
     "linux/modules.fragment",
     "linux/node.fragment",
     "linux/hardening.fragment",
+    "linux/without.fragment",
 ];
 /// Symbols of the release, below the tree.
 const SYMBOLS: &str = "lists/symbols";
@@ -70,6 +73,12 @@ impl<'a> Source<'a> {
 
     fn board(&self, name: &str) -> Result<String> {
         self.read(&format!("{BOARD}/{name}"))
+    }
+
+    /// The fragments that are written by hand, one behind the other.
+    fn by_hand(&self) -> Result<String> {
+        let texts = FRAGMENTS[1..].iter().map(|name| self.board(name));
+        Ok(texts.collect::<Result<Vec<_>>>()?.concat())
     }
 
     fn release(&self) -> Result<Release> {
@@ -127,11 +136,8 @@ pub fn verb(mut options: Options) -> Result<ExitCode> {
     for (name, text) in generated() {
         write(&format!("{BOARD}/{name}"), &text)?;
     }
-    let kernel = kernel::Locked::open(&tree, &store)?;
-    let text = kernel.fragment(
-        &store,
-        &(source.board(FRAGMENTS[1])? + &source.board(FRAGMENTS[2])?),
-    )?;
+    let kernel = kernel::Locked::open(&tree, &store, Choice::Machines)?;
+    let text = kernel.fragment(&store, &source.by_hand()?)?;
     write(&format!("{BOARD}/{}", FRAGMENTS[0]), &text)?;
     if let Some(buildroot) = unpacked() {
         write(SYMBOLS, &release::symbols(&buildroot, &source.release()?)?)?;
@@ -143,7 +149,7 @@ pub fn verb(mut options: Options) -> Result<ExitCode> {
 pub fn check(tree: &Tree) -> Result<()> {
     let store = artefacts::store(tree, &mut Options::default())?;
     let source = Source::of(tree);
-    let kernel = kernel::Locked::open(tree, &store)?;
+    let kernel = kernel::Locked::open(tree, &store, Choice::Machines)?;
     plain::check(&source, &kernel)?;
     release::target(&source)?;
     println!("buildroot-config is whole, as far as that can be seen without Buildroot");

@@ -101,6 +101,11 @@ const VERBS: &[Verb] = &[
         buildroot::verb,
     ),
     (
+        "kernel",
+        "compile the locked kernel from Debian's sources with buildroot-config's fragments and boot our initramfs with it, beside Debian's (--runs N, --jobs N, --json FILE)",
+        buildroot::built::verb,
+    ),
+    (
         "medium",
         "write the disk that a virtual node reads: --farmer FILE --out FILE",
         artefacts::medium,

@@ -80,9 +80,12 @@ impl By {
 
 /// One start of each.
 #[derive(Debug, Clone, Serialize)]
-struct Run {
-    pid1_ms: u64,
-    able_ms: u64,
+pub struct Run {
+    /// Power-on to PID 1.
+    pub pid1_ms: u64,
+    /// Power-on to able to sell.
+    pub able_ms: u64,
+    /// Of the stock system to its PID 1.
     stock_pid1_ms: u64,
     /// The node's own report.
     report: Value,
@@ -98,11 +101,11 @@ const OURS: &str = "init, PID 1";
 /// What the report ends in.
 const ABLE: &str = "able to sell ";
 
-struct Bench<'a> {
+pub struct Bench<'a> {
     tree: &'a Tree,
     store: &'a Store,
     artefacts: Artefacts,
-    stock: Stock,
+    stock: Option<Stock>,
     options: &'a Options,
 }
 
@@ -113,28 +116,37 @@ pub fn run(tree: &Tree, store: &Store, artefacts: Artefacts, options: &Options) 
         std::fs::remove_dir_all(&options.dir)?;
     }
     let stock = stock::ensure(tree)?;
+    let kernel = stock.kernel.clone();
     let bench = Bench {
-        tree,
-        store,
-        artefacts,
-        stock,
-        options,
+        stock: Some(stock),
+        ..Bench::of(tree, store, artefacts, options)
     };
     let mut all = Vec::new();
     for by in &options.by {
         let runs = bench.firmware(*by)?;
-        table::print(by.word(), &bench.stock.kernel, &runs);
+        table::print(by.word(), &kernel, &runs);
         all.push(json!({ "by": by, "runs": runs }));
     }
     if let Some(path) = &options.json {
-        let report = json!({ "unit": "ms", "stock": bench.stock.kernel, "boots": all });
+        let report = json!({ "unit": "ms", "stock": kernel, "boots": all });
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)
             .with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    /// Of ours alone, for who has something else to set beside it.
+    pub fn of(tree: &'a Tree, store: &'a Store, artefacts: Artefacts, options: &'a Options) -> Self {
+        Self {
+            tree,
+            store,
+            artefacts,
+            stock: None,
+            options,
+        }
+    }
+
     fn firmware(&self, by: By) -> Result<Vec<Run>> {
         heading(&format!(
             "By {}: {} starts of each, in turns",
@@ -167,7 +179,7 @@ impl Bench<'_> {
 
     /// Ours to able to sell, and its own report. Ledger and grid are started for each: a grid that remembers the last
     /// start would let this one wait for the end of it.
-    fn ours(&self, by: By, dir: &Path) -> Result<Run> {
+    pub fn ours(&self, by: By, dir: &Path) -> Result<Run> {
         let stage = Stage::open(dir, self.artefacts.clone(), "boots")?;
         let farmer = stage.person("farmer")?;
         let mut settings = NodeSettings::new("node", farmer.address());
@@ -201,13 +213,14 @@ impl Bench<'_> {
 
     /// Debian's to its PID 1.
     fn stock(&self, by: By, dir: &Path) -> Result<u64> {
+        let stock = self.stock.as_ref().context("no stock kernel was installed")?;
         let medium = dir.join("stock.img");
         let mut machine = if by == By::Direct {
             std::fs::File::create(&medium)?.set_len(64 << 20)?;
-            self.direct("stock", &self.stock.vmlinux, &self.stock.initrd)
+            self.direct("stock", &stock.vmlinux, &stock.initrd)
         } else {
             if !medium.exists() {
-                self.stock.stick(self.tree, &self.artefacts.base, &medium)?;
+                stock.stick(self.tree, &self.artefacts.base, &medium)?;
             }
             Machine::new("stock", Boot::Disk(firmware(by, dir)?))
         };

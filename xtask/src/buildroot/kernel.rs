@@ -10,7 +10,7 @@ use initramfs::Choice;
 use packages::program::{command, run};
 use packages::{Set, Store};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What Kconfig wants to know of the machine that the kernel is for.
 const VARIABLES: [(&str, &str); 2] = [("SRCARCH", "x86"), ("HEADER_ARCH", "x86")];
@@ -31,20 +31,20 @@ pub struct Locked<'a> {
     pub version: String,
     /// The configuration that it was built with.
     pub values: Values,
-    /// Modules of the initramfs for real machines, as in `drivers/net/veth`.
+    /// Modules of the initramfs, as in `drivers/net/veth`.
     pub modules: BTreeSet<String>,
 }
 
 impl<'a> Locked<'a> {
-    /// Unpacks it where it is not yet.
-    pub fn open(tree: &'a Tree, store: &Store) -> Result<Self> {
+    /// Unpacks it where it is not yet; `choice` says of which initramfs the modules are.
+    pub fn open(tree: &'a Tree, store: &Store, choice: Choice) -> Result<Self> {
         artefacts::ensure_kernel(tree, store)?;
         let version = store.fetch(&[Set::Kernel], &say)?.kernel()?.to_owned();
         let unpacked = tree.artefact("image/kernel");
         let config = unpacked.join(format!("boot/config-{version}"));
         let text =
             std::fs::read_to_string(&config).with_context(|| format!("reading {}", config.display()))?;
-        let chosen = initramfs::modules::chosen(&unpacked, &version, Choice::Machines)?;
+        let chosen = initramfs::modules::chosen(&unpacked, &version, choice)?;
         Ok(Self {
             tree,
             values: fragment::unique(&text, "CONFIG_")?,
@@ -73,34 +73,7 @@ impl<'a> Locked<'a> {
     /// Asks the kernel's own Kconfig whether it takes all of the fragments, on top of its default configuration.
     pub fn takes(&self, store: &Store, fragments: &[PathBuf]) -> Result<()> {
         let (sources, name) = self.sources(store)?;
-        let out = self.tree.artefact("image/kernel-config");
-        std::fs::create_dir_all(&out)?;
-        let into = format!("O={}", out.display());
-        let kernel = |target: &str| {
-            run(command("make")
-                .arg("-s")
-                .arg("-C")
-                .arg(&sources)
-                .args([&into, "ARCH=x86_64", target]))
-        };
-        kernel("x86_64_defconfig")?;
-        let config = out.join(".config");
-        run(command(sources.join("scripts/kconfig/merge_config.sh"))
-            .current_dir(&sources)
-            .args(["-m", "-O"])
-            .arg(&out)
-            .arg(&config)
-            .args(fragments))?;
-        kernel("olddefconfig")?;
-        let have = fragment::unique(&std::fs::read_to_string(&config)?, "CONFIG_")?;
-        let mut complaints = Vec::new();
-        for path in fragments {
-            complaints.extend(dropped(
-                &fragment::unique(&std::fs::read_to_string(path)?, "CONFIG_")?,
-                &have,
-            ));
-        }
-        none(&format!("{name} does not take"), &complaints)?;
+        configure(&sources, &self.tree.artefact("image/kernel-config"), fragments)?;
         println!("the Kconfig of {name} takes all of the fragments");
         Ok(())
     }
@@ -119,44 +92,102 @@ impl<'a> Locked<'a> {
             "the lock has {name} beside a kernel of another version: run ./x fetch --update"
         );
         let folder = self.tree.artefact("image/kernel-sources");
-        let stamp = folder.join("made-of");
-        if std::fs::read_to_string(&stamp).is_ok_and(|of| of == package.sha256) {
-            return Ok((folder, name));
-        }
-        say(&format!("unpacking Kconfig and Makefiles of {name}"));
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder)?;
-        }
-        std::fs::create_dir_all(&folder)?;
-        let archive = folder.join("sources.tar.xz");
-        let inside = format!("./usr/src/{}.tar.xz", package.name);
-        let mut unpack = command("dpkg-deb")
-            .arg("--fsys-tarfile")
-            .arg(deb)
-            .stdout(std::process::Stdio::piped())
-            .spawn()?;
-        let tar = unpack.stdout.take().context("no pipe")?;
-        run(command("tar")
-            .arg("-x")
-            .arg("-f")
-            .arg("-")
-            .arg("--strip-components=3")
-            .arg("-C")
-            .arg(&folder)
-            .arg(&inside)
-            .stdin(tar))?;
-        ensure!(unpack.wait()?.success(), "dpkg-deb failed at {}", deb.display());
-        std::fs::rename(folder.join(format!("{}.tar.xz", package.name)), &archive)?;
-        run(command("tar")
-            .arg("-xf")
-            .arg(&archive)
-            .args(["--strip-components=1", "--wildcards", "-C"])
-            .arg(&folder)
-            .args(CONFIGURATION))?;
-        std::fs::remove_file(&archive)?;
-        std::fs::write(stamp, &package.sha256)?;
+        unpack(package, deb, &folder, &CONFIGURATION)?;
         Ok((folder, name))
     }
+
+    /// The whole of the kernel's sources, unpacked, and their name with version.
+    pub fn whole_sources(&self, store: &Store) -> Result<(PathBuf, String)> {
+        let (_, name) = self.sources(store)?;
+        let fetched = store.fetch(&[Set::Source], &say)?;
+        let (package, deb) = fetched
+            .debs
+            .first()
+            .context("the lock names no sources of the kernel")?;
+        let folder = self.tree.artefact("image/built-kernel/sources");
+        unpack(package, deb, &folder, &[])?;
+        Ok((folder, name))
+    }
+}
+
+/// Unpacks the archive inside the package of sources, or what of it `patterns` say, where that is not there yet.
+fn unpack(package: &packages::Locked, deb: &Path, folder: &Path, patterns: &[&str]) -> Result<()> {
+    let stamp = folder.join("made-of");
+    if std::fs::read_to_string(&stamp).is_ok_and(|of| of == package.sha256) {
+        return Ok(());
+    }
+    let what = if patterns.is_empty() {
+        "all"
+    } else {
+        "Kconfig and Makefiles"
+    };
+    say(&format!(
+        "unpacking {what} of {} {}",
+        package.name, package.version
+    ));
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)?;
+    }
+    std::fs::create_dir_all(folder)?;
+    let archive = folder.join("sources.tar.xz");
+    let inside = format!("./usr/src/{}.tar.xz", package.name);
+    let mut whole = command("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(deb)
+        .stdout(std::process::Stdio::piped())
+        .spawn()?;
+    let tar = whole.stdout.take().context("no pipe")?;
+    run(command("tar")
+        .args(["-x", "-f", "-", "--strip-components=3", "-C"])
+        .arg(folder)
+        .arg(&inside)
+        .stdin(tar))?;
+    ensure!(whole.wait()?.success(), "dpkg-deb failed at {}", deb.display());
+    std::fs::rename(folder.join(format!("{}.tar.xz", package.name)), &archive)?;
+    run(command("tar")
+        .arg("-xf")
+        .arg(&archive)
+        .args(["--strip-components=1", "--wildcards", "-C"])
+        .arg(folder)
+        .args(patterns))?;
+    std::fs::remove_file(&archive)?;
+    Ok(std::fs::write(stamp, &package.sha256)?)
+}
+
+/// Makes a configuration in `out` from the kernel's default one and the fragments. What Kconfig drops of them is an error
+/// that names it.
+pub fn configure(sources: &Path, out: &Path, fragments: &[PathBuf]) -> Result<()> {
+    std::fs::create_dir_all(out)?;
+    let into = format!("O={}", out.display());
+    let kernel = |target: &str| {
+        run(command("make")
+            .arg("-s")
+            .arg("-C")
+            .arg(sources)
+            .args([&into, "ARCH=x86_64", target]))
+    };
+    kernel("x86_64_defconfig")?;
+    let config = out.join(".config");
+    run(command(sources.join("scripts/kconfig/merge_config.sh"))
+        .current_dir(sources)
+        .args(["-m", "-O"])
+        .arg(out)
+        .arg(&config)
+        .args(fragments))?;
+    kernel("olddefconfig")?;
+    let have = std::fs::read_to_string(&config)?;
+    let wanted = fragments.iter().map(std::fs::read_to_string);
+    let wanted = wanted.collect::<std::io::Result<Vec<_>>>()?;
+    kept(&wanted.concat(), &have).with_context(|| format!("configuring {}", sources.display()))
+}
+
+/// Every value of the fragments stands in the configuration.
+fn kept(fragments: &str, config: &str) -> Result<()> {
+    let (wanted, have) = (
+        fragment::unique(fragments, "CONFIG_")?,
+        fragment::unique(config, "CONFIG_")?,
+    );
+    none("Kconfig drops", &dropped(&wanted, &have))
 }
 
 /// `drivers/net/veth` of `kernel/drivers/net/veth.ko.xz`.
@@ -198,6 +229,14 @@ mod tests {
             ["B=y: it has m", "E=y: it has none"]
         );
         assert_eq!(said("# CONFIG_A is not set\n")?, ["A=n: it has y"]);
+        let config = "CONFIG_A=y\n# CONFIG_B is not set\n";
+        assert!(kept("CONFIG_A=y\n# CONFIG_B is not set\n", config).is_ok());
+        let lost = kept("CONFIG_A=y\nCONFIG_B=m\nCONFIG_GONE=y\n", config).map_err(|error| error.to_string());
+        assert!(
+            lost.is_err_and(|error| error.contains("B=m")
+                && error.contains("GONE=y")
+                && !error.contains("A=y"))
+        );
         assert_eq!(plain_path("kernel/drivers/net/veth.ko.xz"), "drivers/net/veth");
         Ok(())
     }

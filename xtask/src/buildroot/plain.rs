@@ -52,13 +52,14 @@ pub fn check(source: &Source, kernel: &Locked) -> Result<()> {
         ensure!(defconfig.contains(&path), "{DEFCONFIG} does not name {name}");
     }
     fragment::unique(&texts.concat(), "CONFIG_").context("the fragments together")?;
-    let [modules, node, hardening] = [0, 1, 2].map(|at| fragment::unique(&texts[at], "CONFIG_"));
-    let (modules, node, hardening) = (modules?, node?, hardening?);
+    let [modules, node] = [0, 1].map(|at| fragment::unique(&texts[at], "CONFIG_"));
+    let (modules, node) = (modules?, node?);
     none(
         "other values than in the locked kernel",
         &[others(&modules, kernel), others(&node, kernel)].concat(),
     )?;
-    let strange = hardening.keys().filter(|name| !kernel.values.contains_key(*name));
+    let by_hand = fragment::unique(&texts[2..].concat(), "CONFIG_")?;
+    let strange = by_hand.keys().filter(|name| !kernel.values.contains_key(*name));
     none(
         "the locked kernel's configuration does not know",
         &strange.cloned().collect::<Vec<_>>(),
