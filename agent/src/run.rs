@@ -5,8 +5,9 @@
 //!  console ─► at once
 //!  network ─► at once, for ever ──────────────┬──────────► resolvers, clock
 //!  hardware ─► medium ─► farmer.toml ─┬─► ledger ─► clock │
-//!                                     └─► disks ─► state ─┬─► seat ─► grid ─┴─► desk, sales
-//!                                                         └─► journal, walls ──────┘ └─► base
+//!                                     └─► disks ─► state ─┬─► seat ─► grid ─┴─► desk, sales ─► sold
+//!                                                         └─► journal, walls ─┬────┘                ▲
+//!                                                                             └─► base, disk by disk ┘
 //!  each says how it stands to Ready, which judges: selling, or the first reason why not
 //! ```
 //!
@@ -143,10 +144,10 @@ async fn node(
         }
     };
     let recovering = async {
-        let machinery = match (&owned, &image) {
-            (Some(owned), Ok(image)) => spaces::start(&board, &ready, image, &booted, owned).await?,
-            _ => return None,
+        let (Some(owned), Ok(image)) = (&owned, &image) else {
+            return None;
         };
+        let machinery = spaces::start(&board, &ready, image, &booted, owned).await?;
         let openings = Openings {
             prefixes: farmer.open.iter().map(medium::prefix).collect(),
             mail: farmer.mail,
@@ -158,12 +159,14 @@ async fn node(
             openings,
             network.clone(),
         ));
+        // While the grid is joined: it needs nothing but the disks.
+        let standing = base::begin(&board, &machinery.bases, owned);
         spaces::count_traffic(&board, &ready, &machinery, &network, &farmer);
-        Some(machinery)
+        Some((machinery, standing))
     };
     let (grid, mut machinery) = tokio::join!(joining, recovering);
     let grid = grid?;
-    if let (Some(owned), Some(machinery)) = (&owned, &mut machinery) {
+    if let (Some(owned), Some((machinery, standing))) = (&owned, &mut machinery) {
         let inventory = spaces::read_inventory().await;
         let mut desk = None;
         if let (Some(grid), Some(ticket), Some(rail)) = (grid, farmer.grid, rail) {
@@ -177,10 +180,11 @@ async fn node(
             desk = spaces::open_desk(&board, &ready, &booted, owned, machinery, others).await;
             open.send_replace(desk.clone());
         }
-        base::bring_base(
+        let standing = standing.clone();
+        base::sell(
+            standing,
             ready,
             board,
-            machinery.bases.clone(),
             owned.clone(),
             desk,
             inventory,

@@ -9,14 +9,15 @@
 //!
 //! Invariant: the disks that have the base are sold, whatever the others do.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use inventory::{Inventory, boot};
 use market::book::Capacity;
 use market::quantity::{BitsPerSecond, Bytes};
-use provision::base::{BaseError, Bases};
+use provision::base::Bases;
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::disks::{self, Owned, Room};
@@ -33,43 +34,93 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// To disks that do not take it while others have it, it is copied again after this.
 const REST_AGAIN: Duration = Duration::from_secs(60);
 
-/// Copies the base to every disk of ours, and counts the room anew with each that has it. One that does not take it keeps
-/// no other from being sold.
-pub(super) async fn bring_base(
+/// How it stands with the base on each disk of ours; a disk in neither list is still being asked or written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Standing {
+    /// The groups that have it.
+    whole: Vec<String>,
+    /// Those that did not take it, and why.
+    failed: Vec<(String, String)>,
+}
+
+impl Standing {
+    fn note(&mut self, group: &str, outcome: Result<(), String>) {
+        self.failed.retain(|(known, _)| known != group);
+        match outcome {
+            Ok(()) => self.whole.push(group.to_owned()),
+            Err(why) => self.failed.push((group.to_owned(), why)),
+        }
+    }
+}
+
+/// Says of one disk whether it has the base.
+type Told = mpsc::UnboundedSender<(String, Result<(), String>)>;
+
+/// Begins to copy the base to every disk of ours, and to look whether what is read of it is right. Nothing waits for it but
+/// what [`sell`] does.
+pub(super) fn begin(board: &Board, bases: &Bases, owned: &Arc<Owned>) -> watch::Receiver<Standing> {
+    board.way().begin(boot::Part::Base);
+    tokio::spawn(tell_damage(board.clone(), bases.clone(), owned.clone()));
+    let (tell, standing) = watch::channel(Standing::default());
+    let (bases, way) = (bases.clone(), board.way().clone());
+    let bring = async move |groups: Vec<String>, told: Told| {
+        let (bases, way) = (bases.clone(), way.clone());
+        let copied = spawn_blocking(move || {
+            bases.bring_blocking(&groups, |group, outcome| {
+                let outcome = outcome.map(|_| way.done(boot::Part::Base));
+                let outcome = outcome.map_err(|error| crate::words::chain(&error));
+                let _ = told.send((group.to_owned(), outcome));
+            });
+        });
+        if let Err(error) = copied.await {
+            tracing::warn!(%error, "copying the base was cut off");
+        }
+    };
+    let groups = owned.state.groups().to_vec();
+    tokio::spawn(async move { bring_to_all(&groups, bring, &tell).await });
+    standing
+}
+
+/// Has the room of each disk sold as soon as it has the base. One that does not take it keeps no other from being sold.
+pub(super) async fn sell(
+    mut standing: watch::Receiver<Standing>,
     ready: Ready,
     board: Board,
-    bases: Bases,
     owned: Arc<Owned>,
     desk: Option<Desk>,
     inventory: Arc<Inventory>,
     rate: Option<BitsPerSecond>,
 ) {
-    board.way().begin(boot::Part::Base);
-    let digest = bases.digest();
     let groups = owned.state.groups();
-    tokio::spawn(tell_damage(board.clone(), bases.clone(), owned.clone()));
-    let is_counted = Cell::new(false);
-    let told = async |lacking: &[(String, BaseError)]| {
-        show_base(&board, &ready, &owned.groups, groups.len(), lacking);
-        if lacking.len() == groups.len() {
+    let mut is_counted = false;
+    loop {
+        let now = standing.borrow_and_update().clone();
+        show_base(&board, &ready, &owned.groups, groups.len(), &now.failed);
+        if !now.whole.is_empty() {
+            if let Some(desk) = &desk {
+                let lacking = groups.iter().filter(|group| !now.whole.contains(group));
+                let without: Vec<&str> = lacking.map(String::as_str).collect();
+                match capacity(&owned, &inventory, rate, 0, &without).await {
+                    Ok((capacity, volumes)) => desk.set_capacity(capacity, &volumes),
+                    Err(why) => tracing::warn!(why, "the free room was not counted anew"),
+                }
+            }
+            ready.set(|ready| ready.base = Part::Good);
+        }
+        // The base took its room: from here on the figures follow the spaces.
+        let is_settled = now.whole.len() + now.failed.len() == groups.len();
+        if is_settled && !std::mem::replace(&mut is_counted, is_settled) {
+            tokio::spawn(disks::count_free(
+                board.clone(),
+                owned.clone(),
+                owned.groups.clone(),
+            ));
+        }
+        // Who copies has ended: every disk has it.
+        if standing.changed().await.is_err() {
             return;
         }
-        if let Some(desk) = &desk {
-            let without: Vec<&str> = lacking.iter().map(|(group, _)| group.as_str()).collect();
-            match capacity(&owned, &inventory, rate, 0, &without).await {
-                Ok((capacity, volumes)) => desk.set_capacity(capacity, &volumes),
-                Err(why) => tracing::warn!(why, "the free room was not counted anew"),
-            }
-        }
-        ready.set(|ready| ready.base = Part::Good);
-        // The base took its room: from here on the figures follow the spaces.
-        if !is_counted.replace(true) {
-            let (board, owned) = (board.clone(), owned.clone());
-            tokio::spawn(disks::count_free(board, owned.clone(), owned.groups.clone()));
-        }
-    };
-    let bring = async |group: &str| bases.ensure(group, &digest).await.map(drop);
-    bring_to_all(groups, bring, told).await;
+    }
 }
 
 /// Says which disks return other bytes of a base than were written to them. dm-verity lets none of these through.
@@ -100,49 +151,54 @@ fn disk_of<'a>(names: &'a [(String, String)], group: &'a str) -> &'a str {
     known.map_or(group, |(name, _)| name)
 }
 
-/// Brings something to each disk, and again to those that did not take it; tells after each round which lack it, and why.
-async fn bring_to_all<E>(
+/// Brings something to all disks, and again to those that did not take it; ends when all have it.
+async fn bring_to_all(
     groups: &[String],
-    bring: impl AsyncFn(&str) -> Result<(), E>,
-    told: impl AsyncFn(&[(String, E)]),
+    bring: impl AsyncFn(Vec<String>, Told),
+    tell: &watch::Sender<Standing>,
 ) {
-    let mut wanting = groups.to_vec();
     loop {
-        let mut lacking = Vec::new();
-        for group in wanting {
-            if let Err(error) = bring(&group).await {
-                lacking.push((group, error));
-            }
-        }
-        told(&lacking).await;
-        if lacking.is_empty() {
+        let has = tell.borrow().whole.clone();
+        let wanting: Vec<String> = groups
+            .iter()
+            .filter(|group| !has.contains(group))
+            .cloned()
+            .collect();
+        if wanting.is_empty() {
             return;
         }
-        let has_some = lacking.len() < groups.len();
-        sleep(if has_some { REST_AGAIN } else { BASE_AGAIN }).await;
-        wanting = lacking.into_iter().map(|(group, _)| group).collect();
+        let (told, mut outcomes): (Told, _) = mpsc::unbounded_channel();
+        let note = async {
+            while let Some((group, outcome)) = outcomes.recv().await {
+                tell.send_modify(|standing| standing.note(&group, outcome));
+            }
+        };
+        tokio::join!(bring(wanting, told), note);
+        let (whole, all) = (tell.borrow().whole.len(), groups.len());
+        if whole < all {
+            sleep(if whole > 0 { REST_AGAIN } else { BASE_AGAIN }).await;
+        }
     }
 }
 
-/// Says which disks have no base; `all` is how many there are.
+/// Says which disks did not take the base; `all` is how many there are.
 fn show_base(
     board: &Board,
     ready: &Ready,
     names: &[(String, String)],
     all: usize,
-    lacking: &[(String, BaseError)],
+    failed: &[(String, String)],
 ) {
-    let Some((_, first)) = lacking.first() else {
+    let Some((_, why)) = failed.first() else {
         board.update(|status| status.failures.retain(|failure| failure.part != "base"));
         return;
     };
-    let why = crate::words::chain(first);
-    if lacking.len() == all {
+    if failed.len() == all {
         ready.set(|ready| ready.base = Part::Absent("the base cannot be copied from the stick".into()));
         let cure = "put the stick back; if it is there, write it anew";
-        return super::part_failed(board, "base", &why, cure);
+        return super::part_failed(board, "base", why, cure);
     }
-    let disks: Vec<&str> = lacking.iter().map(|(group, _)| disk_of(names, group)).collect();
+    let disks: Vec<&str> = failed.iter().map(|(group, _)| disk_of(names, group)).collect();
     super::part_failed(
         board,
         "base",
@@ -178,43 +234,50 @@ pub(super) async fn capacity(
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
-    use market::id::Digest;
+    use std::cell::Cell;
 
     use super::*;
 
-    /// Each round's disks that lack it; the second disk takes it in the round `mended`.
-    async fn lacking(mended: usize) -> Vec<Vec<String>> {
-        let (told, tries) = (RefCell::new(Vec::new()), Cell::new(0));
-        let bring = async |group: &str| {
-            if group != "b" {
-                return Ok(());
-            }
+    /// What stands after each thing that is told; the second of three disks takes it in the round `mended`.
+    async fn stands(mended: usize) -> Vec<(usize, usize)> {
+        let tries = Cell::new(0);
+        let bring = async |groups: Vec<String>, told: Told| {
             tries.set(tries.get() + 1);
-            if tries.get() < mended { Err(()) } else { Ok(()) }
+            for group in groups {
+                let outcome = match group == "b" && tries.get() < mended {
+                    true => Err("it is full".to_owned()),
+                    false => Ok(()),
+                };
+                told.send((group, outcome)).unwrap();
+                // The clock stands still until all have heard of it.
+                sleep(Duration::from_millis(1)).await;
+            }
         };
-        let say = async |lacking: &[(String, ())]| {
-            let names = lacking.iter().map(|(group, ())| group.clone());
-            told.borrow_mut().push(names.collect());
-        };
+        let (tell, mut standing) = watch::channel(Standing::default());
         let groups = ["a", "b", "c"].map(str::to_owned);
-        bring_to_all(&groups, bring, say).await;
-        told.into_inner()
+        let watching = async {
+            let mut seen = Vec::new();
+            while standing.changed().await.is_ok() {
+                let now = standing.borrow_and_update();
+                seen.push((now.whole.len(), now.failed.len()));
+            }
+            seen
+        };
+        let bringing = async move { bring_to_all(&groups, bring, &tell).await };
+        tokio::join!(bringing, watching).1
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_disk_that_takes_no_base_keeps_no_other_waiting() {
-        let b = || vec!["b".to_owned()];
+    async fn a_disk_is_told_as_soon_as_it_has_the_base_and_one_that_takes_none_keeps_no_other_waiting() {
         assert_eq!(
-            lacking(1).await,
-            [Vec::<String>::new()],
+            stands(1).await,
+            [(1, 0), (2, 0), (3, 0)],
             "the control: all take it"
         );
         assert_eq!(
-            lacking(3).await,
-            [b(), b(), vec![]],
-            "told at once that only one lacks it"
+            stands(3).await,
+            [(1, 0), (1, 1), (2, 1), (2, 1), (3, 0)],
+            "two are told in the first round, and only one is tried again"
         );
     }
 
@@ -222,15 +285,12 @@ mod tests {
     async fn a_node_sells_what_has_the_base_and_says_what_has_not() {
         let (board, names) = (Board::new("test"), [("sdb".to_owned(), "b".to_owned())]);
         let ready = Ready::start(board.clone());
-        let failed = || BaseError::NotOnMedium {
-            asked: Digest::from([1; 32]),
-            there: Digest::from([2; 32]),
-        };
+        let failed = [("b".to_owned(), "the disk is full".to_owned())];
         let why = || board.status().failures.first().map(|failure| failure.why.clone());
-        show_base(&board, &ready, &names, 2, &[("b".to_owned(), failed())]);
-        assert!(why().is_some_and(|why| why.starts_with("no new spaces on sdb: base ")));
-        show_base(&board, &ready, &names, 1, &[("b".to_owned(), failed())]);
-        assert!(why().is_some_and(|why| why.starts_with("base ")), "{:?}", why());
+        show_base(&board, &ready, &names, 2, &failed);
+        assert_eq!(why().as_deref(), Some("no new spaces on sdb: the disk is full"));
+        show_base(&board, &ready, &names, 1, &failed);
+        assert_eq!(why().as_deref(), Some("the disk is full"));
         show_base(&board, &ready, &names, 2, &[]);
         assert_eq!(why(), None);
         show_damage(&board, &names, &["b".to_owned()]);

@@ -2,8 +2,8 @@
 //! medium, named by its digest.
 //!
 //! ```text
-//!   partition of the medium ── read once ──┬─► LV base-<64 hex> ── sealed: read-only, tag "whole" ──► dm-verity ──► spaces
-//!                                          └─► SHA-256 ─── must be the digest, or the LV goes
+//!   partition of the medium ── read once ──┬─► LVs base-<64 hex> ── sealed: read-only, tag "whole" ──► dm-verity ──► spaces
+//!                                          └─► SHA-256 ─── must be the digest, or the LVs go
 //! ```
 //!
 //! The digest, which users agree to, says what was copied; the tree of hashes behind the file system says at each read that
@@ -14,24 +14,24 @@
 //! cut off and is made anew; a base is kept while a sale names it, for an overlay over another
 //! base would corrupt its space.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+mod copy;
+
+use std::io;
 use std::path::{Path, PathBuf};
 
 use host::names;
 use market::id::Digest;
-use sha2::{Digest as _, Sha256};
 use storage::Storage;
 use storage::luks::LuksError;
 use storage::lvm::{LogicalVolume, LvmError};
 use storage::verity::Seal;
 
+use copy::CopyError;
+
 /// The tag of a base that is whole.
 const WHOLE: &str = "whole";
 /// Beginning of the tag of a base with a tree of hashes: `sealed-<bytes of data>-<root, 64 hex>`.
 const SEALED: &str = "sealed-";
-/// Bytes of one read.
-const PART_BYTES: usize = 1 << 20;
 
 /// Why a base is not there.
 #[derive(Debug, thiserror::Error)]
@@ -42,14 +42,6 @@ pub enum BaseError {
     /// Its checked mapping could not be opened or looked at.
     #[error("checking what is read")]
     Verity(#[from] LuksError),
-    /// The medium does not hold this base: it holds the one of its own image.
-    #[error("base {asked} is not on the medium, which has {there}")]
-    NotOnMedium {
-        /// What was asked for.
-        asked: Digest,
-        /// What there is.
-        there: Digest,
-    },
     /// The medium could not be read.
     #[error("the base cannot be read from {path}")]
     Read {
@@ -78,6 +70,9 @@ pub enum BaseError {
         /// What the image says.
         right: Digest,
     },
+    /// The disk takes it far slower than the others.
+    #[error("the disk is much slower than the others")]
+    Slow,
     /// The blocking task ended without an answer.
     #[error("copying the base was cut off")]
     Cut,
@@ -182,79 +177,88 @@ impl Bases {
         self.bytes.next_multiple_of(storage::lvm::EXTENT_BYTES)
     }
 
-    /// The read-only device with base `digest` in `group`, copied from the medium where it is not
-    /// there yet.
-    ///
-    /// # Errors
-    /// [`BaseError::NotOnMedium`] for a base of another image that this group does not have.
-    pub async fn ensure(&self, group: &str, digest: &Digest) -> Result<PathBuf, BaseError> {
-        let (bases, group, digest) = (self.clone(), group.to_owned(), *digest);
-        let task = tokio::task::spawn_blocking(move || bases.ensure_blocking(&group, &digest));
-        task.await.map_err(|_| BaseError::Cut)?
+    /// Brings this image's base to every group that has it not, with one reading of the medium. `told` hears of each as soon as
+    /// it is whole, with the read-only device that spaces read. Blocking: seconds where it copies.
+    pub fn bring_blocking(&self, groups: &[String], mut told: impl FnMut(&str, Result<PathBuf, BaseError>)) {
+        let (mut wanting, mut devices) = (Vec::new(), Vec::new());
+        for group in groups {
+            match self.prepare(group) {
+                Ok(Prepared::Whole(device)) => told(group, Ok(device)),
+                Ok(Prepared::Empty(device)) => {
+                    wanting.push(group.as_str());
+                    devices.push(device);
+                }
+                Err(error) => told(group, Err(error)),
+            }
+        }
+        copy::copy(&self.medium, self.bytes, &devices, |index, copied| {
+            let group = wanting[index];
+            told(group, self.finish(group, &devices[index], copied));
+        });
     }
 
-    /// As [`Bases::ensure`]; it blocks, for a second where it copies.
+    /// As [`Bases::bring_blocking`], to one group.
     ///
     /// # Errors
-    /// As [`Bases::ensure`].
-    pub fn ensure_blocking(&self, group: &str, digest: &Digest) -> Result<PathBuf, BaseError> {
+    /// When it cannot be copied, or what was copied is not what the image says.
+    pub fn ensure_blocking(&self, group: &str) -> Result<PathBuf, BaseError> {
+        let mut outcome = Err(BaseError::Cut);
+        self.bring_blocking(&[group.to_owned()], |_, told| outcome = told);
+        outcome
+    }
+
+    /// The base of a group that is whole, or an empty volume for it.
+    fn prepare(&self, group: &str) -> Result<Prepared, BaseError> {
         let lvm = self.storage.lvm();
-        let name = names::base_volume(digest.as_bytes());
-        let device = names::lvm_device(group, &name);
-        let found = lvm
-            .lvs(Some(group))?
-            .into_iter()
-            .find(|volume| volume.name == name);
-        if let Some(volume) = found {
-            if is_whole(&volume) {
+        let name = names::base_volume(self.digest.as_bytes());
+        let volumes = lvm.lvs(Some(group))?;
+        if let Some(volume) = volumes.iter().find(|volume| volume.name == name) {
+            if is_whole(volume) {
                 if !volume.active {
                     lvm.vg_activate(group, true)?;
                 }
-                return self.checked(group, digest, &volume);
+                return Ok(Prepared::Whole(self.checked(group, &self.digest, volume)?));
             }
             lvm.lv_remove(group, &name)?;
-        }
-        if *digest != self.digest {
-            return Err(BaseError::NotOnMedium {
-                asked: *digest,
-                there: self.digest,
-            });
         }
         let tag = self.seal.as_ref().map(seal_tag);
         let tags: Vec<&str> = std::iter::once("base").chain(tag.as_deref()).collect();
         lvm.lv_create(group, &name, self.bytes, &tags)?;
-        if let Err(error) = self.copy(&device) {
-            lvm.lv_remove(group, &name)?;
-            return Err(error);
-        }
-        lvm.lv_seal(group, &name, WHOLE)?;
-        open(&self.storage, group, digest, self.seal)
+        Ok(Prepared::Empty(names::lvm_device(group, &name)))
     }
 
-    fn copy(&self, to: &Path) -> Result<(), BaseError> {
-        let read = |source| BaseError::Read {
-            path: self.medium.clone(),
-            source,
+    /// Seals what was copied, or removes what is not the base.
+    fn finish(
+        &self,
+        group: &str,
+        device: &Path,
+        copied: Result<Digest, CopyError>,
+    ) -> Result<PathBuf, BaseError> {
+        let lvm = self.storage.lvm();
+        let name = names::base_volume(self.digest.as_bytes());
+        let error = match copied {
+            Ok(found) if found == self.digest => {
+                lvm.lv_seal(group, &name, WHOLE)?;
+                return open(&self.storage, group, &self.digest, self.seal);
+            }
+            Ok(found) => BaseError::Damaged {
+                path: self.medium.clone(),
+                found,
+                right: self.digest,
+            },
+            Err(CopyError::Read(source)) => BaseError::Read {
+                path: self.medium.clone(),
+                source,
+            },
+            Err(CopyError::Write(source)) => BaseError::Write {
+                path: device.to_owned(),
+                source,
+            },
+            // It may still be written to: the next copy removes it.
+            Err(CopyError::Slow) => return Err(BaseError::Slow),
         };
-        let write = |source| BaseError::Write {
-            path: to.to_owned(),
-            source,
-        };
-        let mut source = File::open(&self.medium).map_err(read)?;
-        let mut target = File::options().write(true).open(to).map_err(write)?;
-        let found = copy_with_digest(&mut source, &mut target, self.bytes).map_err(|error| match error {
-            CopyError::Read(source) => read(source),
-            CopyError::Write(source) => write(source),
-        })?;
-        target.sync_all().map_err(write)?;
-        if found == self.digest {
-            return Ok(());
-        }
-        Err(BaseError::Damaged {
-            path: self.medium.clone(),
-            found,
-            right: self.digest,
-        })
+        lvm.lv_remove(group, &name)?;
+        Err(error)
     }
 
     /// Removes the bases of `group` that are neither in `used` nor this image's. One that is
@@ -349,43 +353,15 @@ fn is_whole(volume: &LogicalVolume) -> bool {
     !volume.writeable && volume.tags.iter().any(|tag| tag == WHOLE)
 }
 
-enum CopyError {
-    Read(io::Error),
-    Write(io::Error),
-}
-
-/// Copies exactly `bytes` and says their SHA-256, of what was read, in one pass.
-fn copy_with_digest(from: &mut impl Read, to: &mut impl Write, bytes: u64) -> Result<Digest, CopyError> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; PART_BYTES];
-    let mut left = bytes;
-    while left > 0 {
-        let part = usize::try_from(left).map_or(PART_BYTES, |left| left.min(PART_BYTES));
-        from.read_exact(&mut buffer[..part]).map_err(CopyError::Read)?;
-        hash.update(&buffer[..part]);
-        to.write_all(&buffer[..part]).map_err(CopyError::Write)?;
-        left -= part as u64;
-    }
-    Ok(Digest::from(<[u8; 32]>::from(hash.finalize())))
+/// What a group has of a base that is wanted there.
+enum Prepared {
+    Whole(PathBuf),
+    Empty(PathBuf),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exactly_the_bytes_of_the_image_are_copied() {
-        let source = vec![7; PART_BYTES + 1000];
-        let mut target = Vec::new();
-        let length = PART_BYTES as u64 + 5;
-        let digest = copy_with_digest(&mut source.as_slice(), &mut target, length)
-            .ok()
-            .unwrap();
-        assert_eq!(target.len() as u64, length);
-        assert_eq!(digest.as_bytes()[..], Sha256::digest(&target)[..]);
-        let short = copy_with_digest(&mut &source[..10], &mut Vec::new(), 11);
-        assert!(matches!(short, Err(CopyError::Read(_))));
-    }
 
     #[test]
     fn a_tag_says_how_a_base_is_checked() {

@@ -24,7 +24,7 @@ pub(super) fn is_found() -> Result<()> {
     let storage = Storage::start()?;
     let (digest, bytes, seal) = of_the_image()?;
     let bases = Bases::new(storage.clone(), MEDIUM.into(), digest, bytes).sealed(seal);
-    let device = bases.ensure_blocking(&group, &digest)?;
+    let device = bases.ensure_blocking(&group)?;
     let mapping = names::base_mapping(&group, digest.as_bytes());
     ensure!(device == names::mapping_device(&mapping), "{}", device.display());
     ensure!(
