@@ -149,28 +149,34 @@ pub fn claim_disks(storage: &Storage, disks: &[Disk], rules: &Rules<'_>) -> Resu
         .collect();
     let verdicts = decide(&seen, rules);
     let mut claimed = Claimed::default();
-    for (disk, verdict) in seen.into_iter().zip(verdicts) {
-        let mut new = false;
-        let state = match verdict {
-            Verdict::Keep(group) => holding(storage, group, new),
-            Verdict::Leave { why, erase_line } => Holding::NotTouched {
-                why,
-                what: disk.look.words(),
-                erase_line,
-            },
+    let mut outcomes = Vec::new();
+    for (disk, verdict) in seen.iter().zip(verdicts) {
+        outcomes.push(match verdict {
+            Verdict::Keep(group) => Outcome::Ours { group, new: false },
+            Verdict::Leave { why, erase_line } => Outcome::Left { why, erase_line },
             Verdict::Take { consent } => {
                 // Used up before anything is written: a cut in between costs the farmer a line, not a disk.
                 claimed.used.extend(consent);
-                new = true;
-                match take::take(storage, &disk, &rules.node) {
-                    Ok(group) => holding(storage, group, new),
-                    Err(error) => Holding::NotTouched {
+                match take::take(storage, disk, &rules.node) {
+                    Ok(group) => Outcome::Ours { group, new: true },
+                    Err(error) => Outcome::Left {
                         why: format!("claiming it failed: {}", crate::step::chain(&error)),
-                        what: disk.look.words(),
                         erase_line: None,
                     },
                 }
             }
+        });
+    }
+    // Asked once, when all are taken: each question is a look at every disk.
+    let groups = storage.lvm().vgs();
+    for (disk, outcome) in seen.into_iter().zip(outcomes) {
+        let state = match outcome {
+            Outcome::Ours { group, new } => holding(&groups, group, new),
+            Outcome::Left { why, erase_line } => Holding::NotTouched {
+                why,
+                what: disk.look.words(),
+                erase_line,
+            },
         };
         claimed.disks.push(DiskState {
             name: disk.name,
@@ -183,16 +189,24 @@ pub fn claim_disks(storage: &Storage, disks: &[Disk], rules: &Rules<'_>) -> Resu
     Ok(claimed)
 }
 
-fn holding(storage: &Storage, group: String, new: bool) -> Holding {
-    let find = |groups: Vec<VolumeGroup>| groups.into_iter().find(|g| g.name == group);
-    match storage.lvm().vgs().map(find) {
-        Ok(Some(found)) => Holding::Claimed {
+/// What was done with one disk.
+enum Outcome {
+    Ours { group: String, new: bool },
+    Left { why: String, erase_line: Option<String> },
+}
+
+fn holding(groups: &Result<Vec<VolumeGroup>, LvmError>, group: String, new: bool) -> Holding {
+    let groups = match groups {
+        Ok(groups) => groups,
+        Err(error) => return not_read(&group, crate::step::chain(error)),
+    };
+    match groups.iter().find(|found| found.name == group) {
+        Some(found) => Holding::Claimed {
             group,
             free: Bytes(found.free_bytes),
             new,
         },
-        Ok(None) => not_read(&group, "LVM does not see it".to_owned()),
-        Err(error) => not_read(&group, crate::step::chain(&error)),
+        None => not_read(&group, "LVM does not see it".to_owned()),
     }
 }
 

@@ -114,20 +114,17 @@ pub fn probe(path: &Path) -> Result<Content, ProbeError> {
         Ok(signatures) => signatures,
         Err(why) => return Ok(Content::Unreadable { why }),
     };
-    let read = match samples::read(&file, size) {
-        Ok(read) => read,
-        Err(why) => return Ok(Content::Unreadable { why }),
-    };
-    Ok(match (signatures.is_empty(), read.first_not_zero) {
-        (false, _) => Content::Found {
-            signatures,
-            samples: read.hash,
-        },
-        (true, Some(offset)) => Content::NotZero {
-            offset,
-            samples: read.hash,
-        },
-        (true, None) => Content::Empty,
+    // Nothing is hashed of a disk that holds nothing.
+    let looked = samples::first_not_zero(&file, size).and_then(|first| {
+        let holds = !signatures.is_empty() || first.is_some();
+        let samples = holds.then(|| samples::hash(&file, size)).transpose()?;
+        Ok((first, samples))
+    });
+    Ok(match looked {
+        Err(why) => Content::Unreadable { why },
+        Ok((_, None)) => Content::Empty,
+        Ok((Some(offset), Some(samples))) if signatures.is_empty() => Content::NotZero { offset, samples },
+        Ok((_, Some(samples))) => Content::Found { signatures, samples },
     })
 }
 

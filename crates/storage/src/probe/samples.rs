@@ -1,4 +1,4 @@
-//! Both ends and samples between: are they zero, and what is their hash.
+//! Both ends and samples between: are they zero, and if not, what is their hash.
 
 use std::fmt;
 use std::fs::File;
@@ -24,11 +24,6 @@ impl fmt::Display for SampleHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
-}
-
-pub(super) struct Read {
-    pub(super) hash: SampleHash,
-    pub(super) first_not_zero: Option<u64>,
 }
 
 /// The size of a device or a file, by seeking to its end.
@@ -59,10 +54,28 @@ fn ranges(size: u64) -> Vec<(u64, u64)> {
     ranges
 }
 
-/// Reads the ranges. The error says where.
-pub(super) fn read(file: &File, size: u64) -> Result<Read, String> {
+/// Where the first byte is that is not zero. The error says where it could not be read.
+pub(super) fn first_not_zero(file: &File, size: u64) -> Result<Option<u64>, String> {
+    let zeros = vec![0; READ_BYTES as usize];
+    let mut found = None;
+    read(file, size, |offset, part| {
+        // Compared as a whole: a blank disk is the one that somebody waits for.
+        if found.is_none() && *part != zeros[..part.len()] {
+            let index = part.iter().position(|byte| *byte != 0);
+            found = index.map(|index| offset + index as u64);
+        }
+    })?;
+    Ok(found)
+}
+
+/// The hash over all ranges. The error says where they could not be read.
+pub(super) fn hash(file: &File, size: u64) -> Result<SampleHash, String> {
     let mut hash = Sha256::new();
-    let mut first_not_zero = None;
+    read(file, size, |_, part| hash.update(part))?;
+    Ok(SampleHash(hash.finalize().into()))
+}
+
+fn read(file: &File, size: u64, mut take: impl FnMut(u64, &[u8])) -> Result<(), String> {
     let mut buffer = vec![0; READ_BYTES as usize];
     for (start, length) in ranges(size) {
         let mut offset = start;
@@ -71,19 +84,11 @@ pub(super) fn read(file: &File, size: u64) -> Result<Read, String> {
             let part = &mut buffer[..part];
             file.read_exact_at(part, offset)
                 .map_err(|e| format!("at byte {offset}: {e}"))?;
-            hash.update(&*part);
-            if first_not_zero.is_none()
-                && let Some(index) = part.iter().position(|byte| *byte != 0)
-            {
-                first_not_zero = Some(offset + index as u64);
-            }
+            take(offset, part);
             offset += part.len() as u64;
         }
     }
-    Ok(Read {
-        hash: SampleHash(hash.finalize().into()),
-        first_not_zero,
-    })
+    Ok(())
 }
 
 #[cfg(test)]
