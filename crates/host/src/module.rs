@@ -15,7 +15,7 @@ mod hardware;
 mod index;
 mod pattern;
 
-pub use hardware::{Uevents, announce_hardware, load_for_hardware, modaliases, wait_for_hardware};
+pub use hardware::{Aliases, Uevents, announce_hardware, load_for_hardware, wait_for_hardware};
 pub use index::Index;
 
 use std::ffi::CString;

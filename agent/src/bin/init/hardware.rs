@@ -2,26 +2,29 @@
 //! the agent (no udev).
 //!
 //! ```text
-//!  walk: what may lead to disks and networks ──► HARDWARE_READY ─┬─► walk: the rest ──► what is announced, for ever
+//!  /sys: what may lead to disks and networks ──► HARDWARE_READY ─┬─► the rest ──► what is announced, for ever
 //!                                                                └─► what every node needs, ahead of being asked
 //! ```
 //!
 //! It says that disks and networks of power-on have been looked for by making `names::HARDWARE_READY`;
 //! `host::module::wait_for_hardware` waits for that.
 
-use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use host::module::{self, Index, ModuleError, Uevents};
+use host::module::{self, Aliases, Index, Uevents};
 
 use crate::console::chain;
 use crate::stamps;
 
 /// The name under which `init` is this.
 pub const NAME: &str = "steading-hardware";
+
+/// For an announcement that may never come.
+const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Never ends but with an error; PID 1 then starts it again.
 pub fn run() -> ExitCode {
@@ -34,35 +37,23 @@ fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
     let begin_ms = host::boot::moment_ms();
     // Before the walk: what appears during it is not lost.
     let events = Uevents::open()?;
-    let walked = module::of_running_kernel().map(|index| {
-        let (index, mut seen) = (Arc::new(index), HashSet::new());
-        walk(&index, &mut seen, true);
-        (index, seen)
-    });
+    let walked = module::of_running_kernel().map(|index| (Arc::new(index), Aliases::of_sys()));
+    let walked = match walked {
+        Ok((index, mut aliases)) => {
+            load(&index, &mut aliases, &events, true)?;
+            Ok((index, aliases))
+        }
+        Err(error) => Err(error),
+    };
     stamps::done(inventory::boot::Part::Modules, begin_ms);
     // An image without modules has none to wait for.
     module::announce_hardware()?;
-    let (index, mut seen) = walked?;
+    let (index, mut aliases) = walked?;
     let ahead = Arc::clone(&index);
     std::thread::spawn(move || load_ahead(&ahead));
-    walk(&index, &mut seen, false);
     loop {
-        match events.receive()? {
-            Some(event) => {
-                let added = event.get("ACTION").is_some_and(|action| action == "add");
-                if added && event.get("DEVTYPE").is_some_and(|kind| kind == "disk") {
-                    answer_where_asked();
-                }
-                let alias = event.get("MODALIAS").filter(|_| added);
-                if let Some(alias) = alias.filter(|alias| seen.insert((*alias).clone())) {
-                    match module::load(&index, alias) {
-                        Ok(_) | Err(ModuleError::Unknown(_)) => {}
-                        Err(error) => eprintln!("init: {}", chain(&error)),
-                    }
-                }
-            }
-            None => walk(&index, &mut seen, false),
-        }
+        load(&index, &mut aliases, &events, false)?;
+        events.wait(FOR_EVER)?;
     }
 }
 
@@ -90,10 +81,10 @@ fn load_ahead(index: &Index) {
     }
 }
 
-fn walk(index: &Index, seen: &mut HashSet<String>, needed: bool) {
+fn load(index: &Index, aliases: &mut Aliases, events: &Uevents, needed: bool) -> io::Result<()> {
     let start = Instant::now();
+    let (loaded, failed) = module::load_for_hardware(index, aliases, events, needed)?;
     answer_where_asked();
-    let (loaded, failed) = module::load_for_hardware(index, seen, needed);
     for error in failed {
         eprintln!("init: {}", chain(&error));
     }
@@ -103,6 +94,7 @@ fn walk(index: &Index, seen: &mut HashSet<String>, needed: bool) {
             start.elapsed().as_millis()
         );
     }
+    Ok(())
 }
 
 /// A disk's answers are worked up on the processor that asked, and not on the one that the controller happens to interrupt:

@@ -1,8 +1,13 @@
 //! Modules for the hardware that is there: once over `/sys`, then by what the kernel announces.
 //!
+//! ```text
+//!   /sys, once ──► Aliases ──► load, a few at once ──► uevents that came meanwhile ─┐
+//!                     ▲                                                            │ nothing new: done
+//!                     └────────────────────────────────────────────────────────────┘
+//! ```
+//!
 //! A bus driver brings devices to light, which want modules in turn (PCI, then virtio, then the
-//! disk), so the walk goes on until a round finds nothing new; what appears later (USB takes
-//! seconds) arrives as a uevent.
+//! disk). Each is announced before the driver's loading returns; what appears later (USB takes seconds) is announced, too.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -41,29 +46,80 @@ pub fn modaliases(sys: &Path) -> HashSet<String> {
     found
 }
 
-/// Loads what the devices of `/sys` want, until nothing new turns up; disks and network first. Gives
-/// how many modules were new, and what failed: one driver that fails is no reason to stop.
+/// What devices want to be driven by, and nobody has looked for yet.
+#[derive(Debug, Default)]
+pub struct Aliases {
+    seen: HashSet<String>,
+    waiting: Vec<String>,
+}
+
+impl Aliases {
+    /// Those of every device of `/sys`.
+    pub fn of_sys() -> Self {
+        let mut aliases = Self::default();
+        aliases.look_again();
+        aliases
+    }
+
+    /// Where announcements were lost: every device is asked once more.
+    pub fn look_again(&mut self) {
+        for alias in modaliases(Path::new("/sys")) {
+            self.add(alias);
+        }
+    }
+
+    /// Adds what an announcement speaks of, where it is a device that came.
+    pub fn add_announced(&mut self, event: &HashMap<String, String>) {
+        if event.get("ACTION").is_some_and(|action| action == "add")
+            && let Some(alias) = event.get("MODALIAS")
+        {
+            self.add(alias.clone());
+        }
+    }
+
+    fn add(&mut self, alias: String) {
+        if self.seen.insert(alias.clone()) {
+            self.waiting.push(alias);
+        }
+    }
+
+    /// Takes those out that are looked for now, the most urgent first.
+    fn take(&mut self, needed: bool) -> Vec<String> {
+        let is_now = |alias: &mut String| !needed || urgency(alias) < LATER;
+        let mut now: Vec<String> = self.waiting.extract_if(.., is_now).collect();
+        now.sort_by_key(|alias| (urgency(alias), alias.clone()));
+        now
+    }
+}
+
+/// Loads what devices want, until nothing new is announced; disks and network first. Gives how many modules were new, and
+/// what failed: one driver that fails is no reason to stop.
 ///
 /// A few threads load at once, for a driver that waits for its device holds up only itself. With `needed` alone, what
-/// leads to no disk and no network is left for another walk.
+/// leads to no disk and no network stays among the aliases.
+///
+/// # Errors
+/// When announcements cannot be received.
 pub fn load_for_hardware(
     index: &Index,
-    seen: &mut HashSet<String>,
+    aliases: &mut Aliases,
+    events: &Uevents,
     needed: bool,
-) -> (usize, Vec<ModuleError>) {
+) -> io::Result<(usize, Vec<ModuleError>)> {
     let (loaded, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     loop {
-        let mut new: Vec<String> = modaliases(Path::new("/sys"))
-            .into_iter()
-            .filter(|alias| !seen.contains(alias))
-            .filter(|alias| !needed || urgency(alias) < LATER)
-            .collect();
-        if new.is_empty() {
-            let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-            return (loaded.into_inner(), failed);
+        while events.wait(Duration::ZERO)? {
+            match events.receive()? {
+                Some(event) => aliases.add_announced(&event),
+                None => aliases.look_again(),
+            }
         }
-        new.sort_by_key(|alias| (urgency(alias), alias.clone()));
-        let queue = Mutex::new(new.iter());
+        let now = aliases.take(needed);
+        if now.is_empty() {
+            let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+            return Ok((loaded.into_inner(), failed));
+        }
+        let queue = Mutex::new(now.iter());
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         std::thread::scope(|scope| {
             for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get().min(4)) {
@@ -79,7 +135,6 @@ pub fn load_for_hardware(
                 });
             }
         });
-        seen.extend(new);
     }
 }
 
@@ -207,6 +262,28 @@ mod tests {
         assert_eq!(found["ACTION"], "add");
         assert_eq!(found["MODALIAS"], "pci:v00001AF4d00001042");
         assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn a_device_is_answered_once_and_what_leads_nowhere_waits() {
+        let mut aliases = Aliases::default();
+        let announced = |action: &str, alias: &str| {
+            HashMap::from(
+                [("ACTION", action), ("MODALIAS", alias)].map(|(k, v)| (k.to_owned(), v.to_owned())),
+            )
+        };
+        for (action, alias) in [
+            ("add", "acpi:PNP0C0C:"),
+            ("add", "virtio:d00000002v00001AF4"),
+            ("add", "virtio:d00000002v00001AF4"),
+            ("remove", "virtio:d00000001v00001AF4"),
+        ] {
+            aliases.add_announced(&announced(action, alias));
+        }
+        assert_eq!(aliases.take(true), ["virtio:d00000002v00001AF4"]);
+        assert!(aliases.take(true).is_empty());
+        aliases.add_announced(&announced("add", "virtio:d00000002v00001AF4"));
+        assert_eq!(aliases.take(false), ["acpi:PNP0C0C:"], "asked once");
     }
 
     #[test]
