@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use host::nvme;
+use host::{ata, nvme};
+use inventory::Bus;
 use inventory::health::{Temperature, temperatures};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -33,8 +34,25 @@ pub(super) async fn watch(board: Board) {
     }
 }
 
-/// What every NVMe disk says. Those of other kinds say nothing that can be asked without writing to them.
-async fn ask_disks(board: &Board, hanging: &Arc<Mutex<BTreeSet<String>>>) -> BTreeMap<String, nvme::Health> {
+/// What a disk says of itself, by its kind.
+enum Says {
+    Nvme(nvme::Health),
+    Sata(ata::Health),
+}
+
+/// Asks a disk; nothing where it is of a kind that says nothing, or does not answer.
+fn ask(name: &str) -> Option<Says> {
+    let device = Path::new("/dev").join(name);
+    match inventory::bus_of(Path::new("/"), name)? {
+        Bus::Nvme => nvme::health(&device).ok().map(Says::Nvme),
+        Bus::Sata => ata::health(&device).ok().map(Says::Sata),
+        // A bridge between USB and a disk may hang on such questions, and a RAID controller hides the disks.
+        Bus::Usb | Bus::Sas | Bus::Scsi | Bus::Mmc | Bus::Virtio | Bus::Xen => None,
+    }
+}
+
+/// What every NVMe and SATA disk says.
+async fn ask_disks(board: &Board, hanging: &Arc<Mutex<BTreeSet<String>>>) -> BTreeMap<String, Says> {
     let names = board
         .status()
         .disks
@@ -42,13 +60,13 @@ async fn ask_disks(board: &Board, hanging: &Arc<Mutex<BTreeSet<String>>>) -> BTr
         .into_iter()
         .map(|disk| disk.name);
     let mut asked = Vec::new();
-    for name in names.filter(|name| name.starts_with("nvme")) {
+    for name in names {
         if !lock(hanging).insert(name.clone()) {
             continue;
         }
         let (hanging, of) = (hanging.clone(), name.clone());
         let answer = spawn_blocking(move || {
-            let answer = nvme::health(&Path::new("/dev").join(&of));
+            let answer = ask(&of);
             lock(&hanging).remove(&of);
             answer
         });
@@ -56,8 +74,8 @@ async fn ask_disks(board: &Board, hanging: &Arc<Mutex<BTreeSet<String>>>) -> BTr
     }
     let mut told = BTreeMap::new();
     for (name, answer) in asked {
-        if let Ok(Ok(Ok(health))) = timeout(ANSWERS_WITHIN, answer).await {
-            told.insert(name, health);
+        if let Ok(Ok(Some(says))) = timeout(ANSWERS_WITHIN, answer).await {
+            told.insert(name, says);
         }
     }
     told
@@ -68,7 +86,7 @@ fn lock(hanging: &Mutex<BTreeSet<String>>) -> std::sync::MutexGuard<'_, BTreeSet
 }
 
 /// One line a part, whoever spoke of it.
-fn together(readings: Vec<Temperature>, disks: BTreeMap<String, nvme::Health>) -> Vec<Health> {
+fn together(readings: Vec<Temperature>, disks: BTreeMap<String, Says>) -> Vec<Health> {
     let mut parts: BTreeMap<String, Health> = BTreeMap::new();
     for reading in readings {
         let hot = reading
@@ -89,15 +107,52 @@ fn together(readings: Vec<Temperature>, disks: BTreeMap<String, nvme::Health>) -
             part: name,
             ..Health::default()
         });
-        part.celsius = Some(says.celsius);
-        part.used_percent = Some(says.used_percent);
-        part.warning = warning(&says).or(part.warning.take());
+        match says {
+            Says::Nvme(says) => {
+                part.celsius = Some(says.celsius);
+                part.used_percent = Some(says.used_percent);
+                part.warning = nvme_warning(&says).or(part.warning.take());
+            }
+            Says::Sata(says) => {
+                part.celsius = says.celsius.or(part.celsius);
+                part.warning = sata_warning(&says).or(part.warning.take());
+            }
+        }
     }
     parts.into_values().collect()
 }
 
 /// What a disk warns of, the worst first.
-fn warning(says: &nvme::Health) -> Option<String> {
+fn sata_warning(says: &ata::Health) -> Option<String> {
+    let figures: Vec<String> = says
+        .failing
+        .iter()
+        .map(|failing| {
+            format!(
+                "{} at {}, its limit is {}",
+                failing.words(),
+                failing.value,
+                failing.limit
+            )
+        })
+        .collect();
+    let sectors = |count: u64, words: &str| format!("{count} sectors {words}: replace it");
+    match (figures.is_empty(), says.fails_soon) {
+        (false, _) => Some(format!(
+            "it expects to fail ({}): replace it now",
+            figures.join("; ")
+        )),
+        (true, true) => Some("it expects to fail: replace it now".to_owned()),
+        (true, false) if says.unreadable > 0 => Some(sectors(says.unreadable, "cannot be read")),
+        (true, false) if says.uncorrectable > 0 => {
+            Some(sectors(says.uncorrectable, "could not be corrected"))
+        }
+        (true, false) => None,
+    }
+}
+
+/// The same of an NVMe disk.
+fn nvme_warning(says: &nvme::Health) -> Option<String> {
     const BITS: [(u8, &str); 5] = [
         (3, "it takes no more writes"),
         (2, "it makes errors"),
@@ -148,7 +203,7 @@ mod tests {
     fn a_part_that_begins_to_warn_is_said_once() {
         let board = Board::new("test");
         let look = |warning| {
-            let disks = BTreeMap::from([("nvme0n1".to_owned(), disk(warning, 3))]);
+            let disks = BTreeMap::from([("nvme0n1".to_owned(), Says::Nvme(disk(warning, 3)))]);
             let cpu = Temperature {
                 of: "cpu".into(),
                 celsius: 52,
@@ -173,8 +228,58 @@ mod tests {
 
     #[test]
     fn a_worn_disk_says_so_and_a_new_one_says_nothing() {
-        assert_eq!(warning(&disk(0, 99)), None);
-        assert!(warning(&disk(0, 100)).is_some());
-        assert!(warning(&disk(0b1000, 0)).is_some_and(|words| words.contains("no more writes")));
+        assert_eq!(nvme_warning(&disk(0, 99)), None);
+        assert!(nvme_warning(&disk(0, 100)).is_some());
+        assert!(nvme_warning(&disk(0b1000, 0)).is_some_and(|words| words.contains("no more writes")));
+    }
+
+    #[test]
+    fn a_sata_disk_that_fails_says_which_figure_and_what_to_do() {
+        let well = ata::Health {
+            celsius: Some(31),
+            ..ata::Health::default()
+        };
+        assert_eq!(sata_warning(&well), None);
+        let failing = ata::Failing {
+            id: 5,
+            value: 30,
+            limit: 36,
+        };
+        let sick = ata::Health {
+            failing: vec![failing],
+            unreadable: 8,
+            ..well.clone()
+        };
+        let disks = BTreeMap::from([("sda".to_owned(), Says::Sata(sick))]);
+        let words = together(vec![], disks).pop().map(|part| part.to_string());
+        let right =
+            "sda 31 °C: it expects to fail (sectors that it replaced at 30, its limit is 36): replace it now";
+        assert_eq!(words.as_deref(), Some(right));
+        for (says, right) in [
+            (
+                ata::Health {
+                    fails_soon: true,
+                    ..well.clone()
+                },
+                "it expects to fail: replace it now",
+            ),
+            (
+                ata::Health {
+                    unreadable: 8,
+                    uncorrectable: 2,
+                    ..well.clone()
+                },
+                "8 sectors cannot be read: replace it",
+            ),
+            (
+                ata::Health {
+                    uncorrectable: 2,
+                    ..well
+                },
+                "2 sectors could not be corrected: replace it",
+            ),
+        ] {
+            assert_eq!(sata_warning(&says).as_deref(), Some(right));
+        }
     }
 }

@@ -160,7 +160,11 @@ fn words(command: u8, feature: u8, data: bool) -> [u8; 16] {
     let mut words = [0; 16];
     words[0] = 0x85;
     // The protocol: PIO in, or none. How much: blocks, as the count says, from the disk; or ask for the registers.
-    (words[1], words[2], words[6]) = if data { (4 << 1, 0x0e, 1) } else { (3 << 1, 0x20, 0) };
+    (words[1], words[2], words[6]) = if data {
+        (4 << 1, 0x0e, 1)
+    } else {
+        (3 << 1, 0x20, 0)
+    };
     words[4] = feature;
     if command == SMART {
         (words[10], words[12]) = SMART_SIGNATURE;
@@ -228,7 +232,9 @@ pub fn read(data: &[u8; PAGE_BYTES], limits: &[u8; PAGE_BYTES], sense: &[u8]) ->
             198 => health.uncorrectable = raw & 0xffff_ffff,
             _ => {}
         }
-        let limit = entries(limits).find(|limit| limit[0] == id).map_or(0, |limit| limit[1]);
+        let limit = entries(limits)
+            .find(|limit| limit[0] == id)
+            .map_or(0, |limit| limit[1]);
         // Values of 0, 254 and 255 say nothing, and so does a limit of 0. Bit 0: at the limit it fails, and is not merely old.
         if flags & 1 == 1 && limit > 0 && (1..=253).contains(&value) && value <= limit {
             health.failing.push(Failing { id, value, limit });
@@ -239,7 +245,10 @@ pub fn read(data: &[u8; PAGE_BYTES], limits: &[u8; PAGE_BYTES], sense: &[u8]) ->
 
 /// Entries of a page that are in use.
 fn entries(page: &[u8; PAGE_BYTES]) -> impl Iterator<Item = &[u8]> {
-    page[2..].chunks_exact(12).take(ATTRIBUTES).filter(|entry| entry[0] != 0)
+    page[2..]
+        .chunks_exact(12)
+        .take(ATTRIBUTES)
+        .filter(|entry| entry[0] != 0)
 }
 
 /// A temperature that a disk can have and still answer.
@@ -304,7 +313,11 @@ mod tests {
         let pending = [197, 0x32, 0, 100, 100, 8, 0, 0, 0, 9, 0, 0];
         let sick = read(&page(&[worn, pending]), &limits, &WELL).expect("a page whose sum is right");
         assert_eq!((sick.unreadable, sick.celsius), (8, None));
-        let failing = Failing { id: 5, value: 36, limit: 36 };
+        let failing = Failing {
+            id: 5,
+            value: 36,
+            limit: 36,
+        };
         assert_eq!(sick.failing, [failing]);
         assert_eq!(failing.words(), "sectors that it replaced");
         // Old is not failing, and neither is what has no limit.
@@ -341,7 +354,10 @@ mod tests {
     fn questions_are_those_of_the_standard() {
         assert_eq!(size_of::<Header>(), 88, "as the kernel has it");
         let data = words(SMART, READ_DATA, true);
-        assert_eq!(data, [0x85, 8, 0x0e, 0, 0xd0, 0, 1, 0, 0, 0, 0x4f, 0, 0xc2, 0, 0xb0, 0]);
+        assert_eq!(
+            data,
+            [0x85, 8, 0x0e, 0, 0xd0, 0, 1, 0, 0, 0, 0x4f, 0, 0xc2, 0, 0xb0, 0]
+        );
         let mut about = [0; PAGE_BYTES];
         assert!(!keeps_figures(&about));
         (about[164], about[170]) = (1, 1);

@@ -9,7 +9,7 @@
 //!   power ── off and again                   seccomp ── filters, compiled here
 //!   cgroup ─ ended, handed over              packet ─── the first word of DHCP
 //!   boot ─── when, since power-on
-//!   terminal ─ a console with keys            nvme ───── how a disk feels
+//!   terminal ─ a console with keys            ata, nvme ─ how a disk feels
 //! ```
 //!
 //! The room decides nothing and knows no sale: ids arrive as bytes. `init`, which is PID 1, stands
@@ -22,6 +22,7 @@
 // behind a safe function with the reason why it is sound.
 #![allow(unsafe_code)]
 
+pub mod ata;
 pub mod block;
 pub mod boot;
 pub mod capability;

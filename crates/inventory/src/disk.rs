@@ -4,6 +4,8 @@
 //! none. Optical and floppy drives are left out, and so are the hidden paths of
 //! an NVMe multipath.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::tree::{Tree, clean};
@@ -136,6 +138,14 @@ fn serial(tree: &Tree, name: &str) -> Option<String> {
             let serial = page.get(4..)?;
             clean(&String::from_utf8_lossy(serial.get(..length.min(serial.len()))?))
         })
+}
+
+/// How the disk of this name is connected, in the machine whose `/sys` stands below `root`.
+#[must_use]
+pub fn bus_of(root: &Path, name: &str) -> Option<Bus> {
+    let tree = Tree::new(root);
+    let path = tree.resolve(&format!("sys/block/{name}"))?;
+    bus(&tree, name, &path.to_string_lossy())
 }
 
 /// USB first: a stick's disk is a SCSI one, and an NVMe in a USB box is a USB one.

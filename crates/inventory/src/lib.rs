@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 pub use consent::{Consent, ConsentError, ConsentHash};
 pub use cpu::Cpu;
-pub use disk::{Bus, Disk};
+pub use disk::{Bus, Disk, bus_of};
 pub use gpu::Gpu;
 pub use machine::{Firmware, FirmwareKind, Product, Tpm};
 pub use nic::Nic;
