@@ -26,7 +26,7 @@ pub use dialog::Act;
 pub use output::{Acted, start};
 pub(crate) use render::lasting;
 pub use render::{Now, render};
-pub use status::{Disk, Failure, Health, Selling, Space, Status, Verdict};
+pub use status::{Disk, Failure, Figures, Health, Selling, Space, Status, Verdict};
 
 /// Doors for the fuzz targets.
 #[cfg(fuzzing)]

@@ -102,6 +102,19 @@ pub struct Failure {
     pub cure: Option<String>,
 }
 
+/// Figures behind the words, for programs: `/metrics`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Figures {
+    /// What all sales have paid, as a decimal number.
+    pub earned: Option<String>,
+    /// In which asset of the rail.
+    pub asset: String,
+    /// Bytes that the uplinks carried in this month.
+    pub traffic_bytes: Option<u64>,
+    /// Bytes that the farmer lets them carry in a month.
+    pub traffic_limit_bytes: Option<u64>,
+}
+
 /// All that the screen shows, but for what changes by itself (time, memory).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Status {
@@ -139,6 +152,9 @@ pub struct Status {
     pub earned: Option<String>,
     /// `41.2 GiB of 500 GiB in 2026-11`: what the uplinks carried.
     pub traffic: Option<String>,
+    /// The figures behind the two above.
+    #[serde(skip)]
+    pub figures: Figures,
     /// What sensors and disks say, one a part.
     pub health: Vec<Health>,
     /// Where the status page is, if there is one: `http://192.168.1.20/`.

@@ -64,9 +64,11 @@ pub(super) async fn count(parts: Parts, farmer: Farmer) {
             }
         }
         let over = month.is_over(farmer.traffic);
-        parts
-            .board
-            .update(|status| status.traffic = Some(month.words(farmer.traffic)));
+        parts.board.update(|status| {
+            status.traffic = Some(month.words(farmer.traffic));
+            status.figures.traffic_bytes = Some(month.bytes);
+            status.figures.traffic_limit_bytes = farmer.traffic.map(|limit| limit.0);
+        });
         let reason = month.reason();
         parts.ready.set(|ready| {
             ready.traffic = if over { Part::Bad(reason) } else { Part::Good };

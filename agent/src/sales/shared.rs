@@ -156,6 +156,16 @@ impl Shared {
         earned.known.values().fold(earned.before, add)
     }
 
+    /// Says on the board what all sales have paid.
+    pub(super) fn show_earned(&self, all: Amount) {
+        let figure = self.decimal(all);
+        self.board.update(|status| {
+            status.earned = (!all.is_zero()).then(|| format!("{figure} in all"));
+            status.figures.asset = self.asset.to_string();
+            status.figures.earned = Some(figure);
+        });
+    }
+
     /// Takes up what forgotten sales have paid, at start.
     ///
     /// # Errors
@@ -163,6 +173,7 @@ impl Shared {
     pub async fn recall_earned(&self) -> Result<(), RecordError> {
         let before = retired::earned_before(&self.journal).await?;
         self.earned.lock().unwrap_or_else(PoisonError::into_inner).before = before;
+        self.show_earned(before);
         Ok(())
     }
 

@@ -59,8 +59,8 @@ impl Task {
     pub(super) fn show(&self) {
         let sale = &self.record.sale;
         let spec = &self.record.spec;
-        let all = self.shared.earned(sale.deal.id, sale.lock.paid);
-        let earned = (!all.is_zero()).then(|| format!("{} in all", self.shared.decimal(all)));
+        self.shared
+            .show_earned(self.shared.earned(sale.deal.id, sale.lock.paid));
         let line = console::Space {
             sale: sale.deal.id.0,
             name: spec.name.clone(),
@@ -80,7 +80,6 @@ impl Task {
         let gone =
             sale.state.is_final() && sale.state != SaleState::Quarantined || sale.state == SaleState::Agreed;
         self.shared.board.update(|status| {
-            status.earned = earned;
             status.spaces.retain(|space| space.sale != line.sale);
             if !gone {
                 status.spaces.push(line);

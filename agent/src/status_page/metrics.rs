@@ -41,6 +41,20 @@ pub(super) fn text(status: &Status, now: Now) -> String {
         out.line(name, &[("state", "claimed")], claimed);
         out.line(name, &[("state", "not_touched")], disks.len() - claimed);
     }
+    let figures = &status.figures;
+    if let Some(earned) = &figures.earned {
+        let name = "steading_earned";
+        out.head(name, "What all sales have paid.");
+        out.line(name, &[("asset", &figures.asset)], earned);
+    }
+    if let Some(bytes) = figures.traffic_bytes {
+        let help = "What the uplinks carried in this calendar month, UTC.";
+        out.one("steading_traffic_month_bytes", help, bytes);
+    }
+    if let Some(bytes) = figures.traffic_limit_bytes {
+        let help = "What they may carry in a calendar month.";
+        out.one("steading_traffic_month_limit_bytes", help, bytes);
+    }
     if let Some(bytes) = now.resident_bytes {
         out.one(
             "steading_agent_resident_bytes",
@@ -130,6 +144,12 @@ mod tests {
                 },
                 Disk::default(),
             ]),
+            figures: crate::console::Figures {
+                earned: Some("87.10".into()),
+                asset: "credit".into(),
+                traffic_bytes: Some(3_328_599_654),
+                traffic_limit_bytes: Some(53_687_091_200),
+            },
             health: vec![
                 Health {
                     part: "a \"disk\"\\\n".into(),
@@ -152,6 +172,9 @@ mod tests {
             "steading_uptime_seconds 200",
             "steading_disks{state=\"claimed\"} 1",
             "steading_disks{state=\"not_touched\"} 1",
+            "steading_earned{asset=\"credit\"} 87.10",
+            "steading_traffic_month_bytes 3328599654",
+            "steading_traffic_month_limit_bytes 53687091200",
             "steading_temperature_celsius{part=\"a \\\"disk\\\"\\\\\\n\"} 41",
             "steading_health_warning{part=\"\"} 0",
         ] {
