@@ -75,6 +75,24 @@ fn selling() {
 }
 
 #[test]
+fn what_a_line_does_not_hold_goes_on_in_the_next_one() {
+    let status = Status {
+        machine: "Standard PC (Q35 + ICH9, 2009) · 2 cores · 1.5 GiB · UEFI, Secure Boot on · no TPM".into(),
+        ..healthy()
+    };
+    let lines = render(&status, NOW);
+    let at = lines
+        .iter()
+        .position(|line| line.starts_with(" machine"))
+        .expect("the machine");
+    let right = [
+        " machine   Standard PC (Q35 + ICH9, 2009) · 2 cores · 1.5 GiB ·",
+        "           UEFI, Secure Boot on · no TPM",
+    ];
+    assert_eq!(lines[at..at + 2], right);
+}
+
+#[test]
 fn no_wallet() {
     let status = Status {
         selling: Selling::No("no wallet".into()),

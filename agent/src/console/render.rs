@@ -7,6 +7,10 @@ use super::status::{Selling, Space, Status};
 pub const COLUMNS: usize = 80;
 /// Where a line's second field begins.
 const SECOND: usize = 50;
+/// Between the parts of a line.
+const SEPARATOR: &str = " · ";
+/// A space at which no line ends.
+const UNBROKEN: &str = "\u{a0}";
 /// Width of the names at the left.
 pub(super) const NAME: usize = 10;
 /// What the keys do, in one line.
@@ -54,7 +58,7 @@ pub fn render(status: &Status, now: Now) -> Vec<String> {
     for fault in &status.farmer_faults {
         page.wrapped("", &format!("farmer.toml {fault}"));
     }
-    page.field("machine", &status.machine);
+    page.parts("machine", said(&status.machine));
     let no_card = if status.machine.is_empty() {
         "looking"
     } else {
@@ -64,14 +68,14 @@ pub fn render(status: &Status, now: Now) -> Vec<String> {
     page.disks(status);
     page.spaces(&status.spaces);
     if let Some(earned) = &status.earned {
-        page.field("earned", earned);
+        page.parts("earned", earned);
     }
     if let Some(traffic) = &status.traffic {
         page.field("traffic", traffic);
     }
     if !status.health.is_empty() {
         let parts: Vec<String> = status.health.iter().map(ToString::to_string).collect();
-        page.wrapped("health", &parts.join(" · "));
+        page.parts("health", &parts.join(SEPARATOR));
     }
     if let Some(address) = &status.page {
         page.field("page", address);
@@ -155,6 +159,16 @@ impl Page {
         }
     }
 
+    /// Parts of which each stands whole: a line ends between two of them, where one fits on a line.
+    fn parts(&mut self, name: &str, text: &str) {
+        let whole = |part: &str| match part.chars().count() < COLUMNS - NAME - 2 {
+            true => part.replace(' ', UNBROKEN),
+            false => part.to_owned(),
+        };
+        let parts: Vec<String> = text.split(SEPARATOR).map(whole).collect();
+        self.wrapped(name, &parts.join(&format!("{UNBROKEN}· ")));
+    }
+
     /// A text that is shown whole, over several lines if need be.
     fn wrapped(&mut self, name: &str, text: &str) {
         let name = if name.chars().count() < NAME {
@@ -165,7 +179,8 @@ impl Page {
         let first = name.chars().count().max(NAME);
         for (index, line) in wrap(text, COLUMNS - 1 - first).into_iter().enumerate() {
             let name = if index == 0 { name.as_str() } else { "" };
-            self.lines.push(format!(" {name:<first$}{line}"));
+            self.lines
+                .push(format!(" {name:<first$}{line}").replace(UNBROKEN, " "));
         }
     }
 

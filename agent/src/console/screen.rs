@@ -19,6 +19,14 @@ const MOST: (u16, u16) = (100, 200);
 /// A smaller one gets plain lines.
 pub(super) const LEAST: (u16, u16) = (20, 80);
 
+/// The keys of the log.
+const LOG_KEYS: &str = "Esc back  Up Down a line  PgUp PgDn a page  Home End the oldest, the newest";
+
+/// Whether a word of the bar is a key: those alone begin with a capital letter, what they do does not.
+fn is_key(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_uppercase() || c == '?')
+}
+
 /// What a screen shows now.
 #[derive(Debug)]
 pub(super) struct Screen {
@@ -180,15 +188,16 @@ impl Screen {
     fn bar(&self, cells: &mut Cells, row: usize, dialog: &Dialog) {
         let keys = match dialog.view() {
             View::Page => KEYS,
-            View::Log(_) => "Esc back   arrows, Page Up, Page Down, Home, End",
+            View::Log(_) => LOG_KEYS,
             _ => "Esc back",
         };
         let mut column = 1;
-        for (index, word) in keys.split(' ').enumerate() {
-            // A key stands before what it does, and there is a gap of two before the next.
-            let is_key = word.len() <= 3 && word.starts_with(|c: char| c.is_ascii_uppercase() || c == '?')
-                || index == 0;
-            let style = if is_key { Style::BoldAccent } else { Style::Dim };
+        for word in keys.split(' ') {
+            let style = if is_key(word) {
+                Style::BoldAccent
+            } else {
+                Style::Dim
+            };
             self.put(cells, row, column, word, style);
             column += word.chars().count() + 1;
         }
@@ -275,6 +284,22 @@ mod tests {
             "{asks:#?}"
         );
         assert!(text.ends_with("H\x1b[?25h"), "the cursor stands where is typed");
+    }
+
+    #[test]
+    fn keys_are_told_from_what_they_do() {
+        let keys = |bar: &str| {
+            bar.split(' ')
+                .filter(|word| is_key(word))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(keys(KEYS), ["W", "S", "L", "Q", "R", "P", "?"]);
+        assert_eq!(
+            keys(LOG_KEYS),
+            ["Esc", "Up", "Down", "PgUp", "PgDn", "Home", "End"]
+        );
+        assert!(LOG_KEYS.len() < COLUMNS);
     }
 
     #[test]
