@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use qemu::{Boot, Disk, Machine};
+use qemu::{Boot, Bus, Disk, Machine};
 
 use crate::failures::Failures;
 use crate::test::Built;
@@ -83,7 +83,10 @@ pub fn blank(dir: &Path, name: &str, bytes: u64) -> Result<Disk> {
 
 /// One boot with these trials.
 fn trials(tree: &Tree, built: &Built, name: &str, trials: &str) -> Result<()> {
-    let machine = machine(tree, built, name, &format!("guest-tests={trials}"))?;
+    let mut machine = machine(tree, built, name, &format!("guest-tests={trials}"))?;
+    // One that can be asked how it is.
+    let dir = tree.artefact(name);
+    machine.disks.push(blank(&dir, "sata", 16 << 20)?.on(Bus::Sata));
     boot(tree, built, machine, &mut |_| {})
 }
 

@@ -1,6 +1,7 @@
 //! What init leaves behind for the agent: mounts, modules on demand, a root that can be pivoted.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -70,5 +71,32 @@ pub fn trials() -> Vec<Trial> {
             ensure!(after.contains("erofs"), "asking for erofs loaded nothing");
             Ok(())
         }),
+        trial("machine::a_sata_disk_says_how_it_is", sata_health),
     ]
+}
+
+/// The real question to a disk that answers it; one that is on another bus is asked in vain.
+fn sata_health() -> anyhow::Result<()> {
+    let root = Path::new("/");
+    let disks = inventory::read(root).disks.context("no disks")?;
+    let sata = disks
+        .iter()
+        .find(|disk| disk.bus == Some(inventory::Bus::Sata))
+        .with_context(|| format!("no SATA disk: {disks:?}"))?;
+    ensure!(
+        inventory::bus_of(root, &sata.name) == sata.bus,
+        "its bus has two names"
+    );
+    let health = host::ata::health(&Path::new("/dev").join(&sata.name)).context("asking the disk")?;
+    // QEMU's disk is at 31 degrees, always.
+    let well = host::ata::Health {
+        celsius: Some(31),
+        ..host::ata::Health::default()
+    };
+    ensure!(health == well, "{health:?}");
+    ensure!(
+        host::ata::health(Path::new("/dev/vda")).is_err(),
+        "a disk that is no SATA disk answers"
+    );
+    Ok(())
 }

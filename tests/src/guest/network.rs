@@ -19,8 +19,8 @@ use provision::network::{self, SpaceLink, UserLink, inside, link};
 
 use crate::trial;
 use town::{
-    CARRIER, INTERNET, METADATA, NODE, PRINTER, ROUTER, Town, ask, knock, knock_at_a_wall, listen, send_as,
-    speed,
+    CARRIER, INTERNET, METADATA, NODE, PRINTER, ROUTER, Town, UPLINK, ask, knock, knock_at_a_wall, listen,
+    send_as, speed,
 };
 
 /// The trials of this room.
@@ -285,8 +285,59 @@ async fn opened() -> Result<()> {
             "{to}:{port} was reached, which nobody opened"
         );
     }
+    status_page(&town, &spaces).await?;
     spaces.remove().await?;
     town.remove().await
+}
+
+/// With a status page, who stands on the farmer's own network reaches it; others beyond the uplink do not, and no space.
+async fn status_page(town: &Town, spaces: &Spaces) -> Result<()> {
+    const AT_HOME: Ipv4Addr = Ipv4Addr::new(192, 168, 9, 2);
+    const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 168, 9, 1);
+    const PAGE: u16 = 80;
+    let take = |handle| async move { link::ensure_address(&handle, UPLINK, AT_HOME, 24).await };
+    inside::netlink(None, take).await??;
+    let beside = |handle| async move { link::ensure_address(&handle, "eth0", NEIGHBOUR, 24).await };
+    inside::netlink(Some(town.path()), beside).await??;
+    let openings = Openings {
+        status_port: Some(PAGE),
+        ..Openings::default()
+    };
+    let mut plan = plan(&spaces.all, town, openings)?;
+    for uplink in &mut plan.uplinks {
+        uplink.prefixes.push(Prefix {
+            address: AT_HOME.into(),
+            length: 24,
+        });
+    }
+    apply(&spaces.all, &plan).await?;
+    let first = &spaces.all[0];
+    let seen = knock(town.path(), AT_HOME, PAGE)
+        .await
+        .context("the page, from home")?;
+    ensure!(seen == NEIGHBOUR.to_string(), "the page sees {seen}");
+    ensure!(
+        knock_at_a_wall(town.path(), NODE, PAGE).await.is_err(),
+        "the page is there for the internet"
+    );
+    let (link, gateway) = (first.user_index.link_of_node(), first.user_index.gateway());
+    for to in [AT_HOME, NODE, link, gateway] {
+        ensure!(
+            knock_at_a_wall(&path(first), to, PAGE).await.is_err(),
+            "a space reaches the page at {to}"
+        );
+    }
+    // The control: without walls it does.
+    let of_user = names::netns_path(&names::user_netns(first.user.as_bytes()));
+    for namespace in [None, Some(of_user.as_path())] {
+        firewall::apply(namespace, NO_RULES.to_owned()).await?;
+    }
+    for to in [AT_HOME, NODE] {
+        knock(&path(first), to, PAGE)
+            .await
+            .with_context(|| format!("without rules, the page at {to}"))?;
+    }
+    Ok(())
 }
 
 /// Addresses that are not the first space's: its neighbour's, and nobody's.
