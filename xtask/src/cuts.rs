@@ -22,19 +22,32 @@ const GIB: u64 = 1 << 30;
 /// A log holds what a claim and a small volume write, many times over; what is not written takes no room.
 const LOG_BYTES: u64 = 2 * GIB;
 
-/// Every point of every step by real resets, and beside it what the disks forget; or one of the two, by its name.
-pub fn run(tree: &Tree, built: &Built, only: Option<&str>, long: bool) -> Result<()> {
+/// Every point of every step by real resets, and beside it what the disks forget, then `beside`; or one of the two, by its
+/// name.
+pub fn run(
+    tree: &Tree,
+    built: &Built,
+    only: Option<&str>,
+    long: bool,
+    beside: &dyn Fn() -> Result<()>,
+) -> Result<()> {
     match only {
         Some("resets") => resets(tree, built),
         Some("flushes") => flushes(tree, built, long),
         Some(other) => bail!("{other} is no kind of cut: resets or flushes"),
         None => {
-            let (resets, flushes) = std::thread::scope(|scope| {
-                let flushes = scope.spawn(|| flushes(tree, built, long));
-                (resets(tree, built), flushes.join())
+            let (resets, flushes, beside) = std::thread::scope(|scope| {
+                let resets = scope.spawn(|| resets(tree, built));
+                let (flushes, beside) = (flushes(tree, built, long), beside());
+                (resets.join(), flushes, beside)
             });
-            let flushes = flushes.map_err(|_| anyhow::anyhow!("the flushes panicked"))?;
-            resets.and(flushes)
+            let resets = resets.map_err(|_| anyhow::anyhow!("the resets panicked"))?;
+            let failed: Vec<String> = [resets, flushes, beside]
+                .into_iter()
+                .filter_map(|outcome| outcome.err().map(|error| format!("{error:#}")))
+                .collect();
+            ensure!(failed.is_empty(), "{}", failed.join("; "));
+            Ok(())
         }
     }
 }

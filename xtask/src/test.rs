@@ -1,7 +1,7 @@
 //! `./x test`: everything, stage by stage, with the wall time of each.
 //!
 //! ```text
-//! format ─► build ─► lint ─► unit ─► fuzz ─► guest (real kernel, two boots) ─► cuts ─► demo ─► scenarios ─► stick (a few machines) ─► buildroot
+//! format ─► build ─► lint ─► unit ─► fuzz ─► guest (real kernel, two boots) ─► demo ─► scenarios ─► cuts, stick (a few machines) ─► buildroot
 //! ```
 //!
 //! A stage that fails does not stop those after it, unless they need what it makes: one run tells all that is wrong.
@@ -54,8 +54,12 @@ pub struct Makers<'a> {
     pub store: &'a Store,
 }
 
-/// The stage that nobody gets who did not ask for it.
+/// Kinds of machines: half an hour.
 const MACHINES: &str = "machines";
+/// Half of the cuts is one machine, which is one thread: the stick boots beside it.
+const CUTS_AND_STICK: &str = "cuts, stick";
+/// Stages that nobody gets who did not ask for them.
+const ASKED_FOR: [&str; 3] = [MACHINES, "cuts", "stick"];
 
 struct Outcome {
     stage: &'static str,
@@ -67,7 +71,7 @@ struct Outcome {
 pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
     let mut outcomes = Vec::new();
     let named = |stage: &str| options.stages.iter().any(|name| name == stage);
-    let wanted = |stage: &str| named(stage) || (options.stages.is_empty() && stage != MACHINES);
+    let wanted = |stage: &str| named(stage) || (options.stages.is_empty() && !ASKED_FOR.contains(&stage));
     let mut run = |name: &'static str, test: &mut dyn FnMut() -> Result<()>| {
         heading(&format!("test: {name}"));
         let started = Instant::now();
@@ -87,7 +91,7 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
         run("format", &mut || cargo_plain(tree, &["fmt", "--all", "--check"]));
     }
     type OnBuilt<'a> = &'a dyn Fn(&Built) -> Result<()>;
-    let on_built: [(&'static str, OnBuilt); 8] = [
+    let on_built: [(&'static str, OnBuilt); 9] = [
         ("unit", &|_| unit(tree, options.long)),
         ("fuzz", &|_| {
             crate::fuzz::run(
@@ -99,12 +103,17 @@ pub fn run(tree: &Tree, options: &Options, makers: &Makers) -> Result<()> {
         ("guest", &|built| {
             crate::guest::run(tree, built, options.filter.as_deref())
         }),
-        ("cuts", &|built| {
-            crate::cuts::run(tree, built, options.filter.as_deref(), options.long)
-        }),
         ("demo", &|built| demo(tree, built)),
         ("scenarios", &|built| {
             scenarios(tree, built, options.filter.as_deref(), options.long)
+        }),
+        ("cuts", &|built| {
+            let nothing = || Ok(());
+            crate::cuts::run(tree, built, options.filter.as_deref(), options.long, &nothing)
+        }),
+        (CUTS_AND_STICK, &|built| {
+            let stick = || crate::machines::short(tree, built, makers);
+            crate::cuts::run(tree, built, None, options.long, &stick)
         }),
         ("stick", &|built| crate::machines::short(tree, built, makers)),
         (MACHINES, &|built| {
