@@ -28,6 +28,7 @@ mod ready;
 mod resolver;
 mod seat;
 mod spaces;
+mod stick;
 mod traffic;
 mod uplinks;
 mod verdict;
@@ -180,6 +181,7 @@ async fn node(
             desk = spaces::open_desk(&board, &ready, &booted, owned, machinery, others).await;
             open.send_replace(desk.clone());
         }
+        let shown = board.clone();
         let standing = standing.clone();
         base::sell(
             standing,
@@ -191,6 +193,9 @@ async fn node(
             farmer.rate,
         )
         .await;
+        if let Some(stick) = &booted.medium.disk {
+            stick::watch(&shown, stick).await;
+        }
     }
     std::future::pending().await
 }

@@ -12,8 +12,8 @@ use crate::way::Way;
 
 /// Events that a console which comes late, or is slow, still gets to see.
 const KEPT_EVENTS: usize = 200;
-/// Longest event, in characters: three lines of a console.
-const LONGEST_EVENT: usize = 240;
+/// Longest event, in characters: the line of a farmer's consent, which may be copied from it, and words around it.
+const LONGEST_EVENT: usize = 1300;
 
 /// When something happened, as well as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +206,7 @@ mod tests {
         board.event("x".repeat(5000));
         let events = board.events();
         assert_eq!(events[0].text, "a  b [2J");
-        assert!(events[1].text.len() <= 240);
+        assert!(events[1].text.len() <= LONGEST_EVENT);
         assert_eq!(events[1].to_string().as_bytes()[2], b':');
         assert_eq!(
             events[0].to_string().find("  a"),
