@@ -13,7 +13,7 @@ use gpt::partition::{Partition, PartitionAttributes};
 use gpt::partition_types::{OperatingSystem, Type};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// What a medium is made of.
@@ -106,6 +106,24 @@ fn write_table(file: &mut File, medium: &Medium, base_start: u64, base_length: u
     table.update_partitions(BTreeMap::from([(1, esp), (2, base)]))?;
     table.write().context("writing the partition table")?;
     Ok(())
+}
+
+/// Puts a file into the first folder of a medium's system partition in the place of `instead`, as a person does in whose
+/// computer the medium is.
+pub fn put_file(path: &Path, instead: &str, name: &str, bytes: &[u8]) -> Result<()> {
+    let (_, partitions) = partitions(path)?;
+    let system = partitions
+        .iter()
+        .find(|partition| partition.kind.eq_ignore_ascii_case(ESP_TYPE))
+        .with_context(|| format!("{} has no system partition", path.display()))?;
+    let start = system.sectors.0 * SECTOR_BYTES;
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let mut bytes_of = vec![0; ((system.sectors.1 + 1) * SECTOR_BYTES - start) as usize];
+    file.seek(SeekFrom::Start(start))?;
+    file.read_exact(&mut bytes_of)?;
+    file.seek(SeekFrom::Start(start))?;
+    file.write_all(&fat::put_file(bytes_of, instead, name, bytes)?)?;
+    Ok(file.sync_all()?)
 }
 
 /// A partition as a table has it.

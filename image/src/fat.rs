@@ -63,6 +63,21 @@ pub fn build(length: u64, cluster_bytes: u64, files: &[(&str, Content)]) -> Resu
     Ok(disk.into_inner())
 }
 
+/// Puts a file into the first folder of a file system, in the place of `instead`.
+pub fn put_file(system: Vec<u8>, instead: &str, name: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut disk = Cursor::new(system);
+    let system = FileSystem::new(&mut disk, FsOptions::new())?;
+    let root = system.root_dir();
+    root.remove(instead)
+        .with_context(|| format!("removing {instead}"))?;
+    let mut file = root.create_file(name)?;
+    file.write_all(bytes)?;
+    file.flush()?;
+    drop((file, root));
+    system.unmount()?;
+    Ok(disk.into_inner())
+}
+
 fn put(system: &FileSystem<&mut Cursor<Vec<u8>>>, path: &str, content: &Content) -> Result<()> {
     let mut above = 0;
     while let Some(slash) = path[above..].find('/') {
@@ -103,6 +118,22 @@ mod tests {
         let mut back = Vec::new();
         system.root_dir().open_file(long)?.read_to_end(&mut back)?;
         assert_eq!(back, vec![7; 100_000]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_is_put_in_the_place_of_another() -> Result<()> {
+        let files = [("farmer.toml", Content::Bytes(vec![b'#'; 3000]))];
+        let before = build(crate::layout::SMALL_ESP_BYTES, 512, &files)?;
+        let after = put_file(before, "farmer.toml", "farmer.toml.txt", b"price")?;
+        let system = FileSystem::new(Cursor::new(after), FsOptions::new())?;
+        assert!(system.root_dir().open_file("farmer.toml").is_err());
+        let mut text = String::new();
+        system
+            .root_dir()
+            .open_file("farmer.toml.txt")?
+            .read_to_string(&mut text)?;
+        assert_eq!(text, "price");
         Ok(())
     }
 

@@ -186,7 +186,9 @@ impl Disk {
             ("", _) => {}
             (serial, _) => text.push_str(&format!(",serial={serial}")),
         }
-        if let Some(wwn) = self.wwn {
+        // A disk is known to an SAS controller by its address alone: one without is not there for Linux.
+        let address = (self.bus == Bus::Mptsas).then_some(0x5000_c500_5341_5300 + index as u64);
+        if let Some(wwn) = self.wwn.or(address) {
             text.push_str(&format!(",wwn={wwn:#x}"));
         }
         if self.sector_bytes != 512 {

@@ -17,8 +17,10 @@ mod console;
 mod disk;
 mod machine;
 mod monitor;
+mod wire;
 
 pub use console::{Line, Running, WaitError};
 pub use disk::{Bus, Disk, Fault};
 pub use machine::{Accel, Board, Boot, CARD_ID, Firmware, Forward, Machine, StartError};
 pub use monitor::{Monitor, MonitorError};
+pub use wire::{Way, Wire};

@@ -100,6 +100,9 @@ pub struct Machine {
     pub forwards: Vec<Forward>,
     /// A second card, whose cable ends at this port of 127.0.0.1: frames, each with its length before it (32 bits).
     pub cable: Option<u16>,
+    /// Further cards of that model, each on a cable as that one; they come after the dead ones, before the one that leads
+    /// somewhere.
+    pub wires: Vec<u16>,
     /// How instructions are executed.
     pub accel: Accel,
     /// The board.
@@ -160,6 +163,7 @@ impl Machine {
             dead_cards: 0,
             forwards: Vec::new(),
             cable: None,
+            wires: Vec::new(),
             accel: Accel::Tcg,
             board: Board::Q35,
             cpu: "max".into(),
@@ -330,9 +334,6 @@ impl Machine {
     /// The cards: those that lead nowhere, and the one with QEMU's user network behind it.
     fn cards(&self) -> Vec<String> {
         let mut out = Vec::new();
-        if !self.network {
-            return out;
-        }
         let on = if self.card.starts_with("usb-") {
             ",bus=xhci.0"
         } else {
@@ -342,6 +343,14 @@ impl Machine {
             let hub = format!("hubport,id=dead{index},hubid={}", index + 1);
             let card = format!("{}{on},netdev=dead{index}", self.card);
             out.extend(["-netdev".into(), hub, "-device".into(), card]);
+        }
+        for (index, port) in self.wires.iter().enumerate() {
+            let wire = format!("socket,id=wire{index},connect=127.0.0.1:{port}");
+            let card = format!("{}{on},netdev=wire{index}", self.card);
+            out.extend(["-netdev".into(), wire, "-device".into(), card]);
+        }
+        if !self.network {
+            return out;
         }
         let forwards: String = self
             .forwards

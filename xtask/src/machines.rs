@@ -7,16 +7,22 @@
 //! afterwards: the stick has the bytes that it had
 //! ```
 //!
+//! What takes more than one boot, or a hand at the machine meanwhile, is a [`cases`] of its own.
+//!
 //! All rows boot one stick, so each begins where the one before left it: nothing may write to it. It is longer than the image,
 //! as sticks are.
 
+mod cases;
+mod dhcp;
+mod network;
+mod stick;
 mod table;
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use packages::store::sha256;
 use qemu::{Boot, Disk, Machine};
 use serde::Serialize;
@@ -26,6 +32,7 @@ use crate::image_test;
 use crate::show::Step;
 use crate::test::{Built, Makers};
 use crate::tree::Tree;
+use cases::{CASES, Case, Ended, Place};
 use table::{Ends, Firmware, ROWS, Row, SHORT};
 
 /// Firmware, kernel, modules and the base's copy under emulation, on two cores that others may use too.
@@ -43,9 +50,10 @@ const LONGER_BYTES: u64 = 64 << 20;
 struct Outcome {
     name: &'static str,
     machine: String,
-    /// "sells", "stops", "failed", or "not run".
+    /// "sells", "stops", "passed", "failed", or "not run".
     verdict: &'static str,
     seconds: f64,
+    /// Of one that failed or was not run why; of another what was measured.
     why: Option<String>,
 }
 
@@ -53,10 +61,10 @@ struct Outcome {
 pub fn short(tree: &Tree, built: &Built, makers: &Makers) -> Result<()> {
     let ground = Ground::lay(tree, built, makers, true)?;
     let rows = ROWS.iter().filter(|row| SHORT.contains(&row.name));
-    ground.run(rows, None)
+    ground.run(rows, &[], None)
 }
 
-/// Boots all rows whose name contains `filter`.
+/// Boots all rows whose name contains `filter`, or one of several with commas between; where it is a name, that one alone.
 pub fn all(
     tree: &Tree,
     built: &Built,
@@ -64,18 +72,22 @@ pub fn all(
     filter: Option<&str>,
     json: Option<&Path>,
 ) -> Result<()> {
-    let exact = ROWS.iter().any(|row| Some(row.name) == filter);
-    let wanted = |row: &&Row| match filter {
-        None => true,
-        Some(name) if exact => row.name == name,
-        Some(part) => row.name.contains(part),
+    let rows = ROWS.iter().map(|row| row.name);
+    let names: Vec<&str> = rows.chain(CASES.iter().map(|case| case.name)).collect();
+    let exact = |filter: &str| names.contains(&filter);
+    let fits = |name: &str, filter: &str| match exact(filter) {
+        true => name == filter,
+        false => name.contains(filter),
     };
-    let rows: Vec<&Row> = ROWS.iter().filter(wanted).collect();
-    if rows.is_empty() {
-        let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
-        bail!("no machine is called so; there are {}", names.join(", "));
-    }
-    Ground::lay(tree, built, makers, false)?.run(rows.into_iter(), json)
+    let wanted = |name: &str| filter.is_none_or(|filter| filter.split(',').any(|part| fits(name, part)));
+    ensure!(
+        names.iter().any(|name| wanted(name)),
+        "no machine is called so; there are {}",
+        names.join(", ")
+    );
+    let cases: Vec<&Case> = CASES.iter().filter(|case| wanted(case.name)).collect();
+    let rows = ROWS.iter().filter(|row| wanted(row.name));
+    Ground::lay(tree, built, makers, false)?.run(rows, &cases, json)
 }
 
 /// What all rows stand on.
@@ -84,7 +96,9 @@ struct Ground {
     stick: PathBuf,
     sum: String,
     devices: String,
-    _stage: Stage,
+    /// The `farmer.toml` of the stick.
+    text: String,
+    stage: Stage,
 }
 
 impl Ground {
@@ -108,18 +122,30 @@ impl Ground {
             devices: devices()?,
             dir,
             stick,
-            _stage: stage,
+            text,
+            stage,
         })
     }
 
-    fn run<'a>(&self, rows: impl Iterator<Item = &'a Row>, json: Option<&Path>) -> Result<()> {
-        let outcomes: Vec<Outcome> = rows.map(|row| self.row(row)).collect();
+    fn run<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a Row>,
+        cases: &[&Case],
+        json: Option<&Path>,
+    ) -> Result<()> {
+        let rows = rows.map(|row| self.row(row));
+        let outcomes: Vec<Outcome> = rows.chain(cases.iter().map(|case| self.case(case))).collect();
         println!("\n {:<12} {:>7}  {:<8} machine", "row", "seconds", "verdict");
         for outcome in &outcomes {
             println!(
                 " {:<12} {:>7.1}  {:<8} {}",
                 outcome.name, outcome.seconds, outcome.verdict, outcome.machine
             );
+            if outcome.verdict != "failed" {
+                for line in outcome.why.iter().flat_map(|why| why.lines()) {
+                    println!(" {:<30}{line}", "");
+                }
+            }
         }
         if let Some(json) = json {
             std::fs::write(json, serde_json::to_string_pretty(&outcomes)?)
@@ -163,6 +189,34 @@ impl Ground {
                     },
                     None,
                 )
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                eprintln!("{why}");
+                outcome("failed", Some(why))
+            }
+        }
+    }
+
+    fn case(&self, case: &Case) -> Outcome {
+        let begun = Instant::now();
+        let outcome = |verdict, why| Outcome {
+            name: case.name,
+            machine: case.what.into(),
+            verdict,
+            seconds: begun.elapsed().as_secs_f64(),
+            why,
+        };
+        let step = Step::start(&format!("{}: {}", case.name, case.what));
+        let place = Place::lay(self, case.name);
+        match place.and_then(|place| (case.run)(&place)) {
+            Ok(Ended::Passed(measured)) => {
+                step.done();
+                outcome("passed", measured)
+            }
+            Ok(Ended::NotRun(why)) => {
+                step.done();
+                outcome("not run", Some(why))
             }
             Err(error) => {
                 let why = format!("{error:#}");

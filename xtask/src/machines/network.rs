@@ -1,0 +1,109 @@
+//! Networks as homes have them: of one kind, with cards that lead nowhere, with leases of another shape.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use qemu::{Way, Wire};
+
+use super::cases::{Ended, Place, measured, sells};
+use super::dhcp;
+
+/// The host as QEMU's user network shows it.
+const HOST_V4: &str = "10.0.2.2";
+const HOST_V6: &str = "[fec0::2]";
+
+/// Nobody answers DHCP; the address comes from a router's advertisement. The grid and the ledger stand on this machine's ::1.
+pub fn ipv6_only(place: &Place) -> Result<Ended> {
+    let text = place.ground.text.replace(HOST_V4, HOST_V6);
+    for address in [place.ground.stage.ledger_address(), place.ground.stage.ticket()] {
+        for port in ports(address) {
+            if let Err(error) = forward(port) {
+                return Ok(Ended::NotRun(format!("this machine has no ::1: {error}")));
+            }
+        }
+    }
+    let mut machine = place.machine_from(&place.stick(&text)?);
+    machine.disks.push(place.blank()?);
+    machine.user_network = "ipv4=off".into();
+    let begun = Instant::now();
+    let mut running = machine.start()?;
+    let took = sells(&mut running, begun)?;
+    ensure!(
+        running.seen("10.0.2.15").is_none(),
+        "it has an address of IPv4 all the same"
+    );
+    measured("sells after", took)
+}
+
+/// The ports of this machine's loopback that a text names.
+fn ports(text: &str) -> Vec<u16> {
+    text.split("127.0.0.1:")
+        .skip(1)
+        .filter_map(|rest| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().ok()
+        })
+        .collect()
+}
+
+/// From ::1 to 127.0.0.1, for as long as the process lives.
+fn forward(port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, port))?;
+    thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            thread::spawn(move || -> io::Result<()> {
+                let far = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+                let (mut from, mut to) = (near.try_clone()?, far.try_clone()?);
+                thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut to);
+                    to.shutdown(std::net::Shutdown::Write)
+                });
+                let (mut from, mut to) = (far, near);
+                io::copy(&mut from, &mut to)?;
+                to.shutdown(std::net::Shutdown::Write)
+            });
+        }
+    });
+    Ok(())
+}
+
+/// In the kernel's order: a card that nobody answers, one with a lease and a router behind which nothing is, and the one that
+/// leads to the grid.
+pub fn three_cards(place: &Place) -> Result<Ended> {
+    let wire = Wire::lay("net=192.168.77.0/24,ipv6=off", |_, frame| {
+        dhcp::is_local(&frame).then_some(frame)
+    })?;
+    let mut machine = place.with_disk()?;
+    machine.dead_cards = 1;
+    machine.wires.push(wire.port());
+    let begun = Instant::now();
+    let mut running = machine.start()?;
+    let took = sells(&mut running, begun)?;
+    ensure!(
+        running.seen("192.168.77.15/24").is_some(),
+        "the card whose router leads nowhere has no lease"
+    );
+    measured("sells after", took)
+}
+
+/// As some providers hand them out: one address alone, a route to the router on the cable, and one through it.
+pub fn classless(place: &Place) -> Result<Ended> {
+    let wire = Wire::lay("ipv6=off", |way, frame| match way {
+        Way::Out => Some(frame),
+        Way::In => Some(dhcp::with_classless_routes(frame)),
+    })?;
+    let mut machine = place.with_disk()?;
+    machine.network = false;
+    machine.wires.push(wire.port());
+    let begun = Instant::now();
+    let mut running = machine.start()?;
+    let took = sells(&mut running, begun)?;
+    ensure!(
+        running.seen("10.0.2.15/32").is_some(),
+        "its address is not the one that was handed out"
+    );
+    measured("sells after", took)
+}
