@@ -65,3 +65,43 @@ pub fn module_lists(bytes: &[u8]) {
     );
     assert!(index.len() <= dependencies.lines().count());
 }
+
+/// What a SATA disk answers: its figures, their limits, and sense data behind them.
+pub fn disk_smart(bytes: &[u8]) {
+    let page = |at: usize| {
+        let mut page = [0; host::ata::PAGE_BYTES];
+        let part = bytes.get(at..).unwrap_or_default();
+        let length = part.len().min(page.len());
+        page[..length].copy_from_slice(&part[..length]);
+        page
+    };
+    let (mut data, limits) = (page(0), page(host::ata::PAGE_BYTES));
+    let sense = bytes.get(2 * host::ata::PAGE_BYTES..).unwrap_or_default();
+    // Its sum is made right, or nothing behind it would be reached.
+    let _ = host::ata::read(&data, &limits, sense);
+    let sum = data[..511].iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+    data[511] = 0_u8.wrapping_sub(sum);
+    let health = host::ata::read(&data, &limits, sense).expect("a page whose sum is right");
+    assert!(health.failing.len() <= 30 && health.celsius.is_none_or(|celsius| (-39..128).contains(&celsius)));
+    for failing in health.failing {
+        assert!(failing.value <= failing.limit && !failing.words().is_empty());
+    }
+}
+
+/// Lines that say when each part of a boot was done: what is read is written and read as the same again, and its parts
+/// are its whole.
+pub fn boot_report(bytes: &[u8]) {
+    let mut report = inventory::boot::Report::default();
+    for line in text(bytes).lines() {
+        let _ = line.parse::<inventory::boot::Beat>();
+        let Ok(phase) = line.parse::<inventory::boot::Phase>() else {
+            continue;
+        };
+        assert_eq!(phase.to_string().parse(), Ok(phase));
+        report.add(phase);
+    }
+    let path = report.path();
+    assert_eq!(path.iter().map(|(_, ms)| ms).sum::<u64>(), report.total_ms());
+    assert!(report.phases().len() <= inventory::boot::Part::ALL.len());
+    assert!(report.phases().iter().all(|phase| phase.begin_ms <= phase.end_ms));
+}

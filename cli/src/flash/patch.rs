@@ -82,7 +82,7 @@ pub struct Window<'p, 'm, M> {
 impl<M: Medium> Window<'_, '_, M> {
     /// The block that the place is in, where in it, and how much may be taken at once.
     fn place(&self, wanted: usize) -> (u64, usize, usize) {
-        let place = self.start + self.at;
+        let place = self.start.saturating_add(self.at);
         let within = usize::try_from(place % BLOCK as u64).unwrap_or(0);
         let left = usize::try_from(self.length.saturating_sub(self.at)).unwrap_or(usize::MAX);
         (place / BLOCK as u64, within, wanted.min(left).min(BLOCK - within))

@@ -117,6 +117,31 @@ fn journal() -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
+/// As QEMU's disk answers: three attributes, one of them warm; their limits; the registers of a disk that is well.
+fn smart() -> Vec<u8> {
+    let mut bytes = vec![0; 1024];
+    let attributes: [[u8; 12]; 3] = [
+        [5, 3, 0, 36, 36, 0, 0, 0, 0, 0, 0, 0],
+        [190, 3, 0, 0x45, 0x45, 0x1f, 0, 0x1f, 0x1f, 0, 0, 0],
+        [197, 0x32, 0, 100, 100, 8, 0, 0, 0, 0, 0, 0],
+    ];
+    bytes[0] = 1;
+    bytes[512] = 1;
+    for (index, attribute) in attributes.iter().enumerate() {
+        let at = 2 + index * 12;
+        bytes[at..at + 12].copy_from_slice(attribute);
+        (bytes[512 + at], bytes[512 + at + 1]) = (attribute[0], 36);
+    }
+    bytes.extend([
+        0x72, 1, 0, 0x1d, 0, 0, 0, 14, 9, 12, 0, 0, 0, 0, 0, 0, 0, 0x4f, 0, 0xc2, 0, 0x50,
+    ]);
+    bytes
+}
+
+/// A boot as PID 1 and the agent write it down.
+const BOOT: &str = "beat 1000 2000000\nphase before -800 0 -\nphase kernel 0 3100 loader,before\nphase init 3100 3160 kernel\n\
+                    phase agent 3160 3400 init\nphase modules 3160 4200 init\nphase disks 4200 5000 medium,modules\n";
+
 pub fn all() -> Vec<Seed> {
     let spec = format!(
         r#"{{"sale":"{0}","user":"{0}","name":"calm-otter","cpu":500,"memory":536870912,"disk":2147483648,"rate":100000000,"pids":1024,"base":"{1}","group":"g","public_port":4022}}"#,
@@ -175,5 +200,7 @@ pub fn all() -> Vec<Seed> {
         text("space_answer", "started", r#"{"pid":4}"#),
         text("space_answer", "failed", r#"{"step":"execute","error":"no"}"#),
         text("module_lists", "some", modules),
+        ("disk_smart", "warm".into(), smart()),
+        text("boot_report", "boot", BOOT),
     ]
 }

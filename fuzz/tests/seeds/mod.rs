@@ -1,6 +1,7 @@
 //! What a stranger would send that is right: the fuzzer begins there.
 
 mod disks;
+mod flash;
 mod money;
 
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Seed> {
     seeds.extend(client());
     seeds.extend(money::all());
     seeds.extend(disks::all());
+    seeds.extend(flash::all());
     seeds
 }
 
