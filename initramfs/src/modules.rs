@@ -1,6 +1,8 @@
 //! Which kernel modules go into an image: by folder for the hardware of real machines, by name for what a space needs;
 //! then all that these need, and an index for exactly this subset.
 
+mod plain;
+
 use crate::cpio::{Archive, Node};
 use crate::{hardware, kernel};
 use anyhow::{Context, Result, bail};
@@ -141,30 +143,6 @@ const ALWAYS: &[&str] = &[
     "netlink_diag",
     "tcp_bbr",
     "xfrm_user",
-];
-
-/// What nearly every node loads before it sells; with all that these need it lies in the image as the kernel takes it. To
-/// unpack a module costs more than all else that loading it does, and these are seven of two hundred MB.
-const PLAIN: &[&str] = &[
-    "dm-mod",
-    "dm-verity",
-    "dm-crypt",
-    "ext4",
-    "erofs",
-    "overlay",
-    "aesni-intel",
-    "nf_tables",
-    "nft_ct",
-    "nft_connlimit",
-    "nft_reject_inet",
-    "nft_chain_nat",
-    "nft_nat",
-    "nft_masq",
-    "scsi_mod",
-    "sd_mod",
-    "ahci",
-    "virtio_net",
-    "virtio_blk",
 ];
 
 /// What QEMU's machines have.
@@ -370,16 +348,6 @@ fn select(choice: Choice, dep: &str, builtin: &str, softdep: &str) -> Result<BTr
     Ok(taken)
 }
 
-/// The paths of [`PLAIN`] and of what these need.
-fn plain(dep: &str) -> BTreeSet<String> {
-    let index = Index::parse(dep);
-    let mut taken = BTreeSet::new();
-    for path in PLAIN.iter().filter_map(|wanted| index.by_name.get(&name(wanted))) {
-        index.take(path, &mut taken);
-    }
-    taken
-}
-
 /// Names that kernels of our series have in some builds only.
 const OPTIONAL: &[&str] = &[
     "lz4_decompress",
@@ -426,7 +394,7 @@ pub fn put(
     if scratch.exists() {
         std::fs::remove_dir_all(scratch)?;
     }
-    let plain = plain(&std::fs::read_to_string(folder.join("modules.dep"))?);
+    let plain = plain::paths(&std::fs::read_to_string(folder.join("modules.dep"))?);
     for path in &chosen {
         let inside = match path.strip_suffix(".xz") {
             Some(unpacked) if plain.contains(path) => unpacked,
@@ -470,18 +438,6 @@ pub fn put(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_every_node_loads_is_plain_with_what_it_needs() {
-        let dep = "kernel/fs/ext4/ext4.ko.xz: kernel/fs/jbd2/jbd2.ko.xz\nkernel/fs/jbd2/jbd2.ko.xz:\nkernel/fs/fat/vfat.ko.xz:\n";
-        let paths: Vec<String> = plain(dep).into_iter().collect();
-        assert_eq!(paths, ["kernel/fs/ext4/ext4.ko.xz", "kernel/fs/jbd2/jbd2.ko.xz"]);
-        assert!(
-            PLAIN
-                .iter()
-                .all(|name| ALWAYS.contains(name) || QEMU.contains(name) || *name == "scsi_mod")
-        );
-    }
 
     #[test]
     fn a_subset_holds_what_it_needs() -> Result<()> {
