@@ -96,9 +96,12 @@ pub fn volume_group_prefix(node: &Id) -> String {
     format!("steading-{}-", hex(node, 8))
 }
 
+/// How the GPT names of claimed disks' partitions begin.
+pub const CLAIM_PARTITION_PREFIX: &str = "steading-";
+
 /// The GPT name of a claimed disk's partition.
 pub fn claim_partition(node: &Id) -> String {
-    format!("steading-{}", hex(node, 8))
+    format!("{CLAIM_PARTITION_PREFIX}{}", hex(node, 8))
 }
 
 /// The read-only logical volume that keeps a base.

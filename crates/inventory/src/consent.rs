@@ -1,4 +1,4 @@
-//! The farmer's line that gives one disk: `<path or WWN>, <size>, <what was found>`.
+//! The farmer's line that gives one disk: `<WWN, serial number or path>, <size>, <what was found>`.
 //!
 //! Invariant: a line is kept word for word and means one disk with one content. Whether a disk is that one is
 //! decided where disks are looked at, in `provision::claim`.
@@ -19,7 +19,7 @@ pub struct ConsentHash(pub [u8; 32]);
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consent {
-    /// A path below /dev, or a WWN.
+    /// A WWN, `serial ` and a serial number, or a path below /dev.
     pub disk: String,
     /// The whole disk's size.
     pub size: Bytes,

@@ -18,6 +18,7 @@
 mod fit;
 mod look;
 pub mod mark;
+pub(crate) mod silent;
 mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,8 @@ pub struct Rules<'a> {
     pub boot_medium: &'a [String],
     /// Groups of ours in which nothing was ever kept: half done, to be begun anew.
     pub unborn: &'a BTreeSet<String>,
+    /// Kernel names of the disks that hardly answer: nothing is asked of them.
+    pub silent: &'a BTreeSet<String>,
 }
 
 /// One disk, and what became of it.
@@ -174,7 +177,7 @@ pub fn claim_disks(storage: &Storage, disks: &[Disk], rules: &Rules<'_>) -> Resu
             Outcome::Ours { group, new } => holding(&groups, group, new),
             Outcome::Left { why, erase_line } => Holding::NotTouched {
                 why,
-                what: disk.look.words(),
+                what: disk.words(),
                 erase_line,
             },
         };
@@ -254,6 +257,9 @@ fn decide_one(disk: &Seen, rules: &Rules<'_>, fits: &BTreeMap<ConsentHash, Vec<&
         Look::ReadOnly => return leave("it cannot be written"),
         Look::InUse => return leave("something uses it"),
         Look::Unreadable { .. } => return leave("it cannot be read"),
+        Look::Silent => {
+            return leave("it hardly answers: it is dying, or its cable is; put aside until the next start");
+        }
         Look::Damaged => {
             return leave(
                 "our partition is on it and its volumes cannot be read: spaces may lie behind it; to sell it anew, erase it \

@@ -38,7 +38,7 @@ use storage::lvm::LvmError;
 use zeroize::Zeroizing;
 
 use crate::claim::{
-    ClaimError, Consent, ConsentError, ConsentHash, DiskState, Holding, Rules, claim_disks, mark,
+    ClaimError, Consent, ConsentError, ConsentHash, DiskState, Holding, Rules, claim_disks, mark, silent,
 };
 use crate::journal::{Journal, JournalError, Standing};
 use crate::step::{chain, named};
@@ -148,6 +148,8 @@ pub fn start(
     lines: &[String],
     boot_medium: &[String],
 ) -> Result<Started, StateError> {
+    // First: LVM reads all that is in /dev.
+    let silent = silent::put_aside(disks, boot_medium);
     let found = volumes::find(storage)?;
     let (consents, wrong_lines) = read_lines(lines);
     // A new identity is in memory only until a disk is claimed for it.
@@ -166,6 +168,7 @@ pub fn start(
         used: &used,
         boot_medium,
         unborn: &found.unborn,
+        silent: &silent,
     };
     let claimed = claim_disks(storage, disks, &rules)?;
     let groups: Vec<String> = claimed.disks.iter().filter_map(group_of).collect();

@@ -16,6 +16,7 @@ mod signature;
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 pub use partitions::{Partition, partitions};
@@ -38,6 +39,8 @@ pub enum Content {
     NotZero {
         /// Where the first of them was seen.
         offset: u64,
+        /// Whether its last sector is the copy of a GPT whose own place was overwritten: libblkid does not know it there.
+        is_table_copy: bool,
         /// The hash of all that was read.
         samples: SampleHash,
     },
@@ -71,6 +74,9 @@ impl Content {
                 .map(Signature::words)
                 .collect::<Vec<_>>()
                 .join(" and "),
+            Self::NotZero {
+                is_table_copy: true, ..
+            } => "the copy of a partition table (gpt) at its end".to_owned(),
             Self::NotZero { offset, .. } => {
                 format!("bytes that are not zero, first at {offset}")
             }
@@ -123,8 +129,21 @@ pub fn probe(path: &Path) -> Result<Content, ProbeError> {
     Ok(match looked {
         Err(why) => Content::Unreadable { why },
         Ok((_, None)) => Content::Empty,
-        Ok((Some(offset), Some(samples))) if signatures.is_empty() => Content::NotZero { offset, samples },
+        Ok((Some(offset), Some(samples))) if signatures.is_empty() => Content::NotZero {
+            offset,
+            is_table_copy: is_table_copy(&file, size),
+            samples,
+        },
         Ok((_, Some(samples))) => Content::Found { signatures, samples },
+    })
+}
+
+/// Whether the last sector, of either length, begins as the header of a GPT (UEFI 2.10, section 5.3.2).
+fn is_table_copy(file: &File, size: u64) -> bool {
+    [512, 4096].into_iter().any(|sector| {
+        let mut start = [0; 8];
+        let at = size.checked_sub(sector);
+        at.is_some_and(|at| file.read_exact_at(&mut start, at).is_ok()) && start == *b"EFI PART"
     })
 }
 

@@ -24,6 +24,7 @@ pub(super) struct Seen {
     pub(super) size_bytes: u64,
     pub(super) model: Option<String>,
     pub(super) wwn: Option<String>,
+    pub(super) serial: Option<String>,
     pub(super) look: Look,
     /// The group on it that has to be closed before it is written.
     pub(super) group: Option<String>,
@@ -40,6 +41,8 @@ pub(super) enum Look {
     InUse,
     /// It could not be looked at.
     Unreadable { why: String },
+    /// It hardly answers.
+    Silent,
     /// Nothing is on it.
     Blank,
     /// Something is on it.
@@ -60,12 +63,27 @@ impl Look {
             Self::BootMedium => "the system".to_owned(),
             Self::ReadOnly | Self::InUse => "something".to_owned(),
             Self::Unreadable { why } => format!("what cannot be read ({why})"),
+            Self::Silent => "what nobody waits for".to_owned(),
             Self::Blank => "nothing".to_owned(),
             Self::Holds { content } => content.words(),
             Self::Ours { .. } => "our own volumes".to_owned(),
             Self::HalfDone => "a claim that was cut off".to_owned(),
             Self::Damaged => "volumes of a node, damaged".to_owned(),
             Self::OtherNode { .. } => "another node's volumes".to_owned(),
+        }
+    }
+}
+
+impl Seen {
+    /// What is on it, with the name of a group that LVM found there.
+    pub(super) fn words(&self) -> String {
+        match (&self.look, &self.group) {
+            (Look::Holds { .. }, Some(group)) => {
+                let plain = |c: char| c.is_ascii_alphanumeric() || "+_.-".contains(c);
+                let group: String = group.chars().filter(|c| plain(*c)).take(64).collect();
+                format!("{} of the volume group {group}", self.look.words())
+            }
+            _ => self.look.words(),
         }
     }
 }
@@ -88,6 +106,8 @@ pub(super) fn at(disk: &Disk, groups: &Groups, rules: &Rules<'_>) -> Option<Seen
     let size_bytes = disk.size_bytes.filter(|size| *size > 0)?;
     let (look, group) = if rules.boot_medium.contains(&disk.name) {
         (Look::BootMedium, None)
+    } else if rules.silent.contains(&disk.name) {
+        (Look::Silent, None)
     } else if disk.read_only == Some(true) {
         (Look::ReadOnly, None)
     } else {
@@ -99,6 +119,7 @@ pub(super) fn at(disk: &Disk, groups: &Groups, rules: &Rules<'_>) -> Option<Seen
         size_bytes,
         model: disk.model.clone(),
         wwn: disk.wwn.clone(),
+        serial: disk.serial.clone(),
         look,
         group,
     })

@@ -15,6 +15,7 @@ fn seen(name: &str, look: Look) -> Seen {
         size_bytes: 8 * GIB,
         model: None,
         wwn: Some("naa.5000c500a1b2c3d4".into()),
+        serial: None,
         look,
         group: None,
     }
@@ -46,6 +47,7 @@ fn verdicts(seen: &[Seen], lines: &[&str], used: &[&str]) -> Vec<Verdict> {
         used: &used,
         boot_medium: &[],
         unborn: &BTreeSet::new(),
+        silent: &BTreeSet::new(),
     };
     decide(seen, &rules)
 }
@@ -77,6 +79,58 @@ fn the_line_that_is_shown_gives_the_disk() {
     );
     let verdict = &verdicts(std::slice::from_ref(&disk), &[line], &[line])[0];
     assert!(why(verdict).contains("good once"), "{verdict:?}");
+}
+
+#[test]
+fn a_line_means_its_disk_under_another_name_of_the_kernel() {
+    let moved = |disk: &Seen| Seen {
+        name: "sdz".into(),
+        path: "/dev/sdz".into(),
+        ..disk.clone()
+    };
+    let mut disk = seen("sda", ext4("11-22"));
+    for (wwn, serial, line) in [
+        (
+            Some("naa.5000c500a1b2c3d4"),
+            Some("S1"),
+            "naa.5000c500a1b2c3d4, 8GiB, ext4 11-22",
+        ),
+        // As a disk of ATA without a WWN is told: with blanks.
+        (
+            Some("t10.ATA     QEMU"),
+            Some("S1"),
+            "serial S1, 8GiB, ext4 11-22",
+        ),
+        (None, None, "/dev/sda, 8GiB, ext4 11-22"),
+    ] {
+        disk.wwn = wwn.map(String::from);
+        disk.serial = serial.map(String::from);
+        let shown = verdicts(std::slice::from_ref(&disk), &[], &[]);
+        let [Verdict::Leave { erase_line, .. }] = &shown[..] else {
+            panic!("{shown:?}")
+        };
+        assert_eq!(erase_line.as_deref(), Some(line));
+        let taken = |disk: Seen, line: &str| {
+            matches!(
+                verdicts(&[disk], &[line], &[])[..],
+                [Verdict::Take { consent: Some(_) }]
+            )
+        };
+        assert!(taken(moved(&disk), line), "{line}");
+        let another = line.replace("S1", "S2").replace("c3d4", "c3d5");
+        let is_named = another != line;
+        assert_eq!(taken(moved(&disk), &another), !is_named, "{another}");
+        let mut content = moved(&disk);
+        content.look = ext4("11-23");
+        assert!(!taken(content, line), "{line}");
+    }
+    // Two without a name and with one content: neither.
+    disk.wwn = None;
+    disk.serial = None;
+    let two = [moved(&disk), disk];
+    for verdict in verdicts(&two, &["/dev/sda, 8GiB, ext4 11-22"], &[]) {
+        assert!(why(&verdict).contains("fits sd"), "{verdict:?}");
+    }
 }
 
 #[test]
@@ -118,6 +172,7 @@ fn what_is_never_taken() {
         Look::ReadOnly,
         Look::InUse,
         Look::Unreadable { why: "x".into() },
+        Look::Silent,
         Look::OtherNode {
             group: "steading-00000000-11111111".into(),
         },

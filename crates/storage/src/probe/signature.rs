@@ -56,6 +56,9 @@ impl Signature {
             "BitLocker" => "BitLocker",
             other => other,
         };
+        if self.kind == "PMBR" {
+            return "the protective entry of a partition table (gpt) that is gone".to_owned();
+        }
         if let Usage::PartitionTable { partitions } = self.usage {
             let plural = if partitions == 1 { "" } else { "s" };
             return format!("a partition table ({kind}) with {partitions} partition{plural}");

@@ -2,7 +2,6 @@
 //! that the build machine needs no mkfs.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 use super::*;
 
@@ -103,6 +102,25 @@ fn a_partition_table_is_counted() {
     let content = probe(disk(&[(0, &mbr)]).path()).unwrap();
     assert_eq!(content.words(), "a partition table (dos) with 2 partitions");
     assert_eq!(content.fingerprint().unwrap(), "dos 12345678");
+}
+
+#[test]
+fn what_is_left_of_a_table_is_named() {
+    for sector in [512, 4096] {
+        let content = probe(disk(&[(DISK - sector, b"EFI PART\0\0\x01\0")]).path()).unwrap();
+        assert_eq!(content.words(), "the copy of a partition table (gpt) at its end");
+        assert!(content.fingerprint().unwrap().starts_with("data "));
+    }
+    let mut mbr = [0; 512];
+    mbr[450] = 0xee;
+    mbr[454] = 1;
+    mbr[458..462].copy_from_slice(&[0xff; 4]);
+    mbr[510..].copy_from_slice(&[0x55, 0xaa]);
+    let content = probe(disk(&[(0, &mbr)]).path()).unwrap();
+    assert_eq!(
+        content.words(),
+        "the protective entry of a partition table (gpt) that is gone"
+    );
 }
 
 #[test]
