@@ -13,7 +13,12 @@
 //! as sticks are.
 
 mod cases;
+mod clock;
 mod dhcp;
+mod dirty;
+mod disks;
+mod file;
+mod foreign;
 mod network;
 mod stick;
 mod table;
@@ -23,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use packages::Store;
 use packages::store::sha256;
 use qemu::{Boot, Disk, Machine};
 use serde::Serialize;
@@ -91,7 +97,7 @@ pub fn all(
 }
 
 /// What all rows stand on.
-struct Ground {
+struct Ground<'a> {
     dir: PathBuf,
     stick: PathBuf,
     sum: String,
@@ -99,10 +105,12 @@ struct Ground {
     /// The `farmer.toml` of the stick.
     text: String,
     stage: Stage,
+    tree: &'a Tree,
+    store: &'a Store,
 }
 
-impl Ground {
-    fn lay(tree: &Tree, built: &Built, makers: &Makers, looked_at: bool) -> Result<Ground> {
+impl<'g> Ground<'g> {
+    fn lay(tree: &'g Tree, built: &Built, makers: &Makers<'g>, looked_at: bool) -> Result<Ground<'g>> {
         let dir = tree.artefact("machines");
         if dir.exists() {
             std::fs::remove_dir_all(&dir)?;
@@ -124,6 +132,8 @@ impl Ground {
             stick,
             text,
             stage,
+            tree,
+            store: makers.store,
         })
     }
 

@@ -30,6 +30,8 @@ pub enum Set {
     Archive,
     /// podman and what it needs beyond the base, for scenarios that put it into a space.
     Containers,
+    /// Programs that make disks as other systems leave them, for the machines that find such disks.
+    Disks,
 }
 
 /// How a set's names become packages.
@@ -43,7 +45,7 @@ pub enum Reach {
 
 impl Set {
     /// All of them.
-    pub const ALL: [Set; 12] = [
+    pub const ALL: [Set; 13] = [
         Set::Sysroot,
         Set::Kernel,
         Set::Source,
@@ -56,6 +58,7 @@ impl Set {
         Set::Tests,
         Set::Archive,
         Set::Containers,
+        Set::Disks,
     ];
 
     /// How the names become packages.
@@ -72,7 +75,8 @@ impl Set {
             | Set::Release
             | Set::Tests
             | Set::Archive
-            | Set::Containers => Reach::Exact,
+            | Set::Containers
+            | Set::Disks => Reach::Exact,
         }
     }
 
@@ -240,6 +244,20 @@ impl Set {
                 "nftables",
                 "passt",
                 "podman",
+            ],
+            // Their other libraries are the sysroot's.
+            Set::Disks => &[
+                "btrfs-progs",
+                "cryptsetup-bin",
+                "e2fsprogs",
+                "libcom-err2",
+                "libext2fs2t64",
+                "liblzo2-2",
+                "libntfs-3g89t64",
+                "libpopt0",
+                "libsmartcols1",
+                "ntfs-3g",
+                "util-linux",
             ],
             Set::Boot => &[
                 "shim-signed",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use qemu::{Boot, Bus, Disk, Firmware, Line, Machine, Running};
 
-use super::{Ground, SELLS_WITHIN, TARGET_BYTES, network, stick};
+use super::{Ground, SELLS_WITHIN, TARGET_BYTES, clock, dirty, disks, file, network, stick};
 
 /// How a case ended that did not fail.
 pub enum Ended {
@@ -38,10 +38,41 @@ pub const CASES: &[Case] = &[
         stick::no_disk,
     ),
     case(
+        "dirty",
+        "disks with something on them: named, not touched, sold with their lines",
+        dirty::matrix,
+    ),
+    case(
+        "odd-disks",
+        "twins, nameless, long sectors, crooked size; floppy and CD are none",
+        disks::odd,
+    ),
+    case(
+        "dying",
+        "one disk that cannot be read, one that hardly answers",
+        disks::dying,
+    ),
+    case(
+        "farmer-file",
+        "farmer.toml.txt in UTF-16 with a wrong wallet; one of 10 MB",
+        file::spoilt,
+    ),
+    case(
         "stick-pulled",
         "the stick is pulled in the middle of a sale; a second sale",
         stick::pulled,
     ),
+    case(
+        "cable-late",
+        "no network, and a cable two minutes later",
+        network::cable_late,
+    ),
+    case(
+        "dhcp-late",
+        "a lease two minutes after it was asked for",
+        network::dhcp_late,
+    ),
+    case("ipv4-only", "a network without IPv6", network::ipv4_only),
     case("ipv6-only", "a network without IPv4", network::ipv6_only),
     case(
         "three-cards",
@@ -53,19 +84,21 @@ pub const CASES: &[Case] = &[
         "a /32 lease whose routes are classless alone (option 121)",
         network::classless,
     ),
+    case("clock-1970", "the machine's clock says 1970", clock::in_1970),
+    case("clock-2069", "the machine's clock says 2069", clock::in_2069),
 ];
 
 /// What a case stands on: a folder of its own, and the ground of all.
 pub struct Place<'a> {
     /// All that the rows share.
-    pub ground: &'a Ground,
+    pub ground: &'a Ground<'a>,
     /// Its folder.
     pub dir: PathBuf,
     name: &'static str,
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn lay(ground: &'a Ground, name: &'static str) -> Result<Place<'a>> {
+    pub(super) fn lay(ground: &'a Ground<'a>, name: &'static str) -> Result<Place<'a>> {
         let dir = ground.dir.join(name);
         std::fs::create_dir_all(&dir)?;
         Ok(Place { ground, dir, name })
@@ -88,10 +121,16 @@ impl<'a> Place<'a> {
 
     /// A copy of the stick with this `farmer.toml` on it.
     pub fn stick(&self, farmer_toml: &str) -> Result<PathBuf> {
-        let (copy, name) = (self.dir.join("stick.img"), "farmer.toml");
+        let name = "farmer.toml";
+        self.stick_with(name, farmer_toml.as_bytes())
+    }
+
+    /// A copy of the stick with this file in the place of `farmer.toml`.
+    pub fn stick_with(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+        let copy = self.dir.join("stick.img");
         std::fs::copy(&self.ground.stick, &copy)
             .with_context(|| format!("copying the stick to {}", copy.display()))?;
-        image::disk::put_file(&copy, name, name, farmer_toml.as_bytes())?;
+        image::disk::put_file(&copy, "farmer.toml", name, bytes)?;
         Ok(copy)
     }
 

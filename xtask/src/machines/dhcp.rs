@@ -32,7 +32,7 @@ fn port(frame: &[u8], at: usize) -> Option<u16> {
 }
 
 /// Whether a client asks.
-fn is_question(frame: &[u8]) -> bool {
+pub fn is_question(frame: &[u8]) -> bool {
     port(frame, 2) == Some(SERVER)
 }
 

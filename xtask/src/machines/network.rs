@@ -1,19 +1,91 @@
-//! Networks as homes have them: of one kind, with cards that lead nowhere, with leases of another shape.
+//! Networks as homes have them: late, of one kind, with cards that lead nowhere, with leases of another shape.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use qemu::{Way, Wire};
 
+use super::SELLS_WITHIN;
 use super::cases::{Ended, Place, measured, sells};
 use super::dhcp;
+
+/// How late a cable or a lease is.
+const LATE: Duration = Duration::from_secs(120);
 
 /// The host as QEMU's user network shows it.
 const HOST_V4: &str = "10.0.2.2";
 const HOST_V6: &str = "[fec0::2]";
+
+/// Pulled before the kernel runs, put in two minutes after the console has said that it is not there.
+pub fn cable_late(place: &Place) -> Result<Ended> {
+    let mut running = place.with_disk()?.start()?;
+    let mut monitor = running.monitor()?;
+    monitor.cable(false)?;
+    let said = running.wait_for("not selling: ", SELLS_WITHIN)?;
+    ensure!(said.text.contains("no network cable"), "it says {:?}", said.text);
+    stays_silent(&mut running, LATE)?;
+    monitor.cable(true)?;
+    let put_in = Instant::now();
+    measured("sells after the cable", sells(&mut running, put_in)?)
+}
+
+/// Nothing comes back for two minutes from the first question on.
+pub fn dhcp_late(place: &Place) -> Result<Ended> {
+    let (asked, first) = channel();
+    let mut since: Option<Instant> = None;
+    let wire = Wire::lay("", move |way, frame| {
+        if way == Way::Out && since.is_none() && dhcp::is_question(&frame) {
+            since = Some(Instant::now());
+            let _ = asked.send(());
+        }
+        let is_late = since.is_some_and(|since| since.elapsed() >= LATE);
+        (way == Way::Out || is_late).then_some(frame)
+    })?;
+    let mut machine = place.with_disk()?;
+    machine.network = false;
+    machine.wires.push(wire.port());
+    let mut running = machine.start()?;
+    first
+        .recv_timeout(SELLS_WITHIN)
+        .context("it never asked for an address")?;
+    let answers = Instant::now() + LATE;
+    let said = running.wait_for("not selling: ", SELLS_WITHIN)?;
+    ensure!(
+        said.text.contains("no address from the network"),
+        "it says {:?}",
+        said.text
+    );
+    stays_silent(&mut running, answers.saturating_duration_since(Instant::now()))?;
+    measured("sells after the first answer", sells(&mut running, answers)?)
+}
+
+/// The control of what comes late: it does not sell before.
+fn stays_silent(running: &mut qemu::Running, span: Duration) -> Result<()> {
+    let end = Instant::now() + span;
+    while running.next_line(end).is_some() {}
+    ensure!(running.is_running(), "the machine ended while it waited");
+    let early = running.seen("  selling");
+    ensure!(early.is_none(), "it sells without a network: {early:?}");
+    Ok(())
+}
+
+/// No router advertises anything.
+pub fn ipv4_only(place: &Place) -> Result<Ended> {
+    let mut machine = place.with_disk()?;
+    machine.user_network = "ipv6=off".into();
+    let begun = Instant::now();
+    let mut running = machine.start()?;
+    let took = sells(&mut running, begun)?;
+    ensure!(
+        running.seen("fec0:").is_none(),
+        "it has an address of IPv6 all the same"
+    );
+    measured("sells after", took)
+}
 
 /// Nobody answers DHCP; the address comes from a router's advertisement. The grid and the ledger stand on this machine's ::1.
 pub fn ipv6_only(place: &Place) -> Result<Ended> {
