@@ -34,7 +34,7 @@ pub struct Options {
 }
 
 /// What the user asks for: a small space, so that several fit on an emulated node.
-const NEEDS: [&str; 8] = [
+pub(crate) const NEEDS: [&str; 8] = [
     "--cpu",
     "0.5",
     "--memory",

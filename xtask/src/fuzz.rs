@@ -40,17 +40,14 @@ const SLOWEST: Duration = Duration::from_secs(10);
 pub struct Budget {
     /// Of one target.
     pub each: Duration,
-    /// Inputs that are enough for one target: a decoder of short lines is through in a moment.
-    pub inputs: Option<u64>,
 }
 
 impl Budget {
     /// Seconds, or minutes.
     pub fn of(long: bool) -> Budget {
-        let (seconds, inputs) = if long { (120, None) } else { (3, Some(200_000)) };
+        let seconds = if long { 120 } else { 3 };
         Budget {
             each: Duration::from_secs(seconds),
-            inputs,
         }
     }
 }
@@ -136,9 +133,6 @@ fn drive(tree: &Tree, name: &str, budget: Budget) -> Result<Ran> {
     target.arg(&grown).arg(&seeds).stdin(Stdio::null());
     target.arg(format!("-artifact_prefix={}/{name}-", crashes.display()));
     target.arg(format!("-max_total_time={}", budget.each.as_secs()));
-    if let Some(inputs) = budget.inputs {
-        target.arg(format!("-runs={inputs}"));
-    }
     target.arg(format!("-timeout={}", SLOWEST.as_secs()));
     target.arg(format!("-rss_limit_mb={MOST_MIB}"));
     target.args([

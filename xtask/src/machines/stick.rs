@@ -9,21 +9,10 @@ use stage::Answer;
 
 use super::SELLS_WITHIN;
 use super::cases::{Ended, Place, measured, said, sells};
+use crate::demo::NEEDS;
 
 /// What the user of a case has, in smallest units.
 const PLAY_MONEY: u64 = 10_000_000_000;
-/// A small space.
-const NEEDS: [&str; 8] = [
-    "--cpu",
-    "0.5",
-    "--memory",
-    "256MiB",
-    "--disk",
-    "1GiB",
-    "--duration",
-    "2h",
-];
-
 /// It joins, and says what it lacks.
 pub fn no_disk(place: &Place) -> Result<Ended> {
     let mut running = place.machine().start()?;
