@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
@@ -90,11 +91,13 @@ pub fn whole(jobs: Vec<Job>, at_once: usize) -> Result<()> {
         let mut failed = Vec::new();
         while let Some((name, command)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let Ok(mut command) = command.lock() else { continue };
+            let started = Instant::now();
             let word = match command.stdin(Stdio::null()).output() {
                 Ok(output) => {
                     let said = [output.stdout, output.stderr].concat();
                     let said = String::from_utf8_lossy(&said);
-                    println!("\n     Running {name}\n{said}");
+                    let took = started.elapsed().as_secs_f64();
+                    println!("\n     Running {name}: {took:.1} s\n{said}");
                     (!output.status.success()).then(|| {
                         format!(
                             "{name} ended with {}{}",

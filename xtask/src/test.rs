@@ -195,40 +195,51 @@ fn lint(tree: &Tree) -> Result<()> {
 /// Read by tests that try more where there is time: more schedules of money, more ends of the ledger.
 const LONG: &str = "STEADING_LONG";
 
-/// Programs of tests that run at once: they wait for timers and for each other far more than they compute.
-const AT_ONCE: usize = 8;
-/// Programs that compare how long something takes with and without load: after all others.
-const ALONE: [&str; 2] = ["agent/flood", "grid/pace"];
+/// Programs of tests that run at once, and tests at once in each: they wait for timers and for each other far more than
+/// they compute.
+const AT_ONCE: usize = 3;
+const IN_EACH: &str = "6";
+/// Tests that compare how long something takes with and without load: a program, and its module of them, which run after
+/// all others.
+const ALONE: [(&str, &str); 2] = [("agent/sales", "flood::"), ("grid/meeting", "pace::")];
 
 /// Unit and property tests, and the plan of the house; those of the build machine's crates without the sysroot.
 fn unit(tree: &Tree, long: bool) -> Result<()> {
     let programs = beside::compiled(build::cargo(tree), &build::everything())?;
     let sysroot = build::environment(tree);
-    let mut jobs: Vec<Job> = programs
-        .into_iter()
-        .map(|program| job(program, &sysroot))
-        .collect();
+    let mut alone = Vec::new();
+    for (name, module) in ALONE {
+        let program = programs.iter().find(|program| program.name == name);
+        let program = program.with_context(|| format!("no tests of {name} were made"))?;
+        let mut job = job(program, &sysroot);
+        job.name = format!("{name} {module}");
+        job.command.arg(module);
+        alone.push(job);
+    }
+    let mut jobs: Vec<Job> = programs.iter().map(|program| job(program, &sysroot)).collect();
+    for job in &mut jobs {
+        if let Some((_, module)) = ALONE.iter().find(|(name, _)| *name == job.name) {
+            job.command.args(["--skip", module]);
+        }
+    }
     let of_the_build_machine = build::OF_THE_BUILD_MACHINE
         .iter()
         .flat_map(|name| ["-p".to_owned(), (*name).to_owned()])
         .collect::<Vec<_>>();
     let plain = beside::compiled(cargo_command(tree), &of_the_build_machine)?;
-    jobs.extend(plain.into_iter().map(|program| job(program, &[])));
+    jobs.extend(plain.iter().map(|program| job(program, &[])));
     let mut examples = build::cargo(tree);
     examples.args(["test", "--doc"]).args(build::everything());
     jobs.push(Job {
         name: "examples in documentation".into(),
         command: examples,
     });
-    if long {
-        for job in &mut jobs {
+    for job in &mut jobs {
+        job.command.env("RUST_TEST_THREADS", IN_EACH);
+        if long {
             job.command.env(LONG, "1");
         }
     }
-    let (alone, jobs): (Vec<Job>, Vec<Job>) = jobs
-        .into_iter()
-        .partition(|job| ALONE.contains(&job.name.as_str()));
-    ensure!(alone.len() == ALONE.len(), "not all of {ALONE:?} were made");
     let both = [beside::whole(jobs, AT_ONCE), beside::whole(alone, 1)];
     let failed: Vec<String> = both
         .into_iter()
@@ -239,14 +250,14 @@ fn unit(tree: &Tree, long: bool) -> Result<()> {
 }
 
 /// A program of tests, started as cargo starts it.
-fn job(program: Program, environment: &[(&'static str, String)]) -> Job {
-    let mut command = Command::new(program.path);
+fn job(program: &Program, environment: &[(&'static str, String)]) -> Job {
+    let mut command = Command::new(&program.path);
     command
         .current_dir(&program.folder)
-        .env("CARGO_MANIFEST_DIR", program.folder)
+        .env("CARGO_MANIFEST_DIR", &program.folder)
         .envs(environment.iter().cloned());
     Job {
-        name: program.name,
+        name: program.name.clone(),
         command,
     }
 }
@@ -282,7 +293,7 @@ fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>, long: bool) -> Re
     let mut jobs = Vec::new();
     for part in filter.map_or(vec!["used::", "lost::"], |filter| vec![filter]) {
         for program in beside::compiled(build::cargo(tree), &words)? {
-            let mut job = job(program, &environment);
+            let mut job = job(&program, &environment);
             job.name = part.trim_end_matches("::").to_owned();
             job.command
                 .arg(part)

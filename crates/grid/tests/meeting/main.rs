@@ -7,10 +7,13 @@ mod broadcast;
 mod carry;
 mod crowd;
 mod direct;
+mod pace;
+mod quiet;
 mod relay;
 mod restart;
 mod seat;
 mod stranger;
+mod swarms;
 mod tunnel;
 mod windows;
 
