@@ -18,6 +18,7 @@
 mod acts;
 mod base;
 mod clock;
+mod controllers;
 mod disks;
 mod grid;
 mod health;

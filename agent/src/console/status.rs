@@ -31,6 +31,8 @@ pub struct Disk {
     pub holds: String,
     /// The farmer's word that frees it, where one does: a text of the list `erase` in `farmer.toml`.
     pub line: Option<String>,
+    /// It is no disk, but a controller behind which one may be that nobody sees: told among them, for there it is missed.
+    pub controller: bool,
 }
 
 impl Disk {

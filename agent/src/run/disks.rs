@@ -16,6 +16,7 @@ use storage::lvm::{LogicalVolume, LvmError};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::controllers;
 use super::medium::Booted;
 use super::ready::Ready;
 use super::verdict::Part;
@@ -60,14 +61,16 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
         if !matches!(host::module::wait_for_hardware(HARDWARE), Ok(true)) {
             tracing::warn!("not all drivers are loaded yet; disks that come later are not used");
         }
-        let disks = inventory::read(Path::new("/")).disks.unwrap_or_default();
+        let machine = inventory::read(Path::new("/"));
+        let controllers = controllers::lacking(&machine, medium.first().map(String::as_str));
+        let disks = machine.disks.unwrap_or_default();
         let started = state::start(&storage, &disks, &lines, &medium);
         started
-            .map(|started| (storage, started))
+            .map(|started| (storage, started, controllers))
             .map_err(|error| crate::words::chain(&error))
     })
     .await;
-    let (storage, started) = match started {
+    let (storage, started, controllers) = match started {
         Ok(Ok(started)) => started,
         Ok(Err(why)) => return failed(board, ready, &why),
         Err(error) => return failed(board, ready, &crate::words::chain(&error)),
@@ -75,7 +78,7 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
     for wrong in &started.wrong_lines {
         board.event(format!("farmer.toml erase: {}", crate::words::chain(wrong)));
     }
-    show(board, &started.disks, booted.medium.disk.as_deref());
+    show(board, &started.disks, booted.medium.disk.as_deref(), controllers);
     let claimed: Vec<String> = started.disks.iter().filter_map(claimed_words).collect();
     if claimed.is_empty() {
         let why = match started.disks.len() {
@@ -154,8 +157,13 @@ fn group(disk: &DiskState) -> Option<(String, String)> {
 }
 
 /// The disks on the board; a line for each that is not used, as it can be copied.
-fn show(board: &Board, disks: &[DiskState], medium: Option<&str>) {
-    board.update(|status| status.disks = Some(disks.iter().map(|disk| line(disk, medium)).collect()));
+fn show(board: &Board, disks: &[DiskState], medium: Option<&str>, controllers: Vec<console::Disk>) {
+    for controller in &controllers {
+        board.event(format!("{} {}", controller.name, controller.state));
+    }
+    let lines = disks.iter().map(|disk| line(disk, medium)).chain(controllers);
+    let lines = lines.collect();
+    board.update(|status| status.disks = Some(lines));
     for disk in disks {
         if let Holding::NotTouched {
             erase_line: Some(_), ..

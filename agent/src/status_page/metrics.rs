@@ -39,7 +39,12 @@ pub(super) fn text(status: &Status, now: Now) -> String {
         let name = "steading_disks";
         out.head(name, "Disks, by what became of them.");
         out.line(name, &[("state", "claimed")], claimed);
-        out.line(name, &[("state", "not_touched")], disks.len() - claimed);
+        let controllers = disks.iter().filter(|disk| disk.controller).count();
+        out.line(
+            name,
+            &[("state", "not_touched")],
+            disks.len() - claimed - controllers,
+        );
     }
     let figures = &status.figures;
     if let Some(earned) = &figures.earned {

@@ -20,6 +20,7 @@
 pub mod boot;
 pub mod capture;
 mod consent;
+mod controller;
 mod cpu;
 mod disk;
 mod gpu;
@@ -34,6 +35,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use consent::{Consent, ConsentError, ConsentHash};
+pub use controller::{Controller, ControllerKind};
 pub use cpu::Cpu;
 pub use disk::{Bus, Disk, bus_of};
 pub use gpu::Gpu;
@@ -55,6 +57,8 @@ pub struct Inventory {
     pub nics: Option<Vec<Nic>>,
     /// PCI devices of class 03 (display controllers), sorted by address.
     pub gpus: Option<Vec<Gpu>>,
+    /// Controllers of disks on PCI (class 01), sorted by address.
+    pub controllers: Option<Vec<Controller>>,
     /// What the maker wrote into the firmware.
     pub product: Product,
     /// The security chip.
@@ -80,6 +84,7 @@ fn read_tree(tree: &Tree) -> Inventory {
         disks: disk::read(tree),
         nics: nic::read(tree),
         gpus: gpu::read(tree),
+        controllers: controller::read(tree),
         product: machine::product(tree),
         tpm: machine::tpm(tree),
         firmware: machine::firmware(tree),

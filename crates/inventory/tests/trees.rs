@@ -152,6 +152,46 @@ fn a_guest_with_a_disk_on_each_bus() {
 }
 
 #[test]
+fn a_controller_without_a_visible_disk_says_what_to_do() {
+    let found = read_capture(include_str!("trees/controllers.tree"));
+    let controllers = found.controllers.expect("controllers");
+    let empty: Vec<&str> = controllers
+        .iter()
+        .filter(|one| one.is_merely_empty())
+        .map(|one| one.address.as_str())
+        .collect();
+    assert_eq!(empty, ["0000:00:11.0"]);
+    let lacking: Vec<(String, String)> = controllers
+        .iter()
+        .filter_map(|one| Some((format!("{} {}", one.address, one.words()), one.lacks()?)))
+        .collect();
+    let said = |address: &str, words: &str| {
+        let found = lacking.iter().find(|(which, _)| which == address);
+        let (_, why) = found.unwrap_or_else(|| panic!("{address} of {lacking:?}"));
+        assert!(why.contains(words), "{address}: {why}");
+    };
+    said("0000:00:0e.0 RAID controller", "switch VMD off");
+    said("0000:00:11.0 SATA controller", "is one plugged in");
+    said("0000:00:17.0 RAID controller", "hides 1 NVMe drive");
+    said("0000:01:00.0 RAID controller", "HBA (IT, JBOD) mode");
+    said(
+        "0000:02:00.0 storage controller",
+        "no driver for it (PCI 1b4b:2241)",
+    );
+    said("0000:03:00.0 RAID controller", "from RAID (RST) to AHCI");
+    // Those with a disk say nothing, in RAID mode or not.
+    assert_eq!(lacking.len(), 6, "{lacking:?}");
+    for text in [
+        include_str!("trees/desktop.tree"),
+        include_str!("trees/qemu.tree"),
+        include_str!("trees/firecracker.tree"),
+    ] {
+        let found = read_capture(text).controllers.expect("controllers");
+        assert!(found.iter().all(|one| one.lacks().is_none()), "{found:?}");
+    }
+}
+
+#[test]
 fn a_hostile_tree_is_bounded_and_stays_inside() {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let secret = tempfile::tempdir().expect("another folder");
@@ -185,6 +225,7 @@ fn a_capture_reads_as_its_machine_does() {
         include_str!("trees/firecracker.tree"),
         include_str!("trees/desktop.tree"),
         include_str!("trees/qemu.tree"),
+        include_str!("trees/controllers.tree"),
     ] {
         let folder = tempfile::tempdir().expect("a scratch folder");
         unpack(text, folder.path()).expect("a good capture");
