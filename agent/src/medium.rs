@@ -10,15 +10,18 @@
 //!  disk  GPT   1  EFI system partition, FAT32, STEADING   farmer.toml, steading/a/…
 //!              2  our base type                            erofs, read only
 //!              3  our base type (number kept for its successor)
+//!  CD    GPT   the same, at the same bytes: its partitions are windows that the agent opens
 //!  memory      /medium/farmer.toml
 //!              /medium/base                                erofs, read only
 //! ```
+
+mod choose;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use host::block::{BlockError, Device, partition_path};
+use host::block::{BlockError, Device, ensure_window, partition_path};
 use host::mount::{self, MountError};
 use host::names;
 use nix::mount::MsFlags;
@@ -27,6 +30,8 @@ use farmer::Reading;
 use farmer::listing::{self, Listed};
 use farmer::table;
 
+pub use choose::{Choice, Said, booted_image, choose, is_cd_booted};
+
 /// Where the first partition is mounted while `farmer.toml` is read.
 const MOUNT_POINT: &str = "/run/steading/medium";
 
@@ -34,6 +39,13 @@ const MOUNT_POINT: &str = "/run/steading/medium";
 const IN_MEMORY: &str = "/medium";
 /// The base there.
 const BASE_FILE: &str = "base";
+
+/// The file with the id of the image, and more bytes than it ever has.
+const IMAGE_FILE: &str = "steading/a/image";
+const IMAGE_BYTES: u64 = 128;
+
+/// Bytes of a sector as the image's partition table counts them.
+const IMAGE_SECTOR: u32 = 512;
 
 /// A medium that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,42 +129,92 @@ fn look(disk: &str) -> Result<Option<Medium>, MediumError> {
         source,
     };
     let mut file = File::open(&device).map_err(read)?;
-    let partitions = table::read(&mut file, sector).map_err(read)?;
-    let of_type = |kind: &str| {
-        partitions
-            .iter()
-            .find(|partition| partition.kind == kind)
-            .map(|partition| partition_path(&device, partition.number))
+    let mut partitions = table::read(&mut file, sector).map_err(read)?;
+    // The image as it was made, on something whose sectors are longer: of its partitions the kernel knows nothing.
+    let is_as_made = partitions.is_empty() && sector != IMAGE_SECTOR;
+    if is_as_made {
+        partitions = table::read(&mut file, IMAGE_SECTOR).map_err(read)?;
+    }
+    let of_type = |kind: &str| -> Result<Option<PathBuf>, MediumError> {
+        let Some(partition) = partitions.iter().find(|partition| partition.kind == kind) else {
+            return Ok(None);
+        };
+        if !is_as_made {
+            return Ok(Some(partition_path(&device, partition.number)));
+        }
+        let sectors = (partition.last_lba + 1).saturating_sub(partition.first_lba);
+        let bytes = |sectors: u64| sectors.saturating_mul(IMAGE_SECTOR.into());
+        Ok(Some(ensure_window(
+            &device,
+            bytes(partition.first_lba),
+            bytes(sectors),
+        )?))
     };
-    Ok(of_type(names::BASE_TYPE).map(|base| Medium {
+    let Some(base) = of_type(names::BASE_TYPE)? else {
+        return Ok(None);
+    };
+    Ok(Some(Medium {
         disk: Some(disk.to_owned()),
-        farmer: of_type(names::ESP_TYPE).map_or(Farmer::Nowhere, Farmer::Partition),
+        farmer: of_type(names::ESP_TYPE)?.map_or(Farmer::Nowhere, Farmer::Partition),
         base,
     }))
 }
 
+/// Drives for CDs, as the kernel calls them.
+#[must_use]
+pub fn cd_drives() -> Vec<String> {
+    cd_drives_of(Path::new("/sys/block"))
+}
+
+fn cd_drives_of(sys: &Path) -> Vec<String> {
+    let entries = fs::read_dir(sys).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_drive = |name: &String| {
+        name.strip_prefix("sr")
+            .is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    let mut drives: Vec<String> = names.filter(is_drive).collect();
+    drives.sort();
+    drives
+}
+
 impl Medium {
-    /// What the farmer says; where the medium has no such file, what is there in its stead.
+    /// What the medium says: the farmer's file (where there is none, what is there in its stead), and its image's id.
     ///
     /// Mounted read-only: a FAT that was pulled out of another computer without a word, or that is switched to
     /// read-only, is read as any other.
     ///
     /// # Errors
     /// When the partition cannot be mounted or read.
-    pub fn farmer_file(&self) -> Result<Reading, MediumError> {
-        let system = match &self.farmer {
-            Farmer::Partition(system) => system,
-            Farmer::Folder(folder) => return read_farmer_file(folder),
-            Farmer::Nowhere => return Ok(Reading::default()),
+    pub fn read(self) -> Result<Said, MediumError> {
+        let (reading, image) = match &self.farmer {
+            Farmer::Partition(system) => {
+                let point = Path::new(MOUNT_POINT);
+                let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+                mount::ensure_mounted(system, point, "vfat", flags, "")?;
+                let found = (read_farmer_file(point), image_of(point));
+                // The stick can be pulled out once the base has been copied.
+                mount::ensure_unmounted(point)?;
+                (found.0?, found.1)
+            }
+            Farmer::Folder(folder) => (read_farmer_file(folder)?, None),
+            Farmer::Nowhere => (Reading::default(), None),
         };
-        let point = Path::new(MOUNT_POINT);
-        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount::ensure_mounted(system, point, "vfat", flags, "")?;
-        let found = read_farmer_file(point);
-        // The stick can be pulled out once the base has been copied.
-        mount::ensure_unmounted(point)?;
-        found
+        Ok(Said {
+            medium: self,
+            reading,
+            image,
+        })
     }
+}
+
+/// The id of the image, where the medium says one.
+fn image_of(folder: &Path) -> Option<String> {
+    let mut text = String::new();
+    let file = File::open(folder.join(IMAGE_FILE)).ok()?;
+    file.take(IMAGE_BYTES).read_to_string(&mut text).ok()?;
+    let id = text.trim();
+    (!id.is_empty()).then(|| id.to_owned())
 }
 
 fn read_farmer_file(folder: &Path) -> Result<Reading, MediumError> {
@@ -197,8 +259,29 @@ mod tests {
         fs::write(folder.path().join("base"), "erofs").expect("written");
         let medium = in_folder(folder.path()).expect("a medium");
         assert_eq!((&medium.disk, &medium.base), (&None, &folder.path().join("base")));
-        let reading = medium.farmer_file().expect("read");
+        let reading = medium.read().expect("read").reading;
         assert_eq!(reading.farmer.name.as_deref(), Some("barn"));
+    }
+
+    #[test]
+    fn drives_for_cds_are_those_that_the_kernel_counts() {
+        let sys = tempfile::tempdir().expect("a scratch folder");
+        for name in ["sr1", "sda", "sr0", "srx", "loop0"] {
+            fs::create_dir(sys.path().join(name)).expect("made");
+        }
+        assert_eq!(cd_drives_of(sys.path()), ["sr0", "sr1"]);
+    }
+
+    #[test]
+    fn an_image_says_its_id() {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        assert_eq!(image_of(folder.path()), None);
+        let path = folder.path().join(IMAGE_FILE);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        for (text, id) in [("5e2d91\n", Some("5e2d91")), (" \n", None)] {
+            fs::write(&path, text).expect("written");
+            assert_eq!(image_of(folder.path()).as_deref(), id);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Writes a medium: GPT, system partition, base. One code for the small one that QEMU gets beside kernel and initramfs,
 //! and for the stick, so what is tested with the one holds for the other.
 
+use crate::cd;
 use crate::fat::{self, Content};
 use crate::layout::{
     ALIGNMENT_BYTES, BASE_ID, BASE_NAME, BASE_TYPE, DISK_ID, ESP_ID, ESP_TYPE, LABEL, SECTOR_BYTES,
@@ -27,8 +28,19 @@ pub struct Medium<'a> {
     pub files: Vec<(&'a str, Content)>,
     /// The base.
     pub base: &'a Path,
-    /// Boot code of the first sector, for BIOS.
-    pub boot_code: Option<[u8; 440]>,
+    /// How it starts, where it does.
+    pub starts: Option<Starts>,
+}
+
+/// What a medium that starts has before its first partition.
+#[derive(Debug)]
+pub struct Starts {
+    /// Code of the first sector, for BIOS.
+    pub code: [u8; 440],
+    /// The loader that it loads, [`crate::grub`].
+    pub loader: Vec<u8>,
+    /// Configuration of the loader for UEFI that comes from a CD.
+    pub config: Vec<u8>,
 }
 
 /// The medium that a machine of QEMU gets: `farmer.toml` and the base.
@@ -40,7 +52,7 @@ pub fn medium(path: &Path, farmer_toml: &str, base: &Path) -> Result<()> {
             cluster_bytes: SMALL_CLUSTER_BYTES,
             files: vec![("farmer.toml", Content::Bytes(farmer_toml.as_bytes().to_vec()))],
             base,
-            boot_code: None,
+            starts: None,
         },
     )
 }
@@ -62,8 +74,13 @@ pub fn write(path: &Path, medium: &Medium) -> Result<()> {
     let file = file
         .as_mut()
         .map_err(|error| anyhow::anyhow!("creating {}: {error}", path.display()))?;
-    file.set_len(base_start + base_length + ALIGNMENT_BYTES)?;
+    let bytes = base_start + base_length + ALIGNMENT_BYTES;
+    file.set_len(bytes)?;
     write_table(file, medium, base_start, base_length)?;
+    if let Some(starts) = &medium.starts {
+        let cd = cd::build(&starts.loader, &starts.config, bytes)?;
+        write_sparse(file, cd::start(), &cd)?;
+    }
     let esp = fat::build(medium.esp_bytes, medium.cluster_bytes, &medium.files)?;
     write_sparse(file, ESP_START_BYTES, &esp)?;
     file.seek(SeekFrom::Start(base_start))?;
@@ -74,8 +91,8 @@ pub fn write(path: &Path, medium: &Medium) -> Result<()> {
 fn write_table(file: &mut File, medium: &Medium, base_start: u64, base_length: u64) -> Result<()> {
     let sectors = u32::try_from((file.metadata()?.len() / SECTOR_BYTES) - 1).unwrap_or(u32::MAX);
     let mut mbr = ProtectiveMBR::with_lb_size(sectors);
-    if let Some(code) = medium.boot_code {
-        mbr.set_bootcode(code);
+    if let Some(starts) = &medium.starts {
+        mbr.set_bootcode(starts.code);
     }
     mbr.overwrite_lba0(file)?;
     let partition =
@@ -92,8 +109,8 @@ fn write_table(file: &mut File, medium: &Medium, base_start: u64, base_length: u
                 name: name.to_owned(),
             })
         };
-    // The boot code looks for the bit; firmware that knows GPT does not mind it.
-    let flags = if medium.boot_code.is_some() {
+    // Some old firmware looks for the bit before it starts a disk; what knows GPT does not mind it.
+    let flags = if medium.starts.is_some() {
         PartitionAttributes::BOOTABLE.bits()
     } else {
         0

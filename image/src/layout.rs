@@ -1,8 +1,9 @@
 //! How a medium of ours is laid out: names, kinds, ids. The agent finds its partitions by these.
 //!
 //! ```text
-//! LBA 0     protective MBR (the stick: with syslinux' boot code)
+//! LBA 0     protective MBR (the stick: with GRUB's first sector)
 //! LBA 1     GPT
+//! 32 KiB    of the stick: what makes it a CD as well, and GRUB for BIOS (src/cd.rs)
 //! 1 MiB     partition 1: EFI system partition, FAT32, labelled STEADING
 //! behind it partition 2: the base, erofs                                   (number 3 is kept for its successor)
 //! end       backup GPT

@@ -50,10 +50,7 @@ fn debian(tree: &Tree, store: &Store, shipped: &Shipped, summary: &Summary) -> R
     for name in of(&[Set::Base])? {
         inside.entry(name).or_default().insert("base");
     }
-    // ldlinux.sys comes from the installer itself.
-    let loaders = of(&[Set::Boot])?;
-    of(&[Set::Tools])?;
-    for name in loaders.into_iter().chain(["syslinux".to_owned()]) {
+    for name in of(&[Set::Boot])? {
         inside.entry(name).or_default().insert("boot");
     }
     let kernel = of(&[Set::Kernel])?;

@@ -110,7 +110,7 @@ impl Release {
 fn generated() -> [(&'static str, String); 3] {
     [
         ("genimage.cfg", genimage::text()),
-        ("grub.cfg", image::stick::grub_cfg()),
+        ("grub.cfg", image::stick::short_grub_cfg()),
         ("programs", plain::programs()),
     ]
 }

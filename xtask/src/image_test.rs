@@ -156,7 +156,7 @@ fn bill_is_whole(made: &Made) -> Result<()> {
         ("libc6", "initramfs"),
         ("firmware-realtek", "initramfs"),
         ("shim-signed", "boot"),
-        ("syslinux", "boot"),
+        ("grub-pc-bin", "boot"),
         ("tokio", "initramfs"),
         ("agent", "initramfs"),
     ] {

@@ -3,7 +3,8 @@
 //! ```text
 //! row ─► blank disks, the one stick ─► firmware ─► joined ─► all blank disks claimed ─► selling      passed
 //!                                          │
-//!                                          └─► one sentence, switched off                            passed where it stops
+//!                                          ├─► one sentence, switched off                            passed where it stops
+//!                                          └─► one sentence, nothing sold                            passed where it waits
 //! afterwards: the stick has the bytes that it had
 //! ```
 //!
@@ -20,6 +21,7 @@ mod disks;
 mod file;
 mod foreign;
 mod network;
+mod sibling;
 mod stick;
 mod table;
 
@@ -30,7 +32,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use packages::Store;
 use packages::store::sha256;
-use qemu::{Boot, Disk, Machine};
+use qemu::{Boot, Bus, Disk, Machine};
 use serde::Serialize;
 use stage::Stage;
 
@@ -56,7 +58,7 @@ const LONGER_BYTES: u64 = 64 << 20;
 struct Outcome {
     name: &'static str,
     machine: String,
-    /// "sells", "stops", "passed", "failed", or "not run".
+    /// "sells", "stops", "waits", "passed", "failed", or "not run".
     verdict: &'static str,
     seconds: f64,
     /// Of one that failed or was not run why; of another what was measured.
@@ -175,19 +177,15 @@ impl<'g> Ground<'g> {
     }
 
     fn row(&self, row: &Row) -> Outcome {
-        let machine = words(row);
+        let machine = words(row, self.card(row));
         let begun = Instant::now();
         let outcome = |verdict, why| Outcome {
             name: row.name,
-            machine: words(row),
+            machine: machine.clone(),
             verdict,
             seconds: begun.elapsed().as_secs_f64(),
             why,
         };
-        if !self.devices.contains(&format!("name \"{}\"", row.card)) {
-            eprintln!(" {}: not run: this QEMU has no {}", row.name, row.card);
-            return outcome("not run", Some(format!("this QEMU has no {}", row.card)));
-        }
         let step = Step::start(&format!("{}: {machine}", row.name));
         match self.boot(row) {
             Ok(()) => {
@@ -196,6 +194,7 @@ impl<'g> Ground<'g> {
                     match row.ends {
                         Ends::Sells => "sells",
                         Ends::Stops(_) => "stops",
+                        Ends::Waits(_) => "waits",
                     },
                     None,
                 )
@@ -236,6 +235,15 @@ impl<'g> Ground<'g> {
         }
     }
 
+    /// The row's card; an ordinary one where this QEMU is older than the row's.
+    fn card(&self, row: &Row) -> &'static str {
+        let name = row.card.split(',').next().unwrap_or_default();
+        match self.devices.contains(&format!("name \"{name}\"")) {
+            true => row.card,
+            false => "e1000e",
+        }
+    }
+
     fn boot(&self, row: &Row) -> Result<()> {
         let dir = self.dir.join(row.name);
         std::fs::create_dir_all(&dir)?;
@@ -244,9 +252,14 @@ impl<'g> Ground<'g> {
         machine.cpu = row.cpu.into();
         machine.cpus = row.cores;
         machine.memory_mib = row.memory_mib;
-        machine.card = row.card.into();
+        machine.card = self.card(row).into();
         machine.console_log = Some(dir.join("console.log"));
         machine.disks.push(Disk::new(&self.stick, "STICK").on(row.stick));
+        if let Some(kind) = row.sibling {
+            let path = dir.join("sibling.img");
+            sibling::write(&self.stick, kind, &path)?;
+            machine.disks.push(Disk::new(&path, "SIBLING").on(Bus::Nvme));
+        }
         for (index, (bus, sector)) in row.targets.iter().enumerate() {
             let path = dir.join(format!("target{index}.img"));
             Disk::ensure_blank(&path, TARGET_BYTES)?;
@@ -277,6 +290,10 @@ impl<'g> Ground<'g> {
                     "Secure Boot is not on"
                 );
             }
+            Ends::Waits(sentence) => {
+                running.wait_for(sentence, SELLS_WITHIN)?;
+                ensure!(running.seen("  selling").is_none(), "it waits for nobody");
+            }
             Ends::Stops(sentence) => {
                 running.wait_for(sentence, SELLS_WITHIN)?;
                 running
@@ -285,6 +302,10 @@ impl<'g> Ground<'g> {
             }
         }
         drop(running);
+        let sibling = dir.join("sibling.img");
+        if sibling.exists() {
+            std::fs::remove_file(sibling)?;
+        }
         for index in 0..row.targets.len() {
             std::fs::remove_file(dir.join(format!("target{index}.img")))?;
         }
@@ -304,7 +325,7 @@ fn onto_a_longer_stick(stick: &Path) -> Result<()> {
 }
 
 /// A machine in one line.
-fn words(row: &Row) -> String {
+fn words(row: &Row, card: &str) -> String {
     let targets: Vec<String> = row
         .targets
         .iter()
@@ -322,7 +343,11 @@ fn words(row: &Row) -> String {
         row.memory_mib,
         row.stick,
         targets.join("+"),
-        row.card
+        if card == row.card {
+            card.to_owned()
+        } else {
+            format!("{card} (this QEMU has no {})", row.card)
+        }
     )
 }
 

@@ -1,7 +1,7 @@
 //! From power-on to `farmer.toml`: looks for the boot medium until it is there.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farmer::Reading;
 use host::module::Uevents;
@@ -12,10 +12,15 @@ use tokio::task::spawn_blocking;
 use super::ready::Ready;
 use super::verdict::Part;
 use crate::console::{Board, Failure};
-use crate::medium::{self, Medium};
+use crate::medium::{self, Choice, Medium};
 
 /// The kernel's announcement is waited for; a look is taken so often all the same.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Media of other images alone are nothing to tell before: the bus of the right one may be slower.
+const OTHERS_ALONE: Duration = Duration::from_secs(20);
+
+/// A loader may be wrong about having come from a CD. Where the medium is not found for so long, the other kind is looked at.
+const OTHERS_AFTER: Duration = Duration::from_secs(6);
 
 /// What the medium says.
 #[derive(Debug, Clone)]
@@ -46,19 +51,45 @@ pub(super) async fn find(board: &Board, ready: &Ready) -> Booted {
 fn look_until_found(board: &Board, ready: &Ready) -> Booted {
     // Listening begins before the first look, so that nothing falls between.
     let events = Uevents::open();
+    let begun = Instant::now();
+    let mut from = None;
     loop {
-        match look() {
-            Ok(Some(booted)) => {
+        let here = where_to_look(medium::is_cd_booted(), begun.elapsed(), from);
+        from = Some(here);
+        match look(here) {
+            Ok(Choice::One(said)) => {
                 board.update(|status| status.failures.retain(|failure| failure.part != "medium"));
-                return booted;
+                return Booted {
+                    medium: said.medium,
+                    reading: said.reading,
+                };
             }
-            Ok(None) => {
+            Ok(Choice::Others(names)) if names.is_empty() => {
                 let why = "the stick it was started from was not found".to_owned();
                 ready.set(|ready| ready.farmer_file = Part::Absent(why));
             }
+            Ok(Choice::Others(names)) => {
+                let why = "the stick it was started from is not here".to_owned();
+                ready.set(|ready| ready.farmer_file = Part::Absent(why));
+                if begun.elapsed() > OTHERS_ALONE {
+                    let names = names.join(" and ");
+                    let why = format!("{names} is of another image than the one that runs");
+                    failed(board, &why, "put the stick back that it was started from");
+                }
+            }
+            Ok(Choice::Several(names)) => {
+                let names = names.join(" and ");
+                let why = format!("{names} are sticks of this image with different farmer.toml");
+                ready.set(|ready| ready.farmer_file = Part::Bad(format!("two sticks: {names}")));
+                failed(board, &why, "pull out those that are not meant");
+            }
             Err(why) => {
                 ready.set(|ready| ready.farmer_file = Part::Absent("the stick cannot be read".into()));
-                failed(board, &why);
+                failed(
+                    board,
+                    &why,
+                    "pull the stick out and put it back, or write it anew",
+                );
             }
         }
         match &events {
@@ -71,35 +102,64 @@ fn look_until_found(board: &Board, ready: &Ready) -> Booted {
     }
 }
 
-fn look() -> Result<Option<Booted>, String> {
-    let Some(medium) = medium::in_memory().or_else(on_a_disk) else {
-        return Ok(None);
+/// Where a look is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    Disks,
+    Cds,
+}
+
+/// Where the loader says that it came from first. Old discs in drives for CDs cost seconds: nobody looks at the other kind
+/// before this one had its time, and then in turn.
+fn where_to_look(is_cd_booted: bool, waited: Duration, was: Option<From>) -> From {
+    let first = if is_cd_booted { From::Cds } else { From::Disks };
+    match was {
+        Some(From::Cds) if waited > OTHERS_AFTER => From::Disks,
+        Some(From::Disks) if waited > OTHERS_AFTER => From::Cds,
+        _ => first,
+    }
+}
+
+/// What was handed over in memory goes before every disk.
+fn look(from: From) -> Result<Choice, String> {
+    if let Some(medium) = medium::in_memory() {
+        let said = medium.read().map_err(|error| crate::words::chain(&error))?;
+        return Ok(Choice::One(Box::new(said)));
+    }
+    let disks = match from {
+        From::Cds => medium::cd_drives(),
+        From::Disks => {
+            let disks = inventory::read(Path::new("/")).disks.unwrap_or_default();
+            disks.into_iter().map(|disk| disk.name).collect()
+        }
     };
-    let reading = medium
-        .farmer_file()
-        .map_err(|error| crate::words::chain(&error))?;
-    Ok(Some(Booted { medium, reading }))
+    let (mut media, mut broken) = (Vec::new(), None);
+    for medium in medium::find(&disks) {
+        match medium.read() {
+            Ok(said) => media.push(said),
+            Err(error) => broken = Some(crate::words::chain(&error)),
+        }
+    }
+    match (medium::choose(media, medium::booted_image().as_deref()), broken) {
+        (Choice::Others(_), Some(why)) => Err(why),
+        (choice, _) => Ok(choice),
+    }
 }
 
-fn on_a_disk() -> Option<Medium> {
-    let disks: Vec<String> = inventory::read(Path::new("/"))
-        .disks
-        .unwrap_or_default()
-        .into_iter()
-        .map(|disk| disk.name)
-        .collect();
-    medium::find(&disks).into_iter().next()
-}
-
-fn failed(board: &Board, why: &str) {
+fn failed(board: &Board, why: &str, cure: &str) {
+    let failure = Failure {
+        part: "medium".into(),
+        why: why.to_owned(),
+        cure: Some(cure.to_owned()),
+    };
+    let is_known = board.status().failures.contains(&failure);
     board.update(|status| {
         status.failures.retain(|failure| failure.part != "medium");
-        status.failures.push(Failure {
-            part: "medium".into(),
-            why: why.to_owned(),
-            cure: Some("pull the stick out and put it back, or write it anew".into()),
-        });
+        status.failures.push(failure);
     });
+    if !is_known {
+        board.event(format!("medium: {why}: {cure}"));
+    }
 }
 
 /// Puts what was read, and what is wrong with it, on the board.
@@ -188,6 +248,20 @@ fn shorten(account: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn drives_for_cds_are_looked_at_when_the_loader_says_so_or_no_disk_is_the_medium() {
+        let (early, late) = (Duration::from_secs(1), OTHERS_AFTER * 2);
+        for (is_cd_booted, first, other) in [(true, From::Cds, From::Disks), (false, From::Disks, From::Cds)]
+        {
+            assert_eq!(where_to_look(is_cd_booted, early, None), first);
+            assert_eq!(where_to_look(is_cd_booted, early, Some(first)), first);
+            assert_eq!(where_to_look(is_cd_booted, late, Some(first)), other);
+            assert_eq!(where_to_look(is_cd_booted, late, Some(other)), first, "in turn");
+        }
+    }
+
     #[test]
     fn an_address_is_shortened_in_each_part() {
         let long = format!("steading:{}:{}", "3f1c".repeat(8), "9ab0".repeat(18));

@@ -1,5 +1,7 @@
 //! Block devices: how large, of what sectors, removable; and telling the kernel about partitions.
 
+mod window;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -7,6 +9,8 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+
+pub use window::ensure_window;
 
 /// A question to a block device, or an order, that failed.
 #[derive(Debug, thiserror::Error)]

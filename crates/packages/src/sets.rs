@@ -191,7 +191,13 @@ impl Set {
                 "wget",
                 "xz-utils",
             ],
-            Set::Tools => &["erofs-utils", "libdeflate0", "liblz4-1", "liblzma5", "syslinux"],
+            Set::Tools => &[
+                "erofs-utils",
+                "grub-common",
+                "libdeflate0",
+                "liblz4-1",
+                "liblzma5",
+            ],
             Set::Release => &[
                 "libgcc-s1",
                 "liblz4-1",
@@ -263,7 +269,7 @@ impl Set {
                 "shim-signed",
                 "shim-helpers-amd64-signed",
                 "grub-efi-amd64-signed",
-                "syslinux-common",
+                "grub-pc-bin",
             ],
         }
     }

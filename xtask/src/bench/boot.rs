@@ -47,7 +47,7 @@ pub struct Options {
 pub enum By {
     /// QEMU itself.
     Direct,
-    /// SeaBIOS and syslinux, from a USB stick.
+    /// SeaBIOS and GRUB, from a USB stick.
     Bios,
     /// OVMF, shim and GRUB, from a USB stick.
     Uefi,

@@ -296,7 +296,11 @@ fn medium(source: &Source, buildroot: &Path, out: &Path) -> Result<()> {
             cluster_bytes: image::layout::STICK_CLUSTER_BYTES,
             files: vec![("farmer.toml", image::fat::Content::File(farmer_toml.clone()))],
             base: &base,
-            boot_code: Some([0; 440]),
+            starts: Some(image::disk::Starts {
+                code: [0; 440],
+                loader: Vec::new(),
+                config: Vec::new(),
+            }),
         },
     )?;
     let (have, wanted) = (image::disk::partitions(&theirs)?, image::disk::partitions(&ours)?);

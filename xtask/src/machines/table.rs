@@ -3,7 +3,7 @@
 
 use qemu::{Board, Bus};
 
-use Bus::{Ehci, Ide, Megasas, Mptsas, Nvme, Sata, Usb, Virtio, VirtioScsi};
+use Bus::{Cd, Ehci, Ide, Megasas, Mptsas, Nvme, Sata, Usb, Virtio, VirtioScsi};
 
 /// Which firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,17 @@ pub enum Ends {
     Sells,
     /// It says this, and switches itself off.
     Stops(&'static str),
+    /// It says this, waits for a person, and sells nothing.
+    Waits(&'static str),
+}
+
+/// A second stick in the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sibling {
+    /// Of another image, with settings that would sell nothing.
+    OtherImage,
+    /// Of the same image, with other settings.
+    OtherSettings,
 }
 
 /// One machine.
@@ -40,8 +51,10 @@ pub struct Row {
     pub cores: u8,
     /// Memory in MiB.
     pub memory_mib: u32,
-    /// What the stick hangs on.
+    /// What the stick hangs on, or what it is as a CD.
     pub stick: Bus,
+    /// Another stick on NVMe, which is found before the one that is booted: a node that took the first would take it.
+    pub sibling: Option<Sibling>,
     /// Its blank disks: what each hangs on, and the bytes of its sectors.
     pub targets: &'static [(Bus, u32)],
     /// Its network card, as QEMU calls it.
@@ -59,6 +72,7 @@ const PLAIN: Row = Row {
     cores: 2,
     memory_mib: 1536,
     stick: Usb,
+    sibling: None,
     targets: &[(Sata, 512)],
     card: "virtio-net-pci",
     ends: Ends::Sells,
@@ -161,6 +175,47 @@ pub const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row {
+        name: "cd",
+        stick: Cd,
+        ..BIOS
+    },
+    Row {
+        name: "uefi-cd",
+        firmware: Firmware::SecureBoot,
+        stick: Cd,
+        ..PLAIN
+    },
+    Row {
+        name: "32-bit",
+        cpu: "pentium3",
+        ends: Ends::Stops("this machine has a 32-bit processor, and a node needs a 64-bit one"),
+        ..BIOS
+    },
+    Row {
+        name: "cd-32-bit",
+        cpu: "qemu32",
+        stick: Cd,
+        ends: Ends::Stops("this machine has a 32-bit processor, and a node needs a 64-bit one"),
+        ..BIOS
+    },
+    Row {
+        name: "two-sticks",
+        sibling: Some(Sibling::OtherImage),
+        ..PLAIN
+    },
+    Row {
+        name: "two-alike",
+        sibling: Some(Sibling::OtherSettings),
+        ends: Ends::Waits("are sticks of this image with different farmer.toml"),
+        ..BIOS
+    },
+    Row {
+        name: "hidden-disks",
+        targets: &[],
+        ends: Ends::Waits("SATA controller: no disk is visible behind it"),
+        ..BIOS
+    },
+    Row {
         name: "128-mib",
         memory_mib: 128,
         ends: TOO_LITTLE,
@@ -199,7 +254,7 @@ mod tests {
             assert!(cards.contains(card), "{card}");
         }
         let sticks: BTreeSet<Bus> = sells.iter().map(|row| row.stick).collect();
-        for bus in [Usb, Ehci, Sata, Nvme, Virtio] {
+        for bus in [Usb, Ehci, Sata, Nvme, Virtio, Cd] {
             assert!(sticks.contains(&bus), "{bus:?}");
         }
         let targets: BTreeSet<(Bus, u32)> = sells.iter().flat_map(|row| row.targets).copied().collect();
