@@ -151,6 +151,7 @@ fn disks_not_touched() {
         state: "not touched: ext4 \"backup\"".into(),
         holds: "ext4 \"backup\"".into(),
         line: Some("naa.50014ee2b1234567, 20 GiB, ext4 backup 0d7c1d1e-64c5-4a1b-9d6e-7f1b6a1f2a3b".into()),
+        ..Disk::default()
     }]);
     assert_screen(
         "disks not touched",

@@ -198,6 +198,7 @@ fn line(disk: &DiskState, medium: Option<&str>) -> console::Disk {
         state,
         holds: holds.to_owned(),
         line,
+        controller: false,
     }
 }
 

@@ -27,6 +27,7 @@ fn board() -> Board {
             state: state.into(),
             holds: String::new(),
             line: line.map(Into::into),
+            ..Disk::default()
         };
         status.disks = Some(vec![
             disk("nvme0n1", "1 TiB", "claimed, 930 GiB free", None),

@@ -243,6 +243,7 @@ mod tests {
                 state: says(),
                 holds: says(),
                 line: Some(says()),
+                ..Disk::default()
             }]);
             status.spaces = vec![Space {
                 name: says(),

@@ -32,6 +32,7 @@ impl Person {
                 state: "not touched: ext4 \"backup\"".into(),
                 holds: "ext4 \"backup\"".into(),
                 line: Some("/dev/vdb, 8 GiB, ext4 backup".into()),
+                ..Disk::default()
             }]);
             status.spaces = vec![Space {
                 sale: [7; 32],
