@@ -70,15 +70,15 @@ pub fn trials() -> Vec<Trial> {
             Bench::with(snapshot::taken_and_put_back)
         }),
         #[cfg(feature = "fault-points")]
-        trial("faults::a_snapshot_is_stopped_at_each_step", || {
+        trial("snapshots::a_snapshot_is_stopped_at_each_step", || {
             Bench::with(snapshot::stopped)
         }),
         #[cfg(feature = "fault-points")]
-        trial("faults::a_restore_is_stopped_at_each_point", || {
+        trial("snapshots::a_restore_is_stopped_at_each_point", || {
             Bench::with(snapshot::put_back_stopped)
         }),
         #[cfg(feature = "fault-points")]
-        trial("faults::a_snapshot_is_killed_at_any_moment", || {
+        trial("snapshots::a_snapshot_is_killed_at_any_moment", || {
             Bench::with(snapshot::killed_at_any_moment)
         }),
         trial("provisioner::a_start_runs_ahead_once_and_not_far", || {

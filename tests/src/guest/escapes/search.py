@@ -3,14 +3,13 @@
 Its halves come apart as arguments, in hex, so that no line of this process's own arguments or memory holds the whole
 key before it is put together; what this process holds is left out by its number.
 """
-import base64, os, re, sys
+import base64, os, sys
 
 key = bytes.fromhex(sys.argv[1]) + bytes.fromhex(sys.argv[2])
 # A part of it is as good as a find: half of it, as bytes, as hex, as base64 at each offset.
 half = key[8:40]
 needles = [half, half.hex().encode(), half.hex().upper().encode()]
 needles += [base64.b64encode(key[start:])[4:40] for start in range(3)]
-pattern = re.compile(b"|".join(map(re.escape, needles)))
 MOST = 32 << 20
 looked = 0
 
@@ -18,7 +17,8 @@ looked = 0
 def look(place, bytes_):
     global looked
     looked += 1
-    if pattern.search(bytes_):
+    # One after the other: a pattern of all of them is many times slower.
+    if any(needle in bytes_ for needle in needles):
         print(f"found={place}", flush=True)
 
 
