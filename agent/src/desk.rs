@@ -180,7 +180,8 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
         .collect();
     let book = Book::with_room(Capacity::default(), room);
     let shared = Arc::new(Shared::new(given, farmer.public_address.clone(), book));
-    shared.recall_earned().await?;
+    let paid = |record: &Record| (record.id(), record.sale.lock.paid);
+    shared.recall_earned(records.iter().map(paid)).await?;
     // What is sold is in the book before an agreement asks what is left to hold; both before a keeper acts on it.
     for record in &records {
         restore_sold(&shared, record, &outcomes);
@@ -291,6 +292,7 @@ async fn lapse(counter: Arc<Counter>) {
     let mut ticks = interval(LAPSE_EVERY);
     loop {
         ticks.tick().await;
+        counter.shared.turn_day().await;
         let lapsed = counter.shared.book().lapse(boot_ms());
         for lapse in lapsed {
             match lapse {

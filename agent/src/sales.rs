@@ -13,6 +13,7 @@
 
 mod changed;
 mod clock;
+mod earned;
 mod effects;
 mod keeper;
 mod keys;

@@ -21,7 +21,8 @@ const MOST_FREE: usize = 256;
 /// Sales in which something was.
 const MOST_PAID: usize = 2048;
 
-const EARNED: &str = "earned";
+/// The room of the journal for what was earned.
+pub(super) const EARNED: &str = "earned";
 const BEFORE: &[u8] = b"before";
 
 /// The sales that are over, the oldest first.

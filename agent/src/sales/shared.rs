@@ -1,6 +1,6 @@
 //! What all keepers, the desk and the direct streams share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +13,7 @@ use market::quantity::Bytes;
 use market::sale::Sale;
 use provision::journal::Journal;
 
+use super::earned::{self, Earned};
 use super::retired::{self, Retired};
 use super::unpaid::Unpaid;
 use super::{Keeper, RailClock, RecordError, Spaces};
@@ -83,15 +84,6 @@ impl Deref for Shared {
     }
 }
 
-/// What sales paid in all.
-#[derive(Default)]
-struct Earned {
-    /// Sales that are forgotten.
-    before: Amount,
-    /// Sales that the journal has.
-    known: BTreeMap<SaleId, Amount>,
-}
-
 impl Shared {
     /// A shop with this book and no keeper yet. The rail's clock is followed from here on.
     pub fn new(given: Given, public_address: Option<String>, book: Book) -> Shared {
@@ -148,33 +140,57 @@ impl Shared {
             .insert(sale, keeper);
     }
 
-    /// What a sale has paid in all; returns what all sales have paid.
-    pub(super) fn earned(&self, sale: SaleId, paid: Amount) -> Amount {
-        let mut earned = self.earned.lock().unwrap_or_else(PoisonError::into_inner);
-        earned.known.insert(sale, paid);
-        let add = |sum: Amount, paid: &Amount| sum.checked_add(*paid).unwrap_or(sum);
-        earned.known.values().fold(earned.before, add)
+    /// A sale has paid so much in all.
+    pub(super) fn earned(&self, sale: SaleId, paid: Amount) {
+        self.earnings().paid(sale, paid);
+        self.show_earned();
     }
 
-    /// Says on the board what all sales have paid.
-    pub(super) fn show_earned(&self, all: Amount) {
+    fn earnings(&self) -> MutexGuard<'_, Earned> {
+        self.earned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says on the board what sales have paid.
+    fn show_earned(&self) {
+        let (all, today) = {
+            let earned = self.earnings();
+            (earned.all(), earned.today())
+        };
         let figure = self.decimal(all);
+        let today = today.map(|today| format!("{} today · ", self.decimal(today)));
+        let words = format!("{}{figure} in all", today.unwrap_or_default());
         self.board.update(|status| {
-            status.earned = (!all.is_zero()).then(|| format!("{figure} in all"));
+            status.earned = (!all.is_zero()).then_some(words);
             status.figures.asset = self.asset.to_string();
             status.figures.earned = Some(figure);
         });
     }
 
-    /// Takes up what forgotten sales have paid, at start.
+    /// Takes up what was earned, at start: of forgotten sales, of those that the journal knows, and of today.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub async fn recall_earned(&self) -> Result<(), RecordError> {
-        let before = retired::earned_before(&self.journal).await?;
-        self.earned.lock().unwrap_or_else(PoisonError::into_inner).before = before;
-        self.show_earned(before);
+    pub async fn recall_earned(
+        &self,
+        known: impl Iterator<Item = (SaleId, Amount)>,
+    ) -> Result<(), RecordError> {
+        let forgotten = retired::earned_before(&self.journal).await?;
+        let day = earned::kept(&self.journal).await?;
+        *self.earnings() = Earned::new(forgotten, known, day);
+        self.show_earned();
         Ok(())
+    }
+
+    /// Begins the day of the farmer's screen, where it has begun by the rail's clock.
+    pub async fn turn_day(&self) {
+        let Some(now) = self.clock.rail() else { return };
+        let Some(day) = self.earnings().turn(now) else {
+            return;
+        };
+        if let Err(error) = earned::keep(&self.journal, day).await {
+            tracing::warn!(%error, "the day of what was earned is not kept");
+        }
+        self.show_earned();
     }
 
     /// Whether so many of the payer's spaces ended unpaid that there is no other for now.
@@ -207,9 +223,7 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&sale);
-        let mut earned = self.earned.lock().unwrap_or_else(PoisonError::into_inner);
-        earned.known.remove(&sale);
-        earned.before = earned.before.checked_add(paid).unwrap_or(earned.before);
+        self.earnings().forget(sale, paid);
         Ok(())
     }
 

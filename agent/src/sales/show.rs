@@ -59,8 +59,7 @@ impl Task {
     pub(super) fn show(&self) {
         let sale = &self.record.sale;
         let spec = &self.record.spec;
-        self.shared
-            .show_earned(self.shared.earned(sale.deal.id, sale.lock.paid));
+        self.shared.earned(sale.deal.id, sale.lock.paid);
         let line = console::Space {
             sale: sale.deal.id.0,
             name: spec.name.clone(),
