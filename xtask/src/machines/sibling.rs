@@ -18,6 +18,7 @@ const ID_LENGTH: usize = 16;
 pub fn write(stick: &Path, kind: Sibling, path: &Path) -> Result<()> {
     let mut bytes = fs::read(stick)?;
     match kind {
+        Sibling::OtherSettings => replace(&mut bytes, b"\nname = \"machine\"", b"\nname = \"another\"")?,
         Sibling::OtherImage => {
             let at = find(&bytes, ID).map(|at| at + ID.len());
             let id = at

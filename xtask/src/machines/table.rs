@@ -32,6 +32,8 @@ pub enum Ends {
 pub enum Sibling {
     /// Of another image, with settings that would sell nothing.
     OtherImage,
+    /// Of the same image, with other settings.
+    OtherSettings,
 }
 
 /// One machine.
@@ -200,6 +202,12 @@ pub const ROWS: &[Row] = &[
         name: "two-sticks",
         sibling: Some(Sibling::OtherImage),
         ..PLAIN
+    },
+    Row {
+        name: "two-alike",
+        sibling: Some(Sibling::OtherSettings),
+        ends: Ends::Waits("are sticks of this image with different farmer.toml"),
+        ..BIOS
     },
     Row {
         name: "hidden-disks",
