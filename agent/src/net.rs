@@ -10,7 +10,7 @@
 //!  kernel ──netlink event──► links::look ──► NetState ──watch──► console, grid, firewall
 //!                               │ a card                ▲
 //!                               ▼                       │ lease
-//!                            client (a task a card): DHCP for ever ──► apply
+//!                            client (a task a card): DHCP for ever ──► apply ◄── ways: which cards lead to the grid
 //!  router ──RA──► kernel: addresses and routes of IPv6 by itself
 //! ```
 
@@ -18,6 +18,7 @@ mod apply;
 mod client;
 mod dhcp;
 mod links;
+mod ways;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -28,6 +29,7 @@ pub use dhcp::Lease;
 #[cfg(fuzzing)]
 pub use dhcp::fuzzing;
 pub use links::{NetError, start, start_with};
+pub use ways::Ways;
 
 /// A network card of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub struct Link {
     pub lease: Option<Lease>,
     /// How often DHCP was asked since there was last an answer.
     pub asked: u32,
+    /// Its routes stand behind those of other cards, for it does not lead to the grid and one of them does.
+    pub aside: bool,
 }
 
 /// All that is known of the network.
@@ -115,6 +119,9 @@ impl fmt::Display for Link {
             if self.gateways.is_empty() {
                 write!(out, "  no router")?;
             }
+            if self.aside {
+                write!(out, "  does not lead to the grid")?;
+            }
             return Ok(());
         }
         match self.asked {
@@ -166,6 +173,7 @@ mod tests {
             gateways: vec![],
             lease: None,
             asked: 0,
+            aside: false,
         }
     }
 
@@ -182,6 +190,11 @@ mod tests {
         assert_eq!(link.to_string(), "52:54:00:12:34:56  10.0.2.15/24  no router");
         link.gateways = vec!["10.0.2.2".parse().expect("v4")];
         assert_eq!(link.to_string(), "52:54:00:12:34:56  10.0.2.15/24");
+        link.aside = true;
+        assert!(
+            link.to_string()
+                .ends_with("10.0.2.15/24  does not lead to the grid")
+        );
         link.carrier = false;
         assert!(link.to_string().contains("no cable"));
     }

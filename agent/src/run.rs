@@ -93,12 +93,15 @@ async fn node(
         );
     }
     let ready = Ready::start(board.clone());
-    let network = net::start().context("watching the network")?;
+    let (network, ways) = net::start().context("watching the network")?;
     tokio::spawn(uplinks::follow(board.clone(), ready.clone(), network.clone()));
     tokio::spawn(show_machine(board.clone()));
 
     let booted = medium::find(&board, &ready).await;
     let farmer = booted.reading.farmer.clone();
+    if let Some(ticket) = &farmer.grid {
+        tokio::spawn(ways.prefer(network.clone(), ticket.host().to_owned(), ticket.relay_port()));
+    }
     tokio::spawn(clock::by_servers(
         board.clone(),
         ready.clone(),

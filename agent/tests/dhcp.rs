@@ -194,7 +194,7 @@ fn uplinks_of_test(name: &str) -> bool {
 fn a_slow_port_a_pulled_cable_and_another_network() {
     in_namespace("a_slow_port_a_pulled_cable_and_another_network", async {
         let handle = cable().await;
-        let mut watch = start_with(uplinks_of_test).expect("started");
+        let (mut watch, _ways) = start_with(uplinks_of_test).expect("started");
         // The far end is down: no cable yet, and that is a state, not a failure.
         let state = until(&mut watch, "the card is seen", |state| state.links.len() == 1).await;
         assert!(!state.links[0].carrier);
@@ -241,7 +241,7 @@ fn a_slow_port_a_pulled_cable_and_another_network() {
 #[test]
 fn a_card_that_comes_late_and_goes() {
     in_namespace("a_card_that_comes_late_and_goes", async {
-        let mut watch = start_with(uplinks_of_test).expect("started");
+        let (mut watch, _ways) = start_with(uplinks_of_test).expect("started");
         loopback_is_up().await; // its first look around does that
         assert!(watch.borrow().links.is_empty());
         let handle = cable().await;

@@ -1,6 +1,8 @@
 //! A lease as the kernel has it: the address, its routes, the size of packets.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, CacheInfo};
@@ -11,6 +13,8 @@ use super::dhcp::Lease;
 
 /// Routes of cards with a lower index win.
 const METRIC: u32 = 100;
+/// What is added where a card does not lead to the grid and another does: as NetworkManager does.
+const BEHIND: u32 = 20_000;
 
 /// A card, and the way to change it.
 #[derive(Clone)]
@@ -19,6 +23,15 @@ pub(super) struct Card {
     pub name: String,
     pub mac: [u8; 6],
     pub handle: Handle,
+    /// Its routes stand behind those of other cards.
+    pub aside: Arc<AtomicBool>,
+}
+
+impl Card {
+    fn priority(&self) -> u32 {
+        let behind = self.aside.load(Ordering::Relaxed);
+        METRIC + self.index + if behind { BEHIND } else { 0 }
+    }
 }
 
 /// Why a lease did not reach the kernel.
@@ -83,7 +96,7 @@ pub(super) async fn lease(card: &Card, lease: &Lease) -> Result<(), ApplyError> 
             .map_err(card.failed("a route"))?;
     }
     for stale in routes(card).await? {
-        let wanted = lease.routes.iter().any(|route| same_route(&stale, *route));
+        let wanted = lease.routes.iter().any(|route| same_route(card, &stale, *route));
         if !wanted {
             card.handle
                 .route()
@@ -117,7 +130,7 @@ fn route_message(card: &Card, lease: &Lease, route: (Ipv4Addr, u8, Ipv4Addr)) ->
         .destination_prefix(to, length)
         .output_interface(card.index)
         .pref_source(lease.address)
-        .priority(METRIC + card.index)
+        .priority(card.priority())
         .protocol(RouteProtocol::Dhcp);
     if router.is_unspecified() {
         builder = builder.scope(RouteScope::Link);
@@ -175,10 +188,12 @@ async fn routes(card: &Card) -> Result<Vec<RouteMessage>, ApplyError> {
         .collect())
 }
 
-fn same_route(message: &RouteMessage, route: (Ipv4Addr, u8, Ipv4Addr)) -> bool {
+fn same_route(card: &Card, message: &RouteMessage, route: (Ipv4Addr, u8, Ipv4Addr)) -> bool {
     let (to, length, router) = route;
     let said = |pick: fn(&RouteAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(pick);
-    message.header.destination_prefix_length == length
+    let ranks = RouteAttribute::Priority(card.priority());
+    message.attributes.contains(&ranks)
+        && message.header.destination_prefix_length == length
         && said(super::links::destination).unwrap_or(Ipv4Addr::UNSPECIFIED.into()) == IpAddr::from(to)
         && said(super::links::gateway).unwrap_or(Ipv4Addr::UNSPECIFIED.into()) == IpAddr::from(router)
 }

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -16,8 +18,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
-use super::apply::Card;
+use super::apply::{self, Card};
 use super::client::{Client, Report};
+use super::ways::{Aside, Ways};
 use super::{Link, NetState, NetWatch};
 
 /// Events come in bursts: the picture is taken once they have settled.
@@ -42,7 +45,7 @@ pub enum NetError {
 ///
 /// # Errors
 /// When the kernel's network socket cannot be opened; afterwards nothing fails any more.
-pub fn start() -> Result<NetWatch, NetError> {
+pub fn start() -> Result<(NetWatch, Ways), NetError> {
     start_with(|name| Path::new("/sys/class/net").join(name).join("device").exists())
 }
 
@@ -50,7 +53,9 @@ pub fn start() -> Result<NetWatch, NetError> {
 ///
 /// # Errors
 /// As [`start`].
-pub fn start_with(is_uplink: impl Fn(&str) -> bool + Send + Sync + 'static) -> Result<NetWatch, NetError> {
+pub fn start_with(
+    is_uplink: impl Fn(&str) -> bool + Send + Sync + 'static,
+) -> Result<(NetWatch, Ways), NetError> {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -61,6 +66,7 @@ pub fn start_with(is_uplink: impl Fn(&str) -> bool + Send + Sync + 'static) -> R
     let (connection, handle, mut events) = new_multicast_connection(&groups).map_err(NetError::Socket)?;
     tokio::spawn(connection);
     let (tell, watched) = watch::channel(NetState::default());
+    let (ways, mut aside) = watch::channel(Aside::new());
     tokio::spawn(async move {
         let (reports, mut reported) = mpsc::channel(64);
         let mut links = Links {
@@ -83,6 +89,10 @@ pub fn start_with(is_uplink: impl Fn(&str) -> bool + Send + Sync + 'static) -> R
                     while events.try_recv().is_ok() {}
                 }
                 Some(report) = reported.recv() => links.heard(report),
+                Ok(()) = aside.changed() => {
+                    let aside = aside.borrow_and_update().clone();
+                    links.put_aside(&aside).await;
+                }
                 _ = clock.tick() => {}
             }
             if let Err(error) = links.look().await {
@@ -90,11 +100,12 @@ pub fn start_with(is_uplink: impl Fn(&str) -> bool + Send + Sync + 'static) -> R
             }
         }
     });
-    Ok(watched)
+    Ok((watched, Ways(ways)))
 }
 
 /// A card and the client that serves it.
 struct Served {
+    card: Card,
     task: JoinHandle<()>,
     carrier: watch::Sender<bool>,
     report: Option<Report>,
@@ -118,6 +129,27 @@ impl Links {
     fn heard(&mut self, report: Report) {
         if let Some(card) = self.cards.get_mut(&report.index) {
             card.report = Some(report);
+        }
+    }
+
+    /// Puts routes of these cards behind the others', and no card's else.
+    async fn put_aside(&mut self, aside: &Aside) {
+        for (index, served) in &self.cards {
+            let is_aside = aside.contains(index);
+            if served.card.aside.swap(is_aside, Ordering::Relaxed) == is_aside {
+                continue;
+            }
+            let lease = served.report.as_ref().and_then(|report| report.lease.as_ref());
+            if let Some(lease) = lease
+                && let Err(error) = apply::lease(&served.card, lease).await
+            {
+                let why = crate::words::chain(&error);
+                tracing::warn!(
+                    card = served.card.name,
+                    why,
+                    "its routes could not be put where they belong"
+                );
+            }
         }
     }
 
@@ -174,17 +206,20 @@ impl Links {
     fn serve(&mut self, link: &mut Link) {
         let served = self.cards.entry(link.index).or_insert_with(|| {
             let (carrier, watched) = watch::channel(link.carrier);
+            let card = Card {
+                index: link.index,
+                name: link.name.clone(),
+                mac: link.mac,
+                handle: self.handle.clone(),
+                aside: Arc::default(),
+            };
             let client = Client {
-                card: Card {
-                    index: link.index,
-                    name: link.name.clone(),
-                    mac: link.mac,
-                    handle: self.handle.clone(),
-                },
+                card: card.clone(),
                 carrier: watched,
                 reports: self.reports.clone(),
             };
             Served {
+                card,
                 task: tokio::spawn(client.serve()),
                 carrier,
                 report: None,
@@ -197,6 +232,7 @@ impl Links {
             link.lease = report.lease.clone();
             link.asked = report.asked;
         }
+        link.aside = served.card.aside.load(Ordering::Relaxed);
     }
 
     async fn addresses(&self, links: &mut BTreeMap<u32, Link>) -> Result<(), NetError> {
@@ -270,6 +306,7 @@ fn ethernet(message: &LinkMessage) -> Option<Link> {
         gateways: Vec::new(),
         lease: None,
         asked: 0,
+        aside: false,
     })
 }
 

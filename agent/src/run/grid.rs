@@ -79,7 +79,14 @@ async fn tell_of_changes(mut network: NetWatch, grid: Arc<Grid>) {
         let state = network.borrow_and_update();
         let links = state.links.iter();
         links
-            .map(|link| (link.addresses.clone(), link.gateways.clone(), link.carrier))
+            .map(|link| {
+                (
+                    link.addresses.clone(),
+                    link.gateways.clone(),
+                    link.carrier,
+                    link.aside,
+                )
+            })
             .collect::<Vec<_>>()
     };
     let mut known = picture(&mut network);

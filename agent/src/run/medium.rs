@@ -1,5 +1,7 @@
 //! From power-on to `farmer.toml`: looks for the boot medium until it is there.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,9 @@ use crate::medium::{self, Choice, Medium};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Media of other images alone are nothing to tell before: the bus of the right one may be slower.
 const OTHERS_ALONE: Duration = Duration::from_secs(20);
+
+/// How long another stick of the same image is looked for after the first was found: buses differ by so much.
+const TWIN_WITHIN: Duration = Duration::from_secs(30);
 
 /// A loader may be wrong about having come from a CD. Where the medium is not found for so long, the other kind is looked at.
 const OTHERS_AFTER: Duration = Duration::from_secs(6);
@@ -38,8 +43,12 @@ pub(super) async fn find(board: &Board, ready: &Ready) -> Booted {
         move || look_until_found(&board, &ready)
     });
     match found.await {
-        Ok(booted) => {
+        Ok((booted, seen)) => {
             show(board, ready, &booted.reading);
+            if booted.medium.disk.is_some() {
+                let (board, ready, booted) = (board.clone(), ready.clone(), booted.clone());
+                spawn_blocking(move || look_for_twin(&board, &ready, &booted, seen));
+            }
             booted
         }
         // The thread ended without a medium: only a panic does that. Without the file
@@ -48,7 +57,8 @@ pub(super) async fn find(board: &Board, ready: &Ready) -> Booted {
     }
 }
 
-fn look_until_found(board: &Board, ready: &Ready) -> Booted {
+/// Also returns what could hold a medium when the look was taken.
+fn look_until_found(board: &Board, ready: &Ready) -> (Booted, BTreeSet<OsString>) {
     // Listening begins before the first look, so that nothing falls between.
     let events = Uevents::open();
     let begun = Instant::now();
@@ -56,13 +66,15 @@ fn look_until_found(board: &Board, ready: &Ready) -> Booted {
     loop {
         let here = where_to_look(medium::is_cd_booted(), begun.elapsed(), from);
         from = Some(here);
+        let seen = block_devices();
         match look(here) {
             Ok(Choice::One(said)) => {
                 board.update(|status| status.failures.retain(|failure| failure.part != "medium"));
-                return Booted {
+                let booted = Booted {
                     medium: said.medium,
                     reading: said.reading,
                 };
+                return (booted, seen);
             }
             Ok(Choice::Others(names)) if names.is_empty() => {
                 let why = "the stick it was started from was not found".to_owned();
@@ -77,12 +89,7 @@ fn look_until_found(board: &Board, ready: &Ready) -> Booted {
                     failed(board, &why, "put the stick back that it was started from");
                 }
             }
-            Ok(Choice::Several(names)) => {
-                let names = names.join(" and ");
-                let why = format!("{names} are sticks of this image with different farmer.toml");
-                ready.set(|ready| ready.farmer_file = Part::Bad(format!("two sticks: {names}")));
-                failed(board, &why, "pull out those that are not meant");
-            }
+            Ok(Choice::Several(names)) => differ(board, ready, &names),
             Err(why) => {
                 ready.set(|ready| ready.farmer_file = Part::Absent("the stick cannot be read".into()));
                 failed(
@@ -92,13 +99,64 @@ fn look_until_found(board: &Board, ready: &Ready) -> Booted {
                 );
             }
         }
-        match &events {
-            Ok(events) => {
-                let _ = events.wait(LOOK_EVERY);
-                events.drain();
-            }
-            Err(_) => std::thread::sleep(LOOK_EVERY),
+        wait(&events);
+    }
+}
+
+/// A stick of the same image that is found later and says something else: nobody knows which is meant, so nothing is sold
+/// until one is pulled out. Whoever is left must say what was read, or the node is started again.
+fn look_for_twin(board: &Board, ready: &Ready, booted: &Booted, mut known: BTreeSet<OsString>) {
+    let events = Uevents::open();
+    let begun = Instant::now();
+    let mut differs = false;
+    while differs || begun.elapsed() < TWIN_WITHIN {
+        // A look costs a mount: nobody takes one for a printer.
+        let now = block_devices();
+        if now == known {
+            wait(&events);
+            continue;
         }
+        known = now;
+        match look(From::Disks) {
+            Ok(Choice::Several(names)) => {
+                differs = true;
+                differ(board, ready, &names);
+            }
+            Ok(Choice::One(left)) if differs && left.reading == booted.reading => {
+                differs = false;
+                board.update(|status| status.failures.retain(|failure| failure.part != "medium"));
+                show(board, ready, &booted.reading);
+            }
+            Ok(Choice::One(_)) if differs => {
+                let why = "the stick that is left is not the one that was read";
+                failed(board, why, "press R to start the machine again");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The kernel's names of what can hold a medium; none where they cannot be read.
+fn block_devices() -> BTreeSet<OsString> {
+    let entries = std::fs::read_dir("/sys/block").into_iter().flatten();
+    entries.flatten().map(|entry| entry.file_name()).collect()
+}
+
+fn differ(board: &Board, ready: &Ready, names: &[String]) {
+    let names = names.join(" and ");
+    let why = format!("{names} are sticks of this image with different farmer.toml");
+    ready.set(|ready| ready.farmer_file = Part::Bad(format!("two sticks: {names}")));
+    failed(board, &why, "pull out those that are not meant");
+}
+
+/// Until a device comes or goes, or for a while.
+fn wait(events: &std::io::Result<Uevents>) {
+    match events {
+        Ok(events) => {
+            let _ = events.wait(LOOK_EVERY);
+            events.drain();
+        }
+        Err(_) => std::thread::sleep(LOOK_EVERY),
     }
 }
 

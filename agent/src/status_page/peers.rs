@@ -58,6 +58,7 @@ mod tests {
                 gateways: vec![],
                 lease: None,
                 asked: 0,
+                aside: false,
             }],
         };
         let may = |peer: &str| is_neighbour(peer.parse().expect("a peer"), &network);
