@@ -94,6 +94,8 @@ pub struct Machine {
     pub card: String,
     /// Further words about QEMU's user network: `ipv4=off`, `net=…`.
     pub user_network: String,
+    /// The firmware starts it from the network, by that card, or by the first wire where there is none.
+    pub boots_from_network: bool,
     /// Further cards of that model, which lead nowhere; they come before the one that does.
     pub dead_cards: u8,
     /// Forwarded ports; need the network.
@@ -160,6 +162,7 @@ impl Machine {
             network: true,
             card: "virtio-net-pci".into(),
             user_network: String::new(),
+            boots_from_network: false,
             dead_cards: 0,
             forwards: Vec::new(),
             cable: None,
@@ -344,9 +347,15 @@ impl Machine {
             let card = format!("{}{on},netdev=dead{index}", self.card);
             out.extend(["-netdev".into(), hub, "-device".into(), card]);
         }
+        let first = if self.boots_from_network {
+            ",bootindex=0"
+        } else {
+            ""
+        };
         for (index, port) in self.wires.iter().enumerate() {
             let wire = format!("socket,id=wire{index},connect=127.0.0.1:{port}");
-            let card = format!("{}{on},netdev=wire{index}", self.card);
+            let first = if index == 0 && !self.network { first } else { "" };
+            let card = format!("{}{on},netdev=wire{index}{first}", self.card);
             out.extend(["-netdev".into(), wire, "-device".into(), card]);
         }
         if !self.network {
@@ -361,7 +370,7 @@ impl Machine {
             "" => String::new(),
             words => format!(",{words}"),
         };
-        let card = format!("{}{on},netdev=user,id={CARD_ID}", self.card);
+        let card = format!("{}{on},netdev=user,id={CARD_ID}{first}", self.card);
         out.extend([
             "-netdev".into(),
             format!("user,id=user{forwards}{more}"),

@@ -24,6 +24,7 @@ mod network;
 mod sibling;
 mod stick;
 mod table;
+mod web;
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -37,11 +38,12 @@ use serde::Serialize;
 use stage::Stage;
 
 use crate::image_test;
+use crate::network_image;
 use crate::show::Step;
 use crate::test::{Built, Makers};
 use crate::tree::Tree;
 use cases::{CASES, Case, Ended, Place};
-use table::{Ends, Firmware, ROWS, Row, SHORT};
+use table::{Ends, Firmware, Medium, ROWS, Row, SHORT};
 
 /// Firmware, kernel, modules and the base's copy under emulation, on two cores that others may use too.
 const SELLS_WITHIN: Duration = Duration::from_secs(600);
@@ -102,6 +104,8 @@ pub fn all(
 struct Ground<'a> {
     dir: PathBuf,
     stick: PathBuf,
+    /// What a server hands out to machines that boot over the network.
+    folder: PathBuf,
     sum: String,
     devices: String,
     /// The `farmer.toml` of the stick.
@@ -109,6 +113,11 @@ struct Ground<'a> {
     stage: Stage,
     tree: &'a Tree,
     store: &'a Store,
+}
+
+/// What QEMU's user network is told so that machines fetch this file; it shows them the host's loopback.
+fn http_boot_file(folder: &Path, name: &str) -> Result<String> {
+    Ok(format!("bootfile=http://10.0.2.2:{}/{name}", web::serve(folder)?))
 }
 
 impl<'g> Ground<'g> {
@@ -127,7 +136,12 @@ impl<'g> Ground<'g> {
             image_test::all(tree, makers.store, &made, &text, &stick)?;
         }
         onto_a_longer_stick(&stick)?;
+        let folder = dir.join("network");
+        if !looked_at {
+            network_image::write(&folder, &made.parts, &text)?;
+        }
         Ok(Ground {
+            folder,
             sum: sha256(&stick)?,
             devices: devices()?,
             dir,
@@ -244,6 +258,21 @@ impl<'g> Ground<'g> {
         }
     }
 
+    /// Has the machine start from the folder for the network.
+    fn start_from_network(&self, machine: &mut Machine, firmware: Firmware, from: Medium) -> Result<()> {
+        let folder = self.folder.canonicalize()?;
+        let name = match firmware {
+            Firmware::Bios => "boot.ipxe",
+            _ => "shimx64.efi",
+        };
+        machine.boots_from_network = true;
+        machine.user_network = match from {
+            Medium::Http => http_boot_file(&folder, name)?,
+            _ => format!("tftp={},bootfile={name}", folder.display()),
+        };
+        Ok(())
+    }
+
     fn boot(&self, row: &Row) -> Result<()> {
         let dir = self.dir.join(row.name);
         std::fs::create_dir_all(&dir)?;
@@ -254,7 +283,10 @@ impl<'g> Ground<'g> {
         machine.memory_mib = row.memory_mib;
         machine.card = self.card(row).into();
         machine.console_log = Some(dir.join("console.log"));
-        machine.disks.push(Disk::new(&self.stick, "STICK").on(row.stick));
+        match row.medium {
+            Medium::Stick(bus) => machine.disks.push(Disk::new(&self.stick, "STICK").on(bus)),
+            from => self.start_from_network(&mut machine, row.firmware, from)?,
+        }
         if let Some(kind) = row.sibling {
             let path = dir.join("sibling.img");
             sibling::write(&self.stick, kind, &path)?;
@@ -335,13 +367,13 @@ fn words(row: &Row, card: &str) -> String {
         })
         .collect();
     format!(
-        "{:?} {:?} {}×{} {} MiB, stick {:?}, disks {}, {}",
+        "{:?} {:?} {}×{} {} MiB, {:?}, disks {}, {}",
         row.firmware,
         row.board,
         row.cores,
         row.cpu,
         row.memory_mib,
-        row.stick,
+        row.medium,
         targets.join("+"),
         if card == row.card {
             card.to_owned()

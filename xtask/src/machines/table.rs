@@ -4,6 +4,7 @@
 use qemu::{Board, Bus};
 
 use Bus::{Cd, Ehci, Ide, Megasas, Mptsas, Nvme, Sata, Usb, Virtio, VirtioScsi};
+use Medium::{Http, Stick, Tftp};
 
 /// Which firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,17 @@ pub enum Sibling {
     OtherSettings,
 }
 
+/// What a machine is started from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// The stick, or the same image as a CD, on this bus.
+    Stick(Bus),
+    /// The folder for the network, by TFTP.
+    Tftp,
+    /// The same by HTTP.
+    Http,
+}
+
 /// One machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
@@ -51,8 +63,8 @@ pub struct Row {
     pub cores: u8,
     /// Memory in MiB.
     pub memory_mib: u32,
-    /// What the stick hangs on, or what it is as a CD.
-    pub stick: Bus,
+    /// What it is started from.
+    pub medium: Medium,
     /// Another stick on NVMe, which is found before the one that is booted: a node that took the first would take it.
     pub sibling: Option<Sibling>,
     /// Its blank disks: what each hangs on, and the bytes of its sectors.
@@ -71,7 +83,7 @@ const PLAIN: Row = Row {
     cpu: "max",
     cores: 2,
     memory_mib: 1536,
-    stick: Usb,
+    medium: Stick(Usb),
     sibling: None,
     targets: &[(Sata, 512)],
     card: "virtio-net-pci",
@@ -97,7 +109,7 @@ pub const ROWS: &[Row] = &[
         name: "old",
         cpu: "qemu64",
         cores: 1,
-        stick: Sata,
+        medium: Stick(Sata),
         targets: &[(VirtioScsi, 512)],
         card: "e1000",
         ..OLD
@@ -113,7 +125,7 @@ pub const ROWS: &[Row] = &[
         name: "ehci",
         cpu: "Nehalem",
         memory_mib: 1024,
-        stick: Ehci,
+        medium: Stick(Ehci),
         targets: &[(Ide, 512)],
         card: "rtl8139",
         ..OLD
@@ -128,7 +140,7 @@ pub const ROWS: &[Row] = &[
         name: "sas",
         cpu: "Nehalem",
         memory_mib: 2048,
-        stick: Sata,
+        medium: Stick(Sata),
         targets: &[(Mptsas, 512)],
         card: "e1000e",
         ..BIOS
@@ -137,13 +149,13 @@ pub const ROWS: &[Row] = &[
         name: "nvme",
         cores: 8,
         memory_mib: 8192,
-        stick: Nvme,
+        medium: Stick(Nvme),
         targets: &[(Nvme, 512), (VirtioScsi, 4096)],
         ..BIOS
     },
     Row {
         name: "virtio",
-        stick: Virtio,
+        medium: Stick(Virtio),
         targets: &[(Virtio, 512), (Virtio, 4096)],
         card: "usb-net",
         ..BIOS
@@ -152,7 +164,7 @@ pub const ROWS: &[Row] = &[
         name: "uefi-nvme",
         cores: 8,
         memory_mib: 4096,
-        stick: Nvme,
+        medium: Stick(Nvme),
         targets: &[(Nvme, 4096), (Megasas, 512)],
         card: "vmxnet3",
         ..PLAIN
@@ -162,27 +174,62 @@ pub const ROWS: &[Row] = &[
         cpu: "qemu64",
         cores: 1,
         memory_mib: 1024,
-        stick: Sata,
+        medium: Stick(Sata),
         card: "e1000",
         ..PLAIN
     },
     Row {
         name: "uefi-virtio",
         cpu: "Nehalem",
-        stick: Virtio,
+        medium: Stick(Virtio),
         targets: &[(VirtioScsi, 512)],
         card: "igb",
         ..PLAIN
     },
     Row {
+        name: "uefi-old",
+        board: Board::I440fx,
+        medium: Stick(Ehci),
+        targets: &[(Virtio, 512)],
+        card: "e1000",
+        ..PLAIN
+    },
+    Row {
         name: "cd",
-        stick: Cd,
+        medium: Stick(Cd),
         ..BIOS
+    },
+    Row {
+        name: "cd-old",
+        medium: Stick(Cd),
+        targets: &[(Virtio, 512)],
+        ..OLD
     },
     Row {
         name: "uefi-cd",
         firmware: Firmware::SecureBoot,
-        stick: Cd,
+        medium: Stick(Cd),
+        ..PLAIN
+    },
+    Row {
+        name: "tftp",
+        medium: Tftp,
+        memory_mib: 2048,
+        ..BIOS
+    },
+    Row {
+        name: "http",
+        medium: Http,
+        memory_mib: 2048,
+        ..BIOS
+    },
+    // Without a ROM of its own on the card, the firmware's own PXE fetches the signed shim.
+    Row {
+        name: "uefi-tftp",
+        firmware: Firmware::SecureBoot,
+        medium: Tftp,
+        memory_mib: 2048,
+        card: "virtio-net-pci,romfile=",
         ..PLAIN
     },
     Row {
@@ -194,7 +241,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "cd-32-bit",
         cpu: "qemu32",
-        stick: Cd,
+        medium: Stick(Cd),
         ends: Ends::Stops("this machine has a 32-bit processor, and a node needs a 64-bit one"),
         ..BIOS
     },
@@ -253,9 +300,12 @@ mod tests {
         ] {
             assert!(cards.contains(card), "{card}");
         }
-        let sticks: BTreeSet<Bus> = sells.iter().map(|row| row.stick).collect();
         for bus in [Usb, Ehci, Sata, Nvme, Virtio, Cd] {
-            assert!(sticks.contains(&bus), "{bus:?}");
+            let medium = Stick(bus);
+            assert!(sells.iter().any(|row| row.medium == medium), "{medium:?}");
+        }
+        for medium in [Tftp, Http] {
+            assert!(sells.iter().any(|row| row.medium == medium), "{medium:?}");
         }
         let targets: BTreeSet<(Bus, u32)> = sells.iter().flat_map(|row| row.targets).copied().collect();
         for target in [
