@@ -34,10 +34,10 @@ pub fn spoilt(place: &Place) -> Result<Ended> {
     let mut running = place.machine_from(&stick).start()?;
     let read = running.wait_for("farmer.toml: read ", SELLS_WITHIN)?.text;
     ensure!(read.contains("farmer.toml.txt"), "which file it read: {read}");
-    let fault = said(&mut running, "farmer.toml line ")?.text;
+    let fault = said(&mut running, "farmer.toml line 3, column ")?.text;
     ensure!(
-        fault.contains("line 3") && fault.contains("column "),
-        "where it is wrong: {fault}"
+        fault.contains("the address has a wrong digit"),
+        "what is wrong: {fault}"
     );
     said(&mut running, "not selling: farmer.toml line 3")?;
     running.cut_power();
