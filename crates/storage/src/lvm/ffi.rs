@@ -64,13 +64,17 @@ extern "C" fn collect(level: c_int, _: *const c_char, _: c_int, _: c_int, messag
 
 /// A handle of liblvm2cmd. Neither `Send` nor `Sync`: it stays on the thread that made it.
 pub(crate) struct LvmSession {
+    /// Null between an end and the next start.
     handle: *mut c_void,
+    /// What LVM knows: it reads the kernel's list once.
+    kinds: Vec<String>,
 }
 
 impl LvmSession {
     /// Starts LVM on this thread. The configuration must already be in place.
     pub(crate) fn start() -> Result<Self, LvmError> {
         OUTPUT.take();
+        let kinds = kinds_of_devices();
         // SAFETY: the function is `extern "C"`, does not unwind and lives for ever. The handle is
         // checked for null, and used by this thread alone until `lvm2_exit`.
         let handle = unsafe {
@@ -82,7 +86,7 @@ impl LvmSession {
         }
         // SAFETY: the handle is valid.
         unsafe { lvm2_log_level(handle, LOG_PRINT) };
-        Ok(Self { handle })
+        Ok(Self { handle, kinds })
     }
 
     /// Runs one command line; returns what it printed.
@@ -92,6 +96,7 @@ impl LvmSession {
             what: "command line",
             word: line.to_owned(),
         })?;
+        self.keep_up()?;
         OUTPUT.take();
         let start = std::time::Instant::now();
         // SAFETY: the handle is valid and the line is NUL-terminated; LVM copies the line before it
@@ -113,11 +118,37 @@ impl LvmSession {
             lines,
         })
     }
+
+    /// A disk whose driver came after the start is none to LVM ("device type is unknown"): then it is started anew.
+    fn keep_up(&mut self) -> Result<(), LvmError> {
+        if self.handle.is_null() || self.kinds != kinds_of_devices() {
+            self.end();
+            *self = Self::start()?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        let handle = std::mem::replace(&mut self.handle, std::ptr::null_mut());
+        if !handle.is_null() {
+            // SAFETY: the handle is valid and is not used again.
+            unsafe { lvm2_exit(handle) };
+        }
+    }
 }
 
 impl Drop for LvmSession {
     fn drop(&mut self) {
-        // SAFETY: the handle is valid and is not used again.
-        unsafe { lvm2_exit(self.handle) };
+        self.end();
     }
+}
+
+/// The kinds of block devices that the kernel has drivers for (proc_devices(5)), but its mappings: no disk is one.
+fn kinds_of_devices() -> Vec<String> {
+    let text = std::fs::read_to_string("/proc/devices").unwrap_or_default();
+    let block = text.lines().skip_while(|line| *line != "Block devices:").skip(1);
+    block
+        .filter(|line| !line.ends_with(" device-mapper"))
+        .map(str::to_owned)
+        .collect()
 }
