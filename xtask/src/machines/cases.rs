@@ -123,6 +123,8 @@ impl<'a> Place<'a> {
         machine.console_log = Some(self.dir.join("console.log"));
         machine.network = false;
         machine.boots_from_network = true;
+        // Without the card's own ROM, which is iPXE and would do it in the firmware's place.
+        machine.card = "virtio-net-pci,romfile=".into();
         machine.disks.push(self.blank()?);
         Ok((
             machine,
