@@ -72,11 +72,6 @@ pub const CASES: &[Case] = &[
         "a lease two minutes after it was asked for",
         network::dhcp_late,
     ),
-    case(
-        "uefi-http",
-        "UEFI HTTP boot, Secure Boot on, without a stick",
-        network::uefi_http,
-    ),
     case("ipv4-only", "a network without IPv6", network::ipv4_only),
     case("ipv6-only", "a network without IPv4", network::ipv6_only),
     case(
@@ -112,24 +107,6 @@ impl<'a> Place<'a> {
     /// A machine of today that starts from the stick of all rows, on USB; it can be given orders, and has no disk.
     pub fn machine(&self) -> Machine {
         self.machine_from(&self.ground.stick)
-    }
-
-    /// A machine without a stick, with Secure Boot on, whose firmware fetches everything over HTTP from the first wire; and
-    /// what the user network behind that wire is told.
-    pub fn http_machine(&self) -> Result<(Machine, String)> {
-        let firmware = super::firmware(super::table::Firmware::SecureBoot, &self.dir)?;
-        let mut machine = Machine::new(self.name, Boot::Disk(firmware));
-        machine.memory_mib = 2048;
-        machine.console_log = Some(self.dir.join("console.log"));
-        machine.network = false;
-        machine.boots_from_network = true;
-        // Without the card's own ROM, which is iPXE and would do it in the firmware's place.
-        machine.card = "virtio-net-pci,romfile=".into();
-        machine.disks.push(self.blank()?);
-        Ok((
-            machine,
-            super::http_boot_file(&self.ground.folder, "shimx64.efi")?,
-        ))
     }
 
     /// The same from another stick.

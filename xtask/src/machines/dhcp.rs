@@ -16,12 +16,9 @@ const CLIENT: u16 = 68;
 const PAD: u8 = 0;
 const MASK: u8 = 1;
 const ROUTER: u8 = 3;
-const CLASS: u8 = 60;
 const ROUTES: u8 = 121;
 const END: u8 = 255;
 
-/// Who boots by HTTP.
-const HTTP_CLASS: &[u8; 12] = b"\x3c\x0aHTTPClient";
 /// One address alone.
 const ONE: [u8; 6] = [MASK, 4, 255, 255, 255, 255];
 /// 10.0.2.2/32 is on the cable, and all else behind it.
@@ -50,16 +47,6 @@ pub fn is_local(frame: &[u8]) -> bool {
 
 /// The same, but an answer to a question leases one address alone, has no router, and classless routes instead.
 pub fn with_classless_routes(frame: Vec<u8>) -> Vec<u8> {
-    with_options(frame, &[MASK, ROUTER], &[&ONE[..], &CLASSLESS].concat())
-}
-
-/// The same, but an answer says that it is for those who boot by HTTP (UEFI 2.10, 24.7.2.3.2): none else is one to them.
-pub fn with_http_class(frame: Vec<u8>) -> Vec<u8> {
-    with_options(frame, &[CLASS], HTTP_CLASS)
-}
-
-/// An answer without some options, and with others.
-fn with_options(frame: Vec<u8>, without: &[u8], with: &[u8]) -> Vec<u8> {
     if !is_answer(&frame) || frame.len() < OPTIONS_AT {
         return frame;
     }
@@ -72,14 +59,15 @@ fn with_options(frame: Vec<u8>, without: &[u8], with: &[u8]) -> Vec<u8> {
             _ => {
                 let length = usize::from(frame.get(at + 1).copied().unwrap_or(0));
                 let option = frame.get(at..at + 2 + length).unwrap_or_default();
-                if !without.contains(&code) {
+                if ![MASK, ROUTER].contains(&code) {
                     options.extend_from_slice(option);
                 }
                 at += 2 + length;
             }
         }
     }
-    options.extend(with);
+    options.extend(ONE);
+    options.extend(CLASSLESS);
     options.push(END);
     let mut out = frame[..OPTIONS_AT].to_vec();
     out.extend(options);

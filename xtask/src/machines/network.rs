@@ -162,24 +162,6 @@ pub fn three_cards(place: &Place) -> Result<Ended> {
     measured("sells after", took)
 }
 
-/// Nothing but a card, and an answer by DHCP that names a file on an HTTP server.
-pub fn uefi_http(place: &Place) -> Result<Ended> {
-    let (mut machine, told) = place.http_machine()?;
-    let wire = Wire::lay(&format!("{told},ipv6=off"), |way, frame| match way {
-        Way::Out => Some(frame),
-        Way::In => Some(dhcp::with_http_class(frame)),
-    })?;
-    machine.wires.push(wire.port());
-    let begun = Instant::now();
-    let mut running = machine.start()?;
-    let took = sells(&mut running, begun)?;
-    ensure!(
-        running.seen("UEFI Secure Boot is enabled").is_some(),
-        "Secure Boot is not on"
-    );
-    measured("sells after", took)
-}
-
 /// As some providers hand them out: one address alone, a route to the router on the cable, and one through it.
 pub fn classless(place: &Place) -> Result<Ended> {
     let wire = Wire::lay("ipv6=off", |way, frame| match way {
