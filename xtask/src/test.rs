@@ -236,7 +236,9 @@ fn unit(tree: &Tree, long: bool) -> Result<()> {
     });
     for job in &mut jobs {
         job.command.env("RUST_TEST_THREADS", IN_EACH);
-        if long {
+    }
+    if long {
+        for job in jobs.iter_mut().chain(&mut alone) {
             job.command.env(LONG, "1");
         }
     }

@@ -85,6 +85,12 @@ pub(super) async fn lease(card: &Card, lease: &Lease) -> Result<(), ApplyError> 
             .await
             .map_err(card.failed("the packet size"))?;
     }
+    rank(card, lease).await
+}
+
+/// Makes the kernel have exactly the lease's routes on this card, where they belong among other cards'. The address, and
+/// how long it is good for, is left as it is.
+pub(super) async fn rank(card: &Card, lease: &Lease) -> Result<(), ApplyError> {
     for route in &lease.routes {
         let route = route_message(card, lease, *route);
         card.handle

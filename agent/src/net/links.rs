@@ -141,7 +141,7 @@ impl Links {
             }
             let lease = served.report.as_ref().and_then(|report| report.lease.as_ref());
             if let Some(lease) = lease
-                && let Err(error) = apply::lease(&served.card, lease).await
+                && let Err(error) = apply::rank(&served.card, lease).await
             {
                 let why = crate::words::chain(&error);
                 tracing::warn!(

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -75,8 +75,8 @@ fn with_router(links: &[Link]) -> Vec<(u32, String)> {
 /// Of each card, whether it reaches the host.
 async fn reach(cards: &[(u32, String)], host: &str, port: u16) -> Vec<(u32, bool)> {
     let found = timeout(PATIENCE, lookup_host((host, port))).await;
-    let addresses = found.ok().and_then(Result::ok).into_iter().flatten();
-    let Some(to) = addresses.into_iter().find(SocketAddr::is_ipv4) else {
+    let mut addresses = found.ok().and_then(Result::ok).into_iter().flatten();
+    let Some(to) = addresses.find(SocketAddr::is_ipv4) else {
         return Vec::new();
     };
     let tried = cards.iter().map(|(index, name)| async move {
@@ -87,10 +87,7 @@ async fn reach(cards: &[(u32, String)], host: &str, port: u16) -> Vec<(u32, bool
 }
 
 async fn connect(card: &str, to: SocketAddr) -> io::Result<()> {
-    let socket = match to.ip() {
-        IpAddr::V4(_) => TcpSocket::new_v4()?,
-        IpAddr::V6(_) => TcpSocket::new_v6()?,
-    };
+    let socket = TcpSocket::new_v4()?;
     socket.bind_device(Some(card.as_bytes()))?;
     socket.connect(to).await.map(drop)
 }

@@ -92,12 +92,10 @@ pub(super) async fn keep(journal: &Journal, day: Day) -> Result<(), JournalError
     kept.await
 }
 
-/// The day that was kept last.
+/// The day that was kept last. One that cannot be read is none: it is for the screen alone, and stops no sale.
 pub(super) async fn kept(journal: &Journal) -> Result<Option<Day>, JournalError> {
     let row = journal.write(|entry| entry.row(EARNED, DAY)).await?;
-    let Some(row) = row else { return Ok(None) };
-    let unread = || JournalError::Row("the day of what was earned is no day and amount".to_owned());
-    read(&row).map(Some).ok_or_else(unread)
+    Ok(row.and_then(|row| read(&row)))
 }
 
 fn read(row: &[u8]) -> Option<Day> {
