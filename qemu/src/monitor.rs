@@ -3,13 +3,17 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::disk::Disk;
 use crate::machine::CARD_ID;
 
 /// QEMU answers at once, on however busy a host.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+/// From QEMU's start until it listens.
+const LISTENS_WITHIN: Duration = Duration::from_secs(10);
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// A machine's monitor.
 #[derive(Debug)]
@@ -39,7 +43,16 @@ pub enum MonitorError {
 
 impl Monitor {
     pub(crate) fn open(socket: Option<&Path>) -> Result<Monitor, MonitorError> {
-        let orders = UnixStream::connect(socket.ok_or(MonitorError::None)?)?;
+        let socket = socket.ok_or(MonitorError::None)?;
+        let until = Instant::now() + LISTENS_WITHIN;
+        let orders = loop {
+            match UnixStream::connect(socket) {
+                Ok(orders) => break orders,
+                // QEMU has started and does not listen yet.
+                Err(_) if Instant::now() < until => sleep(BETWEEN_TRIES),
+                Err(error) => return Err(error.into()),
+            }
+        };
         orders.set_read_timeout(Some(ANSWERS_WITHIN))?;
         let answers = BufReader::new(orders.try_clone()?);
         let mut monitor = Monitor { orders, answers };

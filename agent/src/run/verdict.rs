@@ -65,10 +65,11 @@ impl Readiness {
             ("reading farmer.toml", &self.wallet),
             ("reading farmer.toml", &self.price),
             ("looking at the disks", &self.disks),
+            // Before what asks over it: else who has no address is told that the grid does not answer.
+            ("waiting for the network", &self.network),
             ("asking the grid for this node's seat", &self.seat),
             ("opening the journal", &self.state),
             ("copying the base", &self.base),
-            ("waiting for the network", &self.network),
             ("joining the grid", &self.grid),
             ("asking the ledger", &self.ledger),
             ("asking for the time", &self.clock),
@@ -184,5 +185,16 @@ mod tests {
             Readiness::default().verdict(50),
             Selling::No("still reading farmer.toml".into())
         );
+    }
+
+    #[test]
+    fn without_a_network_nobody_is_told_that_the_grid_does_not_answer() {
+        let mut lacks = all_good();
+        lacks.seat = Part::Absent("grid: its first peer does not answer".into());
+        lacks.network = Part::Absent("no address from the network".into());
+        let said = lacks.verdict(PATIENCE_SECONDS);
+        assert_eq!(said, Selling::No("no address from the network".into()));
+        lacks.network = Part::Good;
+        assert!(matches!(lacks.verdict(PATIENCE_SECONDS), Selling::No(why) if why.starts_with("grid: ")));
     }
 }
