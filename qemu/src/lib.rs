@@ -11,7 +11,9 @@
 //! The crate knows nothing of Steading. KVM is used only when asked for: on some
 //! machines it exists and hangs instead of failing. Under TCG the processor is
 //! `max,-cx16`, because QEMU 7.2 emulates `cmpxchg16b` with wrong flags, and one
-//! thread runs all processors, because several showed a rare `Oops: int3`.
+//! thread runs all processors, because several showed a rare `Oops: int3`. `erms`,
+//! `fsrm` and `smap` are taken away too: with them the kernel copies byte by byte and
+//! breaks off at every access to a process's memory, which costs an emulator a tenth of a start.
 
 mod console;
 mod disk;

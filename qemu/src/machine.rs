@@ -72,6 +72,9 @@ pub struct Forward {
     pub guest: u16,
 }
 
+/// What no emulated processor has: it is emulated wrongly, or slower than what the kernel does without it.
+const NOT_EMULATED: &str = ",-cx16,-erms,-fsrm,-smap";
+
 /// The device of the card that leads somewhere, by which its cable is pulled.
 pub const CARD_ID: &str = "card";
 
@@ -109,7 +112,7 @@ pub struct Machine {
     pub accel: Accel,
     /// The board.
     pub board: Board,
-    /// The processor, as QEMU calls it; `cx16` is taken away from any, see the crate's first page.
+    /// The processor, as QEMU calls it; what [`NOT_EMULATED`] names is taken away from any, see the crate's first page.
     pub cpu: String,
     /// What the machine's own clock says at power-on, `1970-01-01T00:00:00`; none: the right time.
     pub clock: Option<String>,
@@ -264,7 +267,7 @@ impl Machine {
                 (Board::I440fx, _) => "pc",
             },
         ]);
-        let cpu = format!("{},-cx16", self.cpu);
+        let cpu = format!("{}{NOT_EMULATED}", self.cpu);
         match self.accel {
             Accel::Tcg => push(&["-accel", "tcg,thread=single", "-cpu", &cpu]),
             Accel::TcgThreads => push(&["-accel", "tcg,thread=multi", "-cpu", &cpu]),

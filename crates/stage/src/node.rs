@@ -53,8 +53,11 @@ pub struct Node {
     machine: Machine,
 }
 
-/// QEMU only: skips calibrations and self-tests that cost seconds under emulation.
-const EMULATED: &str = "console=ttyS0,115200 quiet loglevel=4 tsc=reliable no_timer_check lpj=4000000 cryptomgr.notests mitigations=off";
+/// QEMU only, for what costs seconds where every instruction is emulated: calibrations, self-tests, mitigations; places
+/// drawn by lot for each program, since QEMU keeps what it translated by its address; and three parts of the kernel that no
+/// node uses, two of which look for ciphers before there is a disk.
+const EMULATED: &str = "console=ttyS0,115200 quiet loglevel=4 tsc=reliable no_timer_check lpj=4000000 cryptomgr.notests \
+    mitigations=off norandmaps initcall_blacklist=init_encrypted,crypto_kdf108_init,jent_mod_init";
 
 /// The kernel's command line for direct boot.
 ///
