@@ -63,6 +63,11 @@ pub fn of_running_kernel() -> Result<Index, ModuleError> {
 
 /// Loads a module, or all that answer to an alias, with what they need; gives how many were new.
 pub fn load(index: &Index, name: &str) -> Result<usize, ModuleError> {
+    load_some(index, name, |_| true)
+}
+
+/// Of those that answer, the `wanted`.
+fn load_some(index: &Index, name: &str, wanted: impl Fn(&str) -> bool) -> Result<usize, ModuleError> {
     let modules = index.resolve(name);
     if modules.is_empty() {
         return if index.is_builtin(name) {
@@ -73,7 +78,7 @@ pub fn load(index: &Index, name: &str) -> Result<usize, ModuleError> {
     }
     let mut loaded = 0;
     let (mut first_error, mut any) = (None, false);
-    for module in modules {
+    for module in modules.into_iter().filter(|module| wanted(module)) {
         match load_plan(&index.plan(module)) {
             Ok(count) => (loaded += count, any = true).0,
             Err(error) => first_error = first_error.or(Some(error)),

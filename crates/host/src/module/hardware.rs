@@ -25,7 +25,7 @@ use nix::sys::socket::{
 };
 
 use super::index::Index;
-use super::{ModuleError, load};
+use super::{ModuleError, load_some};
 use crate::names;
 
 /// Every modalias below `/sys/devices`, each once.
@@ -125,7 +125,7 @@ pub fn load_for_hardware(
             for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get().min(4)) {
                 scope.spawn(|| {
                     while let Some(alias) = next() {
-                        match load(index, alias) {
+                        match load_driver(index, alias) {
                             Ok(count) => _ = loaded.fetch_add(count, Ordering::Relaxed),
                             // Most devices (bridges, buttons) want no module that the image has.
                             Err(ModuleError::Unknown(_)) => {}
@@ -136,6 +136,20 @@ pub fn load_for_hardware(
             }
         });
     }
+}
+
+/// What the processor could compute faster, and a node computes seldom or never: loaded when the kernel looks for its name.
+const ON_REQUEST: [&str; 6] = [
+    "crc32_pclmul",
+    "crct10dif_pclmul",
+    "ghash_clmulni_intel",
+    "polyval_clmulni",
+    "sha1_ssse3",
+    "sha512_ssse3",
+];
+
+fn load_driver(index: &Index, alias: &str) -> Result<usize, ModuleError> {
+    load_some(index, alias, |module| !ON_REQUEST.contains(&module))
 }
 
 /// What no disk and no network hangs on.

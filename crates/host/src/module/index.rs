@@ -1,5 +1,8 @@
 //! The lists that depmod writes, read: which file a module is, what it needs, what it answers to.
 //!
+//! The kernel calls `modprobe` once for every name that it looks for, a dozen times in a start, and most have one question:
+//! the long lists stay the text that they are until something is asked.
+//!
 //! Names are compared with `-` as `_`, as the kernel does. Formats: modules.dep(5); `alias PATTERN
 //! MODULE` with the patterns of fnmatch(3); `softdep MODULE pre: A B post: C`.
 
@@ -9,16 +12,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::ModuleError;
-use super::pattern::{matches, normal_pattern};
+use super::pattern::matches;
 
 /// What the lists of one kernel say.
 #[derive(Debug, Default)]
 pub struct Index {
     folder: PathBuf,
     modules: HashMap<String, Module>,
-    aliases: Vec<(String, String)>,
+    /// modules.alias.
+    aliases: String,
     soft: HashMap<String, Soft>,
-    builtin: HashSet<String>,
+    /// modules.builtin.
+    builtin: String,
 }
 
 #[derive(Debug, Default)]
@@ -73,11 +78,11 @@ impl Index {
             optional("modules.softdep")?,
             optional("modules.builtin")?,
         );
-        Ok(Self::parse(folder, &dependencies, &aliases, &soft, &builtin))
+        Ok(Self::parse(folder, &dependencies, aliases, &soft, builtin))
     }
 
     /// The same from the texts of the lists.
-    pub fn parse(folder: &Path, dependencies: &str, aliases: &str, soft: &str, builtin: &str) -> Self {
+    pub fn parse(folder: &Path, dependencies: &str, aliases: String, soft: &str, builtin: String) -> Self {
         let modules = dependencies.lines().filter_map(|line| {
             let (file, needs) = line.split_once(':')?;
             let needs = needs.split_whitespace().map(String::from).collect();
@@ -89,16 +94,12 @@ impl Index {
                 },
             ))
         });
-        let aliases = aliases.lines().filter_map(|line| {
-            let (pattern, module) = line.strip_prefix("alias ")?.rsplit_once(' ')?;
-            Some((normal_pattern(pattern), normal(module.trim())))
-        });
         Self {
             folder: folder.to_owned(),
             modules: modules.collect(),
-            aliases: aliases.collect(),
+            aliases,
             soft: soft.lines().filter_map(parse_soft).collect(),
-            builtin: builtin.lines().map(|line| module_name(Path::new(line))).collect(),
+            builtin,
         }
     }
 
@@ -114,7 +115,10 @@ impl Index {
 
     /// Whether the kernel has it built in.
     pub fn is_builtin(&self, name: &str) -> bool {
-        self.builtin.contains(&normal(name))
+        let name = normal(name);
+        self.builtin
+            .lines()
+            .any(|line| module_name(Path::new(line)) == name)
     }
 
     /// The modules that answer to a name or an alias, each once.
@@ -124,9 +128,11 @@ impl Index {
             return vec![module];
         }
         let mut found: Vec<&str> = Vec::new();
-        for (pattern, module) in &self.aliases {
-            if matches(pattern.as_bytes(), name.as_bytes())
-                && let Some((module, _)) = self.modules.get_key_value(module)
+        for line in self.aliases.lines() {
+            if let Some((pattern, module)) =
+                line.strip_prefix("alias ").and_then(|line| line.rsplit_once(' '))
+                && matches(pattern.as_bytes(), name.as_bytes())
+                && let Some((module, _)) = self.modules.get_key_value(&normal(module))
                 && !found.contains(&module.as_str())
             {
                 found.push(module);
@@ -223,6 +229,7 @@ alias crc32c crc32c_generic
 alias virtio:d00000002v* virtio_blk
 alias usb:v0BDAp8152d*dc*dsc*dp*ic*isc*ip*in0[1-3]* nvme-core
 alias missing gone
+alias crypto-aes-[0-9]* virtio-blk
 ";
     const SOFT: &str = "softdep crc32c pre: crc32c-generic\nsoftdep ext4 pre: crc16 post: nvme_core\n";
 
@@ -231,9 +238,9 @@ alias missing gone
         Index::parse(
             Path::new("/lib/modules/6.12"),
             DEPENDENCIES,
-            ALIASES,
+            ALIASES.to_owned(),
             SOFT,
-            builtin,
+            builtin.to_owned(),
         )
     }
 
@@ -291,6 +298,8 @@ alias missing gone
             Vec::<&str>::new()
         );
         assert_eq!(index.resolve("missing"), Vec::<&str>::new());
+        assert_eq!(index.resolve("crypto-aes-256"), ["virtio_blk"]);
+        assert_eq!(index.resolve("crypto_aes_256"), ["virtio_blk"]);
         assert!(index.is_builtin("tpm_tis") && !index.is_builtin("ext4"));
     }
 

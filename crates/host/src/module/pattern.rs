@@ -1,17 +1,7 @@
 //! The patterns of modules.alias.
 
-/// `-` is `_` in a pattern too, but inside brackets it makes a range.
-pub fn normal_pattern(pattern: &str) -> String {
-    let mut inside = false;
-    let swap = |c: char| {
-        inside = (inside || c == '[') && c != ']';
-        if c == '-' && !inside { '_' } else { c }
-    };
-    pattern.chars().map(swap).collect()
-}
-
-/// fnmatch(3) without slashes: `*`, `?`, `[a-z]`, `[!a]`. Linear: on a mismatch only the last star
-/// is tried again.
+/// fnmatch(3) without slashes: `*`, `?`, `[a-z]`, `[!a]`. `-` is `_`, as in the text, but inside brackets it makes a
+/// range. Linear: on a mismatch only the last star is tried again.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -24,7 +14,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
             }
             Some(b'?') => Some(1),
             Some(b'[') => class(&pattern[p..], text[t]),
-            Some(&c) if c == text[t] => Some(1),
+            Some(&c) if c == text[t] || (c == b'-' && text[t] == b'_') => Some(1),
             _ => None,
         };
         match (step, star) {
@@ -73,6 +63,7 @@ mod tests {
             ("*b*", "abc"),
             ("a?c", "abc"),
             ("[a-c]x", "bx"),
+            ("a-b_c[a-c]*", "a_b_cb_"),
             ("[!a]x", "bx"),
             ("*in0[1-3]*", "in02"),
         ];
