@@ -130,6 +130,12 @@ impl Bench {
         }
     }
 
+    /// Opens the group, as the start of an agent does before it looks at a space: LVM lets a volume go on that the last
+    /// one had suspended.
+    pub fn activate(&self) -> Result<()> {
+        Ok(self.storage.lvm().vg_activate(GROUP, true)?)
+    }
+
     /// The bytes that no volume has.
     pub fn free(&self) -> Result<u64> {
         let groups = self.storage.lvm().vgs()?;
