@@ -276,7 +276,7 @@ fn demo(tree: &Tree, built: &Built) -> Result<()> {
     crate::demo::run(&options, built.artefacts.clone())
 }
 
-/// The two lanes of scenarios beside each other, or what is named in one process.
+/// The lanes of scenarios beside each other, or what is named in one process.
 fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>, long: bool) -> Result<()> {
     let mut words = build::everything();
     words.extend(["--test".into(), "scenarios".into()]);
@@ -293,7 +293,7 @@ fn scenarios(tree: &Tree, built: &Built, filter: Option<&str>, long: bool) -> Re
     artefacts::unpacked(&store, &[Set::Containers], &containers)?;
     let environment = build::environment(tree);
     let mut jobs = Vec::new();
-    for part in filter.map_or(vec!["used::", "lost::"], |filter| vec![filter]) {
+    for part in filter.map_or(vec!["used::", "worked::", "lost::"], |filter| vec![filter]) {
         for program in beside::compiled(build::cargo(tree), &words)? {
             let mut job = job(&program, &environment);
             job.name = part.trim_end_matches("::").to_owned();
