@@ -52,18 +52,22 @@ pub fn space_answer(bytes: &[u8]) {
     let _ = serde_json::from_slice::<host::isolate::Request>(bytes);
 }
 
-/// The four lists, with a line of `--` between them.
+/// The four lists, with a line of `--` between them, and what their own words answer to.
 pub fn module_lists(bytes: &[u8]) {
     let mut lists = text(bytes).split("\n--\n").map(str::to_owned);
     let [dependencies, aliases, soft, builtin] = std::array::from_fn(|_| lists.next().unwrap_or_default());
-    let index = host::module::Index::parse(
-        Path::new("/lib/modules"),
-        &dependencies,
-        &aliases,
-        &soft,
-        &builtin,
-    );
+    let asked: Vec<String> = aliases.split_whitespace().take(8).map(str::to_owned).collect();
+    let index = host::module::Index::parse(Path::new("/lib/modules"), &dependencies, aliases, &soft, builtin);
     assert!(index.len() <= dependencies.lines().count());
+    for name in &asked {
+        let plans = index.resolve(name).into_iter().map(|module| index.plan(module));
+        assert!(
+            plans
+                .into_iter()
+                .all(|plan| (1..=index.len()).contains(&plan.len()))
+        );
+        let _ = index.is_builtin(name);
+    }
 }
 
 /// What a SATA disk answers: its figures, their limits, and sense data behind them.

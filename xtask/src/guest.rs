@@ -1,7 +1,7 @@
 //! The stage `guest`: tests that need a kernel of their own, in two machines beside each other.
 //!
 //! ```text
-//!                  ┌─► QEMU ─► init (PID 1) ─► guest-tests  disks::, faults::, snapshots:: ─────────────────────┐
+//!                  ┌─► QEMU ─► init (PID 1) ─► guest-tests  disks::, faults::, snapshots:: ────────────────────┐
 //!   ./x test ──────┤                                                                                           ├─► the sum
 //!                  └─► QEMU ─► init (PID 1) ─► guest-tests  all others                                         ┘
 //!   ./x test --guest NAME,NAME ─► one machine, the trials with such names
