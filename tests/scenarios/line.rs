@@ -3,7 +3,7 @@
 //! ```text
 //!   the builder's machine ◄─╳─ 10.0.2.2 ── a node where nobody opened anything: the control
 //!     a listener          ◄─── 10.0.2.2 ── node "lined" with `open`; as fast as it can: the control
-//!                         ◄─── 4 Mbit ──── the same, with `rate` and `traffic` too
+//!                         ◄─── 8 Mbit ──── the same, with `rate` and `traffic` too
 //!     a cable ═══ 1 GiB ═══► its second card: the month is used up: slowed, not selling ── power cut ──► the same, at once
 //! ```
 
@@ -20,7 +20,7 @@ use anyhow::{Context, Result, ensure};
 use crate::machine::inside;
 use crate::world::World;
 
-const RATE: f64 = 4e6;
+const RATE: f64 = 8e6;
 /// What a segment of 1240 bytes is on a cable.
 const HEADERS: f64 = 1294.0 / 1240.0;
 /// Of a slowed line, bytes that may come at once after a pause: 64 KiB, and one second's worth.
@@ -164,15 +164,15 @@ pub fn is_limited(world: &mut World) -> Result<()> {
     }
     world.cut_power()?;
     let source = world.line()?.source;
-    let lines = lines(world.line()?, "rate = \"4Mbit\"\ntraffic = \"1GiB\"\n");
+    let lines = lines(world.line()?, "rate = \"8Mbit\"\ntraffic = \"1GiB\"\n");
     world.farmer_writes(&lines)?;
     world.power_on()?;
     cancel(world)?;
     offer_says_so(world)?;
     world.buy()?;
     ensure!(is_known(world)?, "two spaces on one port have one host key");
-    let bits = 8.0 * 4e6 / fetch(world, source, 1_500_000, 4_000_000)? * HEADERS;
-    println!("with 4 Mbit: {:.2} Mbit/s", bits / 1e6);
+    let bits = 8.0 * 5e6 / fetch(world, source, 1_500_000, 5_000_000)? * HEADERS;
+    println!("with 8 Mbit: {:.2} Mbit/s", bits / 1e6);
     ensure!((0.9 * RATE..1.1 * RATE).contains(&bits), "{bits} bit/s of {RATE}");
     month_ends(world, source)?;
 

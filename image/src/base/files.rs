@@ -125,7 +125,7 @@ pub const CHANGES: &[&str] = &[
      -e 's/^#?[[:space:]]*SUB_([UG])ID_MAX.*/SUB_\\1ID_MAX 65000/' \
      -e 's/^#?[[:space:]]*SUB_([UG])ID_COUNT.*/SUB_\\1ID_COUNT 4096/' \"$1\"/etc/login.defs",
     "grep -q '^SUB_UID_COUNT 4096' \"$1\"/etc/login.defs && grep -q '^SUB_GID_MIN 5000' \"$1\"/etc/login.defs",
-    // rsync is used over SSH; to ask whether its own daemon is wanted would take every space a third of its start.
+    // rsync is used over SSH; to ask whether its own daemon is wanted would take every space a tenth of its start.
     "rm -f \"$1\"/etc/rc[0-6].d/[SK][0-9][0-9]rsync && test -e \"$1\"/etc/init.d/rsync",
     // These terminals ask for `xterm-NAME`; ncurses knows them by their own name.
     "cd \"$1\"/usr/share/terminfo/x && test -e ../k/kitty && test -e ../g/ghostty && \

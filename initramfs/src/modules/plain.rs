@@ -39,8 +39,7 @@ const PLAIN: &[&str] = &[
 /// and these words (`include/linux/module_signature.h`).
 const SIGNED: &[u8] = b"~Module signature appended~\n";
 
-/// Takes the signature away. To check one is 5 ms of a processor's work and, where that is emulated, half of what it
-/// costs to load a module.
+/// Takes the signature away: where a processor is emulated, to check one is a third of what it costs to load a module.
 pub(super) fn unsign(module: &mut Vec<u8>) {
     let length = || {
         let rest = module.strip_suffix(SIGNED)?;

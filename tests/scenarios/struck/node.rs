@@ -12,7 +12,7 @@ use stage::{Node, NodeSettings, Person, Stage};
 /// What does not come by then does not come.
 pub const COMES_WITHIN: Duration = Duration::from_secs(120);
 /// From power-on to selling, where nothing else runs.
-const QUIET_BOOT: Duration = Duration::from_secs(15);
+const QUIET_BOOT: Duration = Duration::from_secs(20);
 const NEEDS: [&str; 10] = [
     "--cpu",
     "1",

@@ -125,7 +125,7 @@ pub fn load_for_hardware(
             for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get().min(4)) {
                 scope.spawn(|| {
                     while let Some(alias) = next() {
-                        match load_driver(index, alias) {
+                        match load_some(index, alias, |module| !ON_REQUEST.contains(&module)) {
                             Ok(count) => _ = loaded.fetch_add(count, Ordering::Relaxed),
                             // Most devices (bridges, buttons) want no module that the image has.
                             Err(ModuleError::Unknown(_)) => {}
@@ -147,10 +147,6 @@ const ON_REQUEST: [&str; 6] = [
     "sha1_ssse3",
     "sha512_ssse3",
 ];
-
-fn load_driver(index: &Index, alias: &str) -> Result<usize, ModuleError> {
-    load_some(index, alias, |module| !ON_REQUEST.contains(&module))
-}
 
 /// What no disk and no network hangs on.
 const LATER: u8 = 3;

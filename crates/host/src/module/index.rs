@@ -1,7 +1,7 @@
 //! The lists that depmod writes, read: which file a module is, what it needs, what it answers to.
 //!
 //! The kernel calls `modprobe` once for every name that it looks for, a dozen times in a start, and most have one question:
-//! the long lists stay the text that they are until something is asked.
+//! the long lists stay the text that they are, and it is known where in it each alias stands.
 //!
 //! Names are compared with `-` as `_`, as the kernel does. Formats: modules.dep(5); `alias PATTERN
 //! MODULE` with the patterns of fnmatch(3); `softdep MODULE pre: A B post: C`.
@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::ModuleError;
@@ -20,7 +21,9 @@ pub struct Index {
     folder: PathBuf,
     modules: HashMap<String, Module>,
     /// modules.alias.
-    aliases: String,
+    alias_text: String,
+    /// Where in it the pattern and the module of each alias stand.
+    aliases: Vec<(Range<usize>, Range<usize>)>,
     soft: HashMap<String, Soft>,
     /// modules.builtin.
     builtin: String,
@@ -97,7 +100,8 @@ impl Index {
         Self {
             folder: folder.to_owned(),
             modules: modules.collect(),
-            aliases,
+            aliases: places(&aliases),
+            alias_text: aliases,
             soft: soft.lines().filter_map(parse_soft).collect(),
             builtin,
         }
@@ -128,11 +132,11 @@ impl Index {
             return vec![module];
         }
         let mut found: Vec<&str> = Vec::new();
-        for line in self.aliases.lines() {
-            if let Some((pattern, module)) =
-                line.strip_prefix("alias ").and_then(|line| line.rsplit_once(' '))
-                && matches(pattern.as_bytes(), name.as_bytes())
-                && let Some((module, _)) = self.modules.get_key_value(&normal(module))
+        for (pattern, module) in &self.aliases {
+            if matches(self.alias_text[pattern.clone()].as_bytes(), name.as_bytes())
+                && let Some((module, _)) = self
+                    .modules
+                    .get_key_value(&normal(&self.alias_text[module.clone()]))
                 && !found.contains(&module.as_str())
             {
                 found.push(module);
@@ -191,6 +195,22 @@ impl Index {
 fn list(folder: &Path, name: &str) -> Result<String, ModuleError> {
     let path = folder.join(name);
     fs::read_to_string(&path).map_err(|source| ModuleError::Lists { path, source })
+}
+
+/// Where the pattern and the module of each line `alias PATTERN MODULE` stand.
+fn places(text: &str) -> Vec<(Range<usize>, Range<usize>)> {
+    const WORD: &str = "alias ";
+    let (mut places, mut next) = (Vec::new(), 0);
+    for line in text.split_inclusive('\n') {
+        let start = next + WORD.len();
+        next += line.len();
+        let rest = line.strip_prefix(WORD).map(str::trim_end);
+        if let Some((pattern, module)) = rest.and_then(|rest| rest.rsplit_once(' ')) {
+            let end = start + pattern.len();
+            places.push((start..end, end + 1..end + 1 + module.len()));
+        }
+    }
+    places
 }
 
 fn parse_soft(line: &str) -> Option<(String, Soft)> {
