@@ -72,6 +72,9 @@ impl Bench {
                 .build()?;
             runtime.block_on(test(bench))
         });
+        if result.is_err() {
+            sweep(&storage);
+        }
         let cleaned = storage
             .lvm()
             .vg_activate(GROUP, false)
@@ -256,6 +259,26 @@ fn links() -> Result<Vec<String>> {
     found.retain(|name| !name.starts_with("ifb"));
     found.sort();
     Ok(found)
+}
+
+/// Ends what a trial that failed has left, so that each of the next says something of its own. What does not end here
+/// is named by the cleaning after it.
+fn sweep(storage: &Storage) {
+    let all = |folder| entries(Path::new(folder)).unwrap_or_default();
+    // A volume that is suspended holds whoever writes to it.
+    let _ = storage.lvm().vg_activate(GROUP, true);
+    for name in all(names::CGROUP_SPACES) {
+        let cgroup = Path::new(names::CGROUP_SPACES).join(name);
+        if cgroup.is_dir() {
+            let _ = host::cgroup::ensure_absent(&cgroup, std::time::Duration::from_secs(20));
+        }
+    }
+    for name in all(names::RUN_NETNS) {
+        let _ = host::netns::delete(&name);
+    }
+    if let Err(error) = provision::close::close_all(storage) {
+        println!("{error}");
+    }
 }
 
 fn blank_ends() -> Result<()> {
