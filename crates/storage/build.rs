@@ -1,6 +1,7 @@
-//! Links liblvm2cmd: it has no pkg-config file, and the linker finds it in the sysroot.
+//! Links liblvm2cmd, which has no pkg-config file, and libdevmapper below it: the linker finds both in the sysroot.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-link-lib=dylib=lvm2cmd");
+    println!("cargo:rustc-link-lib=dylib=devmapper");
 }

@@ -78,8 +78,8 @@ pub fn trials() -> Vec<Trial> {
             Bench::with(snapshot::put_back_stopped)
         }),
         #[cfg(feature = "fault-points")]
-        trial("snapshots::a_snapshot_is_killed_at_any_moment", || {
-            Bench::with(snapshot::killed_at_any_moment)
+        trial("snapshots::the_agent_is_killed_within_what_lvm_does", || {
+            Bench::with(snapshot::killed_within_lvm)
         }),
         trial("provisioner::a_start_runs_ahead_once_and_not_far", || {
             Bench::with(ahead::not_far)

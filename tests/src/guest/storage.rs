@@ -165,6 +165,22 @@ fn lvm_makes_grows_and_removes() -> Result<()> {
         );
         lvm.vg_activate(GROUP, true)?;
         ensure!(volume("one").exists(), "not active");
+        lvm.lv_create(GROUP, "two", 4 * MIB, &[])?;
+        // Who is killed before the node of a mapping is made, or after another of its name went, leaves this.
+        for wrong in [None, Some("two")] {
+            std::fs::remove_file(volume("one"))?;
+            if let Some(other) = wrong {
+                std::fs::hard_link(volume(other), volume("one"))?;
+            }
+            ensure!(
+                lvm.lvs(Some(GROUP))?[0].active,
+                "the control: its mapping is there"
+            );
+            lvm.vg_activate(GROUP, true)?;
+            let size = host::block::Device::open(&volume("one"))?.size()?;
+            ensure!(size == 64 * MIB, "the device of {wrong:?}: {size} bytes");
+        }
+        lvm.lv_remove(GROUP, "two")?;
         lvm.lv_remove(GROUP, "one")?;
         ensure!(
             lvm.lvs(Some(GROUP))?.is_empty() && !volume("one").exists(),

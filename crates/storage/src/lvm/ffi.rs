@@ -47,6 +47,8 @@ extern "C" fn collect(level: c_int, _: *const c_char, _: c_int, _: c_int, messag
     }
     // SAFETY: LVM passes a NUL-terminated string that lives for the call.
     let text = unsafe { CStr::from_ptr(message) }.to_string_lossy();
+    #[cfg(feature = "fault-points")]
+    super::cut::told(&text);
     OUTPUT.with_borrow_mut(|output| {
         for line in text.lines() {
             let line = line.trim_end();
@@ -99,6 +101,11 @@ impl LvmSession {
         self.keep_up()?;
         OUTPUT.take();
         let start = std::time::Instant::now();
+        #[cfg(feature = "fault-points")]
+        if super::cut::is_armed() {
+            // SAFETY: the handle is valid.
+            unsafe { lvm2_log_level(self.handle, super::cut::LOG_DEBUG) };
+        }
         // SAFETY: the handle is valid and the line is NUL-terminated; LVM copies the line before it
         // splits it.
         let code = unsafe { lvm2_run(self.handle, c_line.as_ptr()) };

@@ -25,10 +25,8 @@ use crate::claims;
 
 /// The first word of a child that is to die.
 const CHILD: &str = "die";
-/// In the place of a point: dies by its parent's hand.
-const AFTER: &str = "after";
-/// What such a child says when it begins.
-const READY: &str = "ready to die";
+/// In the place of a point, with a number: dies before that change of LVM's.
+const CHANGE: &str = "change-";
 /// What `unlock` makes again.
 const UNLOCK_FROM: &str = "mount";
 
@@ -68,10 +66,9 @@ fn die(verb: &str, at: &str) -> Result<()> {
         .build()?;
     runtime.block_on(async {
         provisioner.recover().await?;
-        match at.strip_prefix(AFTER) {
+        match at.strip_prefix(CHANGE) {
             None => arm(&[at.parse()?]),
-            // The parent counts from here.
-            Some(_) => println!("{READY}"),
+            Some(number) => storage::lvm::cut::before(number.parse()?),
         }
         match verb {
             "build" => {
@@ -110,23 +107,12 @@ pub fn kill_child(verb: &str, at: &Point) -> Result<()> {
     Ok(())
 }
 
-/// Runs a child and kills it so long after it began with the verb; whether it was still at work.
-pub fn kill_after(verb: &str, delay_ms: u64) -> Result<bool> {
-    use std::io::{BufRead, BufReader};
-    let mut child = Command::new("/proc/self/exe")
-        .args([CHILD, verb, AFTER])
-        .stdout(std::process::Stdio::piped())
-        .spawn()?;
-    let said = BufReader::new(child.stdout.take().context("no output")?);
-    let began = said
-        .lines()
-        .map_while(Result::ok)
-        .any(|line| line.contains(READY));
-    ensure!(began, "{verb}: the child did not begin");
-    // The time is what is tried: any moment of its work.
-    std::thread::sleep(std::time::Duration::from_millis(delay_ms));
-    let _ = child.kill();
-    Ok(child.wait()?.code().is_none())
+/// Runs a child that dies before this change of LVM's; whether there are so many.
+pub fn kill_before(verb: &str, number: u32) -> Result<bool> {
+    let status = Command::new("/proc/self/exe")
+        .args([CHILD, verb, &format!("{CHANGE}{number}")])
+        .status()?;
+    Ok(status.code().is_none())
 }
 
 /// Runs the child, which must die, and starts again as the next agent does.

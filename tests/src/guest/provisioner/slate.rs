@@ -1,9 +1,11 @@
 //! The kernel's own view against the journal: for every space, step by step, and nothing that no record explains.
 //!
 //! A step that is `Applied` is there, one that is `Undone` or was never begun is not; one in between may be either.
+//! Of LVM's mappings each is explained by a volume, and has its node.
 //! Key slots are asked of the volume's header itself: the step `key` is the one slot, and without it there is none.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -35,6 +37,7 @@ pub async fn agrees(
     records: &[SpaceRecord],
 ) -> Result<()> {
     let mut seen = Seen::read(storage, group)?;
+    seen.layers_are_explained(group)?;
     let (mut users, mut links) = (BTreeSet::new(), BTreeSet::new());
     for record in records {
         let (sale, user) = (record.spec.sale, record.spec.user);
@@ -131,6 +134,42 @@ pub async fn agrees(
 }
 
 impl Seen {
+    /// The kernel's mappings of the group are those of its volumes, and their nodes lead to them.
+    fn layers_are_explained(&self, group: &str) -> Result<()> {
+        let mut explained = BTreeSet::new();
+        for volume in &self.volumes {
+            if volume.active {
+                explained.insert(names::lvm_mapping(group, &volume.name));
+            }
+            if let Some(origin) = &volume.origin {
+                explained.insert(format!("{}-real", names::lvm_mapping(group, origin)));
+                explained.insert(format!("{}-cow", names::lvm_mapping(group, &volume.name)));
+            }
+        }
+        let mut there = BTreeSet::new();
+        for device in entries(Path::new("/sys/block"))? {
+            let folder = Path::new("/sys/block").join(&device);
+            let Ok(name) = std::fs::read_to_string(folder.join("dm/name")) else {
+                continue;
+            };
+            let name = name.trim_end().to_owned();
+            let node = std::fs::metadata(names::mapping_device(&name)).map(|node| node.rdev());
+            let number = std::fs::metadata(Path::new("/dev").join(&device))?.rdev();
+            ensure!(
+                node.as_ref().is_ok_and(|node| *node == number),
+                "the node of {name} is {node:?}, not {number}"
+            );
+            if name.starts_with(&names::lvm_mapping(group, "")) {
+                there.insert(name);
+            }
+        }
+        ensure!(
+            there == explained,
+            "mappings: {there:?}, of volumes: {explained:?}"
+        );
+        Ok(())
+    }
+
     fn read(storage: &Storage, group: &str) -> Result<Self> {
         let set = |folder: &str| -> Result<BTreeSet<String>> {
             Ok(entries(Path::new(folder))?.into_iter().collect())

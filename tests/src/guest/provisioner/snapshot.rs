@@ -370,42 +370,48 @@ fn goes_on() -> Result<()> {
     written.context("the volume is suspended, and nobody lets it go on")?
 }
 
-/// The agent is gone in the middle of what LVM does, at any moment: nothing stands still, and the next agent has the
-/// snapshot or has none.
+/// The agent is gone before each change that LVM makes, within its commands: nothing stands still, nothing is left, and
+/// the next agent has the snapshot or has none.
 #[cfg(feature = "fault-points")]
-pub async fn killed_at_any_moment(mut bench: Bench) -> Result<()> {
+pub async fn killed_within_lvm(mut bench: Bench) -> Result<()> {
     let mut provisioner = bench.provisioner().await?;
     let free = bench.free()?;
     let before = build(&provisioner).await?;
-    let mut cut = 0;
-    for delay_ms in (1..=10).map(|n| n * 40) {
-        for verb in ["snapshot", "remove"] {
-            if verb == "remove" {
-                provisioner.resize(with_snapshot(), None).await?;
-            }
+    let mut points = Vec::new();
+    for verb in ["snapshot", "remove"] {
+        for number in 1.. {
+            let there = verb == "remove";
+            let wanted = if there { with_snapshot() } else { spec(FIRST, 1) };
+            provisioner.resize(wanted, None).await?;
+            let at = format!("{verb}, before change {number} of LVM's");
             bench.close_journal()?;
             drop(provisioner);
-            cut += u32::from(super::faults::kill_after(verb, delay_ms)?);
+            let died = super::faults::kill_before(verb, number)?;
             bench.journal_again()?;
-            bench.activate()?;
+            bench.activate().context(at.clone())?;
             provisioner = bench.unrecovered()?;
             let found = provisioner.recover().await?;
             ensure!(
                 matches!(&found[..], [one] if matches!(one.outcome, Outcome::Running { .. })),
-                "{verb}, {delay_ms} ms: {found:?}"
+                "{at}: {found:?}"
             );
-            goes_on().with_context(|| format!("{verb}, {delay_ms} ms"))?;
-            bench
-                .agrees(&provisioner)
-                .await
-                .with_context(|| format!("{verb}, {delay_ms} ms"))?;
-            provisioner.resize(spec(FIRST, 1), None).await?;
+            goes_on().context(at.clone())?;
+            bench.agrees(&provisioner).await.context(at)?;
+            if !died {
+                points.push(number - 1);
+                break;
+            }
         }
     }
-    ensure!(cut >= 10, "only {cut} of 20 were cut off at work");
+    // A snapshot is two volumes made and four mappings changed.
+    ensure!(
+        points.iter().all(|points| *points >= 15),
+        "{points:?} changes: does LVM tell them otherwise now?"
+    );
+    provisioner.resize(spec(FIRST, 1), None).await?;
     ensure!(files()? == before, "the files are others");
     provisioner.end(FIRST).await?;
     ensure!(bench.free()? == free, "room is lost");
-    println!("{cut} of 20 were cut off at work");
+    println!("killed before {points:?} changes of a snapshot's making and removing");
     bench.nothing_left().await
 }

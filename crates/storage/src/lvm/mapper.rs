@@ -1,0 +1,128 @@
+//! The kernel's mappings against the group's metadata, after an agent that was killed within a command of LVM.
+//!
+//! ```text
+//!   metadata says             mappings that explain themselves       left by a kill, in any mixture
+//!   space                     space                                  suspended; a node missing, or of another device
+//!   space, snap of space      space  space-real  snap  snap-cow      a layer (-real, -cow) without its snapshot
+//! ```
+//!
+//! LVM makes what is suspended go on when it activates a volume. It makes no node for a volume that is active already,
+//! and stumbles over layers that its metadata no longer knows: those are let go of here. A layer that is still below
+//! something stays; it goes when that goes.
+//!
+//! libdevmapper by hand, as `libdevmapper.h` of 1.02 declares it: both C libraries stand on it.
+
+use std::collections::BTreeSet;
+use std::ffi::{CString, c_char, c_int, c_void};
+
+use host::names;
+
+use super::LogicalVolume;
+
+/// What is done to a mapping.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Act {
+    /// `DM_DEVICE_REMOVE`.
+    Remove = 2,
+    /// `DM_DEVICE_CLEAR`: the table that was loaded and waits to be put in force goes, and what it holds with it.
+    Clear = 14,
+}
+
+/// How LVM names what lies below an origin, and below a snapshot. A volume's own hyphens are doubled in these names.
+const REAL: &str = "-real";
+const COW: &str = "-cow";
+
+unsafe extern "C" {
+    fn dm_mknodes(name: *const c_char) -> c_int;
+    fn dm_task_create(kind: c_int) -> *mut c_void;
+    fn dm_task_set_name(task: *mut c_void, name: *const c_char) -> c_int;
+    fn dm_task_run(task: *mut c_void) -> c_int;
+    fn dm_task_destroy(task: *mut c_void);
+    fn dm_task_update_nodes();
+}
+
+/// Gives every mapping of the kernel its node in `/dev/mapper`, and takes away those that name none. On the owner thread.
+pub(super) fn make_nodes() {
+    // SAFETY: null stands for all mappings; this thread alone uses libdevmapper.
+    unsafe {
+        dm_mknodes(std::ptr::null());
+        dm_task_update_nodes();
+    }
+}
+
+/// Does so to a mapping; whether it was done: one that is in use is not removed. On the owner thread.
+pub(super) fn run(act: Act, name: &str) -> bool {
+    let Ok(name) = CString::new(name) else {
+        return false;
+    };
+    // SAFETY: the task is checked for null, used by this thread alone and destroyed once; the name lives for the call.
+    unsafe {
+        let task = dm_task_create(act as c_int);
+        if task.is_null() {
+            return false;
+        }
+        let done = dm_task_set_name(task, name.as_ptr()) == 1 && dm_task_run(task) == 1;
+        dm_task_destroy(task);
+        dm_task_update_nodes();
+        done
+    }
+}
+
+/// The group's mappings, of volumes and layers, that the kernel has.
+pub(super) fn of_group(group: &str) -> BTreeSet<String> {
+    let own = names::lvm_mapping(group, "");
+    let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    devices
+        .filter_map(|device| std::fs::read_to_string(device.path().join("dm/name")).ok())
+        .map(|name| name.trim_end().to_owned())
+        .filter(|name| name.starts_with(&own))
+        .collect()
+}
+
+/// Whether that mapping lies below a volume's own.
+pub(super) fn is_layer(name: &str) -> bool {
+    name.ends_with(REAL) || name.ends_with(COW)
+}
+
+/// The layers that a volume has if it is the origin of a snapshot, and if it is one.
+pub(super) fn layers_of(volume: &LogicalVolume) -> [String; 2] {
+    let mapping = names::lvm_mapping(&volume.group, &volume.name);
+    [REAL, COW].map(|suffix| format!("{mapping}{suffix}"))
+}
+
+/// The layers that the metadata of a group explains.
+pub(super) fn explained(volumes: &[LogicalVolume]) -> BTreeSet<String> {
+    let of = |volume: &LogicalVolume| {
+        let origin = names::lvm_mapping(&volume.group, volume.origin.as_deref()?);
+        let [_, cow] = layers_of(volume);
+        Some([format!("{origin}{REAL}"), cow])
+    };
+    volumes.iter().filter_map(of).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_explains_the_layer_of_its_origin_and_its_own() {
+        let volume = |name: &str, origin: Option<&str>| LogicalVolume {
+            name: name.to_owned(),
+            uuid: String::new(),
+            group: "steading-1".to_owned(),
+            size_bytes: 1,
+            tags: Vec::new(),
+            active: true,
+            writeable: true,
+            path: names::lvm_device("steading-1", name),
+            origin: origin.map(str::to_owned),
+        };
+        let alone = [volume("space-a", None), volume("space-real", None)];
+        assert!(explained(&alone).is_empty());
+        let both = [volume("space-a", None), volume("snap-a", Some("space-a"))];
+        let layers = ["steading--1-snap--a-cow", "steading--1-space--a-real"];
+        assert_eq!(explained(&both), layers.map(str::to_owned).into());
+        assert!(explained(&both).iter().all(|name| is_layer(name)));
+        assert!(!is_layer(&names::lvm_mapping("steading-1", "space-real")));
+    }
+}
