@@ -22,13 +22,11 @@ mod mapper;
 mod report;
 mod words;
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub use config::CONFIG_DIR;
 pub(crate) use ffi::LvmSession;
-use mapper::Act;
 #[cfg(fuzzing)]
 pub use report::fuzz_report;
 pub use report::{LogicalVolume, PhysicalVolume, VolumeGroup};
@@ -224,50 +222,6 @@ impl Lvm {
         }
         self.storage.run(|_| mapper::make_nodes())?;
         done.map(drop)
-    }
-
-    /// Lets go of the layers below a group's volumes that no snapshot explains: whoever made or removed it was killed.
-    fn let_go(&self, group: &str) -> Result<(), LvmError> {
-        let left = |there: &BTreeSet<String>, volumes: &[LogicalVolume]| -> Vec<String> {
-            let explained = mapper::explained(volumes);
-            let is_left = |name: &&String| mapper::is_layer(name) && !explained.contains(*name);
-            there.iter().filter(is_left).cloned().collect()
-        };
-        let there = mapper::of_group(group);
-        if !there.iter().any(|name| mapper::is_layer(name)) {
-            return Ok(());
-        }
-        let volumes = self.lvs(Some(group))?;
-        let names = left(&there, &volumes);
-        // A volume may go on above such a layer. To be given the table that the metadata describes lets go of it.
-        for volume in &volumes {
-            if mapper::layers_of(volume)
-                .iter()
-                .any(|layer| names.contains(layer))
-            {
-                let mut line = words::fixed(&["lvchange", "--refresh"]);
-                line.push(Word::volume(group, &volume.name)?);
-                if let Err(error) = self.run(line) {
-                    tracing::warn!(%error, "a volume keeps its table");
-                }
-            }
-        }
-        let there = mapper::of_group(group);
-        let names = left(&there, &volumes);
-        if names.is_empty() {
-            return Ok(());
-        }
-        self.storage.run(move |_| {
-            // A table that waits holds what it names.
-            for name in there {
-                mapper::run(Act::Clear, &name);
-            }
-            for name in names {
-                let gone = mapper::run(Act::Remove, &name);
-                tracing::warn!(name, gone, "a mapping that no volume explains");
-            }
-        })?;
-        Ok(())
     }
 
     /// Makes and activates a linear volume of at least `bytes` (rounded up to whole extents).

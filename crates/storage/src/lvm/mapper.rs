@@ -17,11 +17,12 @@ use std::ffi::{CString, c_char, c_int, c_void};
 
 use host::names;
 
-use super::LogicalVolume;
+use super::words::{self, Word};
+use super::{LogicalVolume, Lvm, LvmError};
 
 /// What is done to a mapping.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Act {
+enum Act {
     /// `DM_DEVICE_REMOVE`.
     Remove = 2,
     /// `DM_DEVICE_CLEAR`: the table that was loaded and waits to be put in force goes, and what it holds with it.
@@ -41,6 +42,47 @@ unsafe extern "C" {
     fn dm_task_update_nodes();
 }
 
+impl Lvm {
+    /// Lets go of the layers below a group's volumes that no snapshot explains.
+    pub(super) fn let_go(&self, group: &str) -> Result<(), LvmError> {
+        if !of_group(group).iter().any(|name| is_layer(name)) {
+            return Ok(());
+        }
+        let volumes = self.lvs(Some(group))?;
+        let explained = explained(&volumes);
+        let is_left = |name: &str| is_layer(name) && !explained.contains(name);
+        let left = of_group(group);
+        // A volume may go on above such a layer. To be given the table that the metadata describes lets go of it.
+        let above = |layer: &String| left.contains(layer) && is_left(layer);
+        for volume in volumes
+            .iter()
+            .filter(|volume| layers_of(volume).iter().any(above))
+        {
+            let mut line = words::fixed(&["lvchange", "--refresh"]);
+            line.push(Word::volume(group, &volume.name)?);
+            if let Err(error) = self.run(line) {
+                tracing::warn!(%error, "a volume keeps its table");
+            }
+        }
+        let there = of_group(group);
+        let left: Vec<String> = there.iter().filter(|name| is_left(name)).cloned().collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        self.storage.run(move |_| {
+            // A table that waits holds what it names.
+            for name in there {
+                run(Act::Clear, &name);
+            }
+            for name in left {
+                let gone = run(Act::Remove, &name);
+                tracing::warn!(name, gone, "a mapping that no volume explains");
+            }
+        })?;
+        Ok(())
+    }
+}
+
 /// Gives every mapping of the kernel its node in `/dev/mapper`, and takes away those that name none. On the owner thread.
 pub(super) fn make_nodes() {
     // SAFETY: null stands for all mappings; this thread alone uses libdevmapper.
@@ -51,7 +93,7 @@ pub(super) fn make_nodes() {
 }
 
 /// Does so to a mapping; whether it was done: one that is in use is not removed. On the owner thread.
-pub(super) fn run(act: Act, name: &str) -> bool {
+fn run(act: Act, name: &str) -> bool {
     let Ok(name) = CString::new(name) else {
         return false;
     };
@@ -69,7 +111,7 @@ pub(super) fn run(act: Act, name: &str) -> bool {
 }
 
 /// The group's mappings, of volumes and layers, that the kernel has.
-pub(super) fn of_group(group: &str) -> BTreeSet<String> {
+fn of_group(group: &str) -> BTreeSet<String> {
     let own = names::lvm_mapping(group, "");
     let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
     devices
@@ -80,18 +122,18 @@ pub(super) fn of_group(group: &str) -> BTreeSet<String> {
 }
 
 /// Whether that mapping lies below a volume's own.
-pub(super) fn is_layer(name: &str) -> bool {
+fn is_layer(name: &str) -> bool {
     name.ends_with(REAL) || name.ends_with(COW)
 }
 
 /// The layers that a volume has if it is the origin of a snapshot, and if it is one.
-pub(super) fn layers_of(volume: &LogicalVolume) -> [String; 2] {
+fn layers_of(volume: &LogicalVolume) -> [String; 2] {
     let mapping = names::lvm_mapping(&volume.group, &volume.name);
     [REAL, COW].map(|suffix| format!("{mapping}{suffix}"))
 }
 
 /// The layers that the metadata of a group explains.
-pub(super) fn explained(volumes: &[LogicalVolume]) -> BTreeSet<String> {
+fn explained(volumes: &[LogicalVolume]) -> BTreeSet<String> {
     let of = |volume: &LogicalVolume| {
         let origin = names::lvm_mapping(&volume.group, volume.origin.as_deref()?);
         let [_, cow] = layers_of(volume);
