@@ -258,6 +258,9 @@ const LEFT_OUT: &[&str] = &[
     "drivers/mmc/core/mmc_test",
 ];
 
+/// What tests alone load: a RAM disk, which is no disk to sell.
+const TESTS: &[&str] = &["brd"];
+
 /// `modules.dep`: path of each module below the version's folder, with all that it needs.
 struct Index {
     needs: BTreeMap<String, Vec<String>>,
@@ -314,7 +317,8 @@ fn select(choice: Choice, dep: &str, builtin: &str, softdep: &str) -> Result<BTr
     let index = Index::parse(dep);
     let builtin: BTreeSet<String> = builtin.lines().map(name).collect();
     let mut taken = BTreeSet::new();
-    for wanted in ALWAYS.iter().chain(QEMU) {
+    let tests = if choice == Choice::Qemu { TESTS } else { &[] };
+    for wanted in ALWAYS.iter().chain(QEMU).chain(tests) {
         match index.by_name.get(&name(wanted)) {
             Some(path) => index.take(path, &mut taken),
             None if builtin.contains(&name(wanted)) || OPTIONAL.contains(wanted) => {}
@@ -443,7 +447,7 @@ mod tests {
 
     #[test]
     fn a_subset_holds_what_it_needs() -> Result<()> {
-        let all: Vec<&str> = ALWAYS.iter().chain(QEMU).copied().collect();
+        let all: Vec<&str> = ALWAYS.iter().chain(QEMU).chain(TESTS).copied().collect();
         let builtin = all
             .iter()
             .map(|m| format!("kernel/x/{m}.ko"))

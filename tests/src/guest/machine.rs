@@ -72,7 +72,25 @@ pub fn trials() -> Vec<Trial> {
             Ok(())
         }),
         trial("machine::a_sata_disk_says_how_it_is", sata_health),
+        trial("machine::a_ram_disk_is_no_disk_to_sell", ram_disk),
     ]
+}
+
+/// It is there, blank and large enough, and neither the inventory nor LVM takes it for a disk.
+fn ram_disk() -> anyhow::Result<()> {
+    let of_memory = |name: &str| name.starts_with("ram");
+    let index = host::module::of_running_kernel()?;
+    host::module::load(&index, "brd")?;
+    let size = host::block::Device::open(Path::new("/dev/ram0"))?.size()?;
+    ensure!(size >= 4 << 20, "{size} bytes are too few to show anything");
+    let disks = inventory::read(Path::new("/")).disks.context("no disks")?;
+    ensure!(
+        !disks.is_empty() && !disks.iter().any(|disk| of_memory(&disk.name)),
+        "{disks:?}"
+    );
+    let made = storage::Storage::start()?.lvm().pv_create(Path::new("/dev/ram0"));
+    ensure!(made.is_err(), "LVM made a volume of it");
+    Ok(())
 }
 
 /// The real question to a disk that answers it; one that is on another bus is asked in vain.
