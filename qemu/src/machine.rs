@@ -97,7 +97,7 @@ pub struct Machine {
     pub card: String,
     /// Further words about QEMU's user network: `ipv4=off`, `net=…`.
     pub user_network: String,
-    /// The firmware starts it from the network, by that card.
+    /// The firmware starts it from the network, by that card, or by the first wire where there is none.
     pub boots_from_network: bool,
     /// Further cards of that model, which lead nowhere; they come before the one that does.
     pub dead_cards: u8,
@@ -350,9 +350,15 @@ impl Machine {
             let card = format!("{}{on},netdev=dead{index}", self.card);
             out.extend(["-netdev".into(), hub, "-device".into(), card]);
         }
+        let first = if self.boots_from_network {
+            ",bootindex=0"
+        } else {
+            ""
+        };
         for (index, port) in self.wires.iter().enumerate() {
             let wire = format!("socket,id=wire{index},connect=127.0.0.1:{port}");
-            let card = format!("{}{on},netdev=wire{index}", self.card);
+            let first = if index == 0 && !self.network { first } else { "" };
+            let card = format!("{}{on},netdev=wire{index}{first}", self.card);
             out.extend(["-netdev".into(), wire, "-device".into(), card]);
         }
         if !self.network {
@@ -366,11 +372,6 @@ impl Machine {
         let more = match self.user_network.as_str() {
             "" => String::new(),
             words => format!(",{words}"),
-        };
-        let first = if self.boots_from_network {
-            ",bootindex=0"
-        } else {
-            ""
         };
         let card = format!("{}{on},netdev=user,id={CARD_ID}{first}", self.card);
         out.extend([

@@ -3,7 +3,7 @@
 //! ```text
 //!  BIOS, UEFI  iPXE ─► boot.ipxe ───────────────────────────────────────┐   vmlinuz    as on the stick
 //!  UEFI        shimx64.efi ─► grubx64.efi (of the net) ─► grub/grub.cfg ┴─► initramfs  the stick's, and /medium/base
-//!              by TFTP (PXE) or HTTP (UEFI HTTP boot), Secure Boot on       farmer.cpio  /medium/farmer.toml
+//!              by TFTP (PXE); by HTTP the firmware may start GRUB itself    farmer.cpio  /medium/farmer.toml
 //! ```
 //!
 //! Names are relative: whatever brought the first file, TFTP or HTTP, brings the others. The base and `farmer.toml` come as

@@ -84,6 +84,11 @@ pub const CASES: &[Case] = &[
         "a /32 lease whose routes are classless alone (option 121)",
         network::classless,
     ),
+    case(
+        "uefi-http",
+        "UEFI HTTP boot without a stick, Secure Boot off",
+        network::uefi_http,
+    ),
     case("clock-1970", "the machine's clock says 1970", clock::in_1970),
     case("clock-2069", "the machine's clock says 2069", clock::in_2069),
 ];

@@ -16,9 +16,12 @@ const CLIENT: u16 = 68;
 const PAD: u8 = 0;
 const MASK: u8 = 1;
 const ROUTER: u8 = 3;
+const CLASS: u8 = 60;
 const ROUTES: u8 = 121;
 const END: u8 = 255;
 
+/// Who boots by HTTP.
+const HTTP_CLASS: &[u8; 12] = b"\x3c\x0aHTTPClient";
 /// One address alone.
 const ONE: [u8; 6] = [MASK, 4, 255, 255, 255, 255];
 /// 10.0.2.2/32 is on the cable, and all else behind it.
@@ -47,6 +50,16 @@ pub fn is_local(frame: &[u8]) -> bool {
 
 /// The same, but an answer to a question leases one address alone, has no router, and classless routes instead.
 pub fn with_classless_routes(frame: Vec<u8>) -> Vec<u8> {
+    with_options(frame, &[MASK, ROUTER], &[&ONE[..], &CLASSLESS].concat())
+}
+
+/// The same, but an answer says that it is for those who boot by HTTP (UEFI 2.10, 24.7.2.3.2): none else is one to them.
+pub fn with_http_class(frame: Vec<u8>) -> Vec<u8> {
+    with_options(frame, &[CLASS], HTTP_CLASS)
+}
+
+/// An answer without some options, and with others.
+fn with_options(frame: Vec<u8>, without: &[u8], with: &[u8]) -> Vec<u8> {
     if !is_answer(&frame) || frame.len() < OPTIONS_AT {
         return frame;
     }
@@ -59,15 +72,14 @@ pub fn with_classless_routes(frame: Vec<u8>) -> Vec<u8> {
             _ => {
                 let length = usize::from(frame.get(at + 1).copied().unwrap_or(0));
                 let option = frame.get(at..at + 2 + length).unwrap_or_default();
-                if ![MASK, ROUTER].contains(&code) {
+                if !without.contains(&code) {
                     options.extend_from_slice(option);
                 }
                 at += 2 + length;
             }
         }
     }
-    options.extend(ONE);
-    options.extend(CLASSLESS);
+    options.extend(with);
     options.push(END);
     let mut out = frame[..OPTIONS_AT].to_vec();
     out.extend(options);
@@ -126,6 +138,15 @@ mod tests {
         );
         let total = u16::from_be_bytes([changed[IP_AT + 2], changed[IP_AT + 3]]);
         assert_eq!(usize::from(total), changed.len() - IP_AT);
+    }
+
+    #[test]
+    fn an_answer_is_for_those_who_boot_by_http_and_keeps_the_rest() {
+        let changed = with_http_class(answer());
+        let options = &changed[OPTIONS_AT..];
+        assert_eq!(options[..3], [53, 1, 2]);
+        assert_eq!(options[options.len() - 13..options.len() - 1], *HTTP_CLASS);
+        assert_eq!(changed.len(), OPTIONS_AT + 21 + 12 + 1);
     }
 
     #[test]

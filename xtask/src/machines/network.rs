@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use qemu::{Way, Wire};
+use qemu::{Boot, Machine, Way, Wire};
 
 use super::SELLS_WITHIN;
 use super::cases::{Ended, Place, measured, said, sells};
@@ -161,6 +161,29 @@ pub fn three_cards(place: &Place) -> Result<Ended> {
         said(&mut running, words)?;
     }
     measured("sells after", took)
+}
+
+/// Nothing but a card, and an answer by DHCP that names a file on an HTTP server: GRUB itself, with Secure Boot off. The
+/// firmware fetches that, and GRUB by the firmware's HTTP the kernel, the initramfs and the settings.
+pub fn uefi_http(place: &Place) -> Result<Ended> {
+    let firmware = super::firmware(super::table::Firmware::Uefi, &place.dir)?;
+    let mut machine = Machine::new("uefi-http", Boot::Disk(firmware));
+    machine.memory_mib = 2048;
+    machine.console_log = Some(place.dir.join("console.log"));
+    machine.network = false;
+    machine.boots_from_network = true;
+    // Without the card's own ROM, which is iPXE and would do it in the firmware's place.
+    machine.card = "virtio-net-pci,romfile=".into();
+    machine.disks.push(place.blank()?);
+    let told = super::http_boot_file(&place.ground.folder, "grubx64.efi")?;
+    let wire = Wire::lay(&format!("{told},ipv6=off"), |way, frame| match way {
+        Way::Out => Some(frame),
+        Way::In => Some(dhcp::with_http_class(frame)),
+    })?;
+    machine.wires.push(wire.port());
+    let begun = Instant::now();
+    let mut running = machine.start()?;
+    measured("sells after", sells(&mut running, begun)?)
 }
 
 /// As some providers hand them out: one address alone, a route to the router on the cable, and one through it.
