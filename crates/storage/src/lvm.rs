@@ -202,26 +202,20 @@ impl Lvm {
         self.remember(group, device)
     }
 
-    /// Activates (`true`) or deactivates every volume of a group. Whatever somebody left who was killed while he changed
-    /// one is put right before: see [`mapper`].
+    /// Activates (`true`) or deactivates every volume of a group. What somebody left who was killed while he changed one
+    /// is put right with it: see [`mapper`].
     ///
     /// # Errors
     /// When LVM fails; deactivating fails while a volume is open.
     pub fn vg_activate(&self, group: &str, active: bool) -> Result<(), LvmError> {
-        let change = || {
-            let mut line = words::fixed(&["vgchange", if active { "-ay" } else { "-an" }]);
-            line.push(Word::name("volume group", group)?);
-            self.run(line)
-        };
         // A disk that comes back may have another name.
         self.forget(group)?;
-        let mut done = change();
-        self.let_go(group)?;
-        if done.is_err() {
-            done = change();
+        if active {
+            return self.activate(group);
         }
-        self.storage.run(|_| mapper::make_nodes())?;
-        done.map(drop)
+        let mut line = words::fixed(&["vgchange", "-an"]);
+        line.push(Word::name("volume group", group)?);
+        self.run(line).map(drop)
     }
 
     /// Makes and activates a linear volume of at least `bytes` (rounded up to whole extents).

@@ -20,6 +20,8 @@ pub mod slate;
 #[cfg(feature = "fault-points")]
 mod snapshot;
 mod times;
+#[cfg(feature = "fault-points")]
+mod within;
 
 use std::time::Duration;
 
@@ -79,7 +81,7 @@ pub fn trials() -> Vec<Trial> {
         }),
         #[cfg(feature = "fault-points")]
         trial("snapshots::the_agent_is_killed_within_what_lvm_does", || {
-            Bench::with(snapshot::killed_within_lvm)
+            Bench::with(within::killed)
         }),
         trial("provisioner::a_start_runs_ahead_once_and_not_far", || {
             Bench::with(ahead::not_far)

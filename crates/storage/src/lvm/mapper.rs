@@ -6,14 +6,16 @@
 //!   space, snap of space      space  space-real  snap  snap-cow      a layer (-real, -cow) without its snapshot
 //! ```
 //!
-//! LVM makes what is suspended go on when it activates a volume. It makes no node for a volume that is active already,
-//! and stumbles over layers that its metadata no longer knows: those are let go of here. A layer that is still below
-//! something stays; it goes when that goes.
+//! LVM makes what is suspended go on when it activates a volume, but by the table that waits, be it of a change that was
+//! never committed: a volume could reach into extents that are another's later. So it is given the table of the metadata.
+//! LVM makes no node for a volume that is active already, and stumbles over layers that its metadata no longer knows:
+//! those are let go of here. A layer that is still below something stays; it goes when that goes.
 //!
 //! libdevmapper by hand, as `libdevmapper.h` of 1.02 declares it: both C libraries stand on it.
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::path::Path;
 
 use host::names;
 
@@ -43,29 +45,42 @@ unsafe extern "C" {
 }
 
 impl Lvm {
+    /// Activates all volumes of a group, and puts right what is against the metadata.
+    pub(super) fn activate(&self, group: &str) -> Result<(), LvmError> {
+        let change = || {
+            let mut line = words::fixed(&["vgchange", "-ay"]);
+            line.push(Word::name("volume group", group)?);
+            self.run(line)
+        };
+        let held = suspended(group);
+        let mut done = change();
+        if !held.is_empty() {
+            self.refresh(group, &held)?;
+        }
+        self.let_go(group)?;
+        if done.is_err() {
+            done = change();
+        }
+        self.storage.run(|_| make_nodes())?;
+        done.map(drop)
+    }
+
     /// Lets go of the layers below a group's volumes that no snapshot explains.
     pub(super) fn let_go(&self, group: &str) -> Result<(), LvmError> {
         if !of_group(group).iter().any(|name| is_layer(name)) {
             return Ok(());
         }
-        let volumes = self.lvs(Some(group))?;
-        let explained = explained(&volumes);
-        let is_left = |name: &str| is_layer(name) && !explained.contains(name);
-        let left = of_group(group);
-        // A volume may go on above such a layer. To be given the table that the metadata describes lets go of it.
-        let above = |layer: &String| left.contains(layer) && is_left(layer);
-        for volume in volumes
-            .iter()
-            .filter(|volume| layers_of(volume).iter().any(above))
-        {
-            let mut line = words::fixed(&["lvchange", "--refresh"]);
-            line.push(Word::volume(group, &volume.name)?);
-            if let Err(error) = self.run(line) {
-                tracing::warn!(%error, "a volume keeps its table");
-            }
+        let explained = explained(&self.lvs(Some(group))?);
+        let left = || -> BTreeSet<String> {
+            let is_left = |name: &String| is_layer(name) && !explained.contains(name);
+            of_group(group).into_iter().filter(is_left).collect()
+        };
+        // A volume that goes on above such a layer holds it.
+        let first = left();
+        if !first.is_empty() {
+            self.refresh(group, &first)?;
         }
-        let there = of_group(group);
-        let left: Vec<String> = there.iter().filter(|name| is_left(name)).cloned().collect();
+        let (left, there) = (left(), of_group(group));
         if left.is_empty() {
             return Ok(());
         }
@@ -79,6 +94,22 @@ impl Lvm {
                 tracing::warn!(name, gone, "a mapping that no volume explains");
             }
         })?;
+        Ok(())
+    }
+
+    /// Gives the volumes of which these are mappings the tables that the metadata describes.
+    fn refresh(&self, group: &str, mappings: &BTreeSet<String>) -> Result<(), LvmError> {
+        for volume in self.lvs(Some(group))? {
+            let own = names::lvm_mapping(group, &volume.name);
+            let mut all = layers_of(&volume).into_iter().chain([own]);
+            if all.any(|name| mappings.contains(&name)) {
+                let mut line = words::fixed(&["lvchange", "--refresh"]);
+                line.push(Word::volume(group, &volume.name)?);
+                if let Err(error) = self.run(line) {
+                    tracing::warn!(%error, "a volume keeps its table");
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -112,12 +143,24 @@ fn run(act: Act, name: &str) -> bool {
 
 /// The group's mappings, of volumes and layers, that the kernel has.
 fn of_group(group: &str) -> BTreeSet<String> {
+    those_of_group(group, |_| true)
+}
+
+/// Those of them that let nothing through.
+fn suspended(group: &str) -> BTreeSet<String> {
+    those_of_group(group, |device| {
+        std::fs::read_to_string(device.join("dm/suspended")).is_ok_and(|text| text.trim_end() == "1")
+    })
+}
+
+fn those_of_group(group: &str, wanted: impl Fn(&Path) -> bool) -> BTreeSet<String> {
     let own = names::lvm_mapping(group, "");
     let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
     devices
-        .filter_map(|device| std::fs::read_to_string(device.path().join("dm/name")).ok())
-        .map(|name| name.trim_end().to_owned())
-        .filter(|name| name.starts_with(&own))
+        .map(|device| device.path())
+        .filter_map(|device| Some((std::fs::read_to_string(device.join("dm/name")).ok()?, device)))
+        .filter(|(name, device)| name.starts_with(&own) && wanted(device))
+        .map(|(name, _)| name.trim_end().to_owned())
         .collect()
 }
 

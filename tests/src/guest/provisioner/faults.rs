@@ -83,6 +83,7 @@ fn die(verb: &str, at: &str) -> Result<()> {
             "remove" => provisioner.resize(spec(FIRST, 1), None).await?,
             "restore" => drop(provisioner.restore(FIRST).await?),
             "grow" => growing::grow(&Storage::start()?, growing::GROWN).await?,
+            "extent" => growing::by_an_extent(&Storage::start()?).await?,
             "resize" => {
                 let key = access().unlock_key;
                 provisioner.resize(super::resize::larger(), Some(key)).await?;

@@ -24,6 +24,15 @@ pub async fn grow(storage: &Storage, bytes: u64) -> Result<()> {
     Ok(volume::grow(storage, &FIRST, GROUP, bytes, access().unlock_key).await?)
 }
 
+/// Grows it by what LVM gives at least.
+pub async fn by_an_extent(storage: &Storage) -> Result<()> {
+    let volumes = storage.lvm().lvs(Some(GROUP))?;
+    let name = names::space_volume(FIRST.as_bytes());
+    let volume = volumes.iter().find(|volume| volume.name == name);
+    // A volume has an extent more than what is asked for, for its header.
+    grow(storage, volume.context("no volume")?.size_bytes).await
+}
+
 /// See the module.
 pub async fn stopped(mut bench: Bench) -> Result<()> {
     let start = Instant::now();

@@ -1,7 +1,7 @@
 //! The kernel's own view against the journal: for every space, step by step, and nothing that no record explains.
 //!
 //! A step that is `Applied` is there, one that is `Undone` or was never begun is not; one in between may be either.
-//! Of LVM's mappings each is explained by a volume, and has its node.
+//! Of LVM's mappings each is explained by a volume, and has its node and its length.
 //! Key slots are asked of the volume's header itself: the step `key` is the one slot, and without it there is none.
 
 use std::collections::BTreeSet;
@@ -159,6 +159,15 @@ impl Seen {
                 node.as_ref().is_ok_and(|node| *node == number),
                 "the node of {name} is {node:?}, not {number}"
             );
+            let own = |it: &&LogicalVolume| names::lvm_mapping(group, &it.name) == name;
+            if let Some(volume) = self.volumes.iter().find(own) {
+                let units: u64 = std::fs::read_to_string(folder.join("size"))?.trim_end().parse()?;
+                ensure!(
+                    volume.origin.is_some() || units * 512 == volume.size_bytes,
+                    "{name} has {units} units of 512 bytes, its volume {} bytes",
+                    volume.size_bytes
+                );
+            }
             if name.starts_with(&names::lvm_mapping(group, "")) {
                 there.insert(name);
             }

@@ -29,7 +29,7 @@ fn root() -> PathBuf {
 }
 
 /// Names and bytes of all files of the user.
-fn files() -> Result<BTreeMap<String, Vec<u8>>> {
+pub(super) fn files() -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(root()).context("the user's files")? {
         let path = entry?.path();
@@ -51,6 +51,11 @@ fn change() -> Result<()> {
 
 async fn build(provisioner: &Provisioner) -> Result<BTreeMap<String, Vec<u8>>> {
     provisioner.build(spec(FIRST, 1), access()).await.map_err(told)?;
+    write_files()
+}
+
+/// Writes files of the user; what is there then.
+pub(super) fn write_files() -> Result<BTreeMap<String, Vec<u8>>> {
     std::fs::write(root().join("mark"), "the user's")?;
     let large: Vec<u8> = (0..24 * MIB).map(|n| (n / 4096 % 251) as u8).collect();
     std::fs::write(root().join("large"), large)?;
@@ -355,7 +360,7 @@ pub async fn put_back_stopped(mut bench: Bench) -> Result<()> {
 }
 
 /// Whatever was suspended goes on: else a write waits for ever.
-fn goes_on() -> Result<()> {
+pub(super) fn goes_on() -> Result<()> {
     let (done, heard) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let write = || -> Result<()> {
@@ -368,50 +373,4 @@ fn goes_on() -> Result<()> {
     });
     let written = heard.recv_timeout(std::time::Duration::from_secs(60));
     written.context("the volume is suspended, and nobody lets it go on")?
-}
-
-/// The agent is gone before each change that LVM makes, within its commands: nothing stands still, nothing is left, and
-/// the next agent has the snapshot or has none.
-#[cfg(feature = "fault-points")]
-pub async fn killed_within_lvm(mut bench: Bench) -> Result<()> {
-    let mut provisioner = bench.provisioner().await?;
-    let free = bench.free()?;
-    let before = build(&provisioner).await?;
-    let mut points = Vec::new();
-    for verb in ["snapshot", "remove"] {
-        for number in 1.. {
-            let there = verb == "remove";
-            let wanted = if there { with_snapshot() } else { spec(FIRST, 1) };
-            provisioner.resize(wanted, None).await?;
-            let at = format!("{verb}, before change {number} of LVM's");
-            bench.close_journal()?;
-            drop(provisioner);
-            let died = super::faults::kill_before(verb, number)?;
-            bench.journal_again()?;
-            bench.activate().context(at.clone())?;
-            provisioner = bench.unrecovered()?;
-            let found = provisioner.recover().await?;
-            ensure!(
-                matches!(&found[..], [one] if matches!(one.outcome, Outcome::Running { .. })),
-                "{at}: {found:?}"
-            );
-            goes_on().context(at.clone())?;
-            bench.agrees(&provisioner).await.context(at)?;
-            if !died {
-                points.push(number - 1);
-                break;
-            }
-        }
-    }
-    // A snapshot is two volumes made and four mappings changed.
-    ensure!(
-        points.iter().all(|points| *points >= 15),
-        "{points:?} changes: does LVM tell them otherwise now?"
-    );
-    provisioner.resize(spec(FIRST, 1), None).await?;
-    ensure!(files()? == before, "the files are others");
-    provisioner.end(FIRST).await?;
-    ensure!(bench.free()? == free, "room is lost");
-    println!("killed before {points:?} changes of a snapshot's making and removing");
-    bench.nothing_left().await
 }

@@ -1,0 +1,85 @@
+//! The agent is killed within LVM's commands: before each change that they make to the kernel's mappings, to the nodes in
+//! `/dev` and to the group's metadata. Nothing stands still, nothing is left, each mapping is as long as its volume, and
+//! the next agent has what was before or what was to be.
+//!
+//! ```text
+//!   build ─► snapshot ─► remove ─► extent ─► end        each: killed before change 1, 2, … until there is no more
+//! ```
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use provision::space::{Outcome, Provisioner};
+
+use super::bench::{Bench, access, spec};
+use super::faults::{clean, kill_before};
+use super::snapshot::{files, goes_on, with_snapshot, write_files};
+use super::{FIRST, told};
+
+/// The least changes of a verb: with fewer, LVM tells them otherwise than it did.
+const LEAST: u32 = 3;
+
+/// See the module.
+pub async fn killed(mut bench: Bench) -> Result<()> {
+    let start = Instant::now();
+    let mut provisioner = bench.provisioner().await?;
+    let free = bench.free()?;
+    let mut points = Vec::new();
+    let mut before = None;
+    for verb in ["build", "snapshot", "remove", "extent", "end"] {
+        for number in 1.. {
+            match verb {
+                "snapshot" => provisioner.resize(spec(FIRST, 1), None).await?,
+                "remove" => provisioner.resize(with_snapshot(), None).await?,
+                _ => {}
+            }
+            let at = format!("{verb}, before change {number} of LVM's");
+            drop(provisioner);
+            let (died, found);
+            (died, provisioner, found) = once(&mut bench, verb, number).await.context(at.clone())?;
+            match (verb, &found[..]) {
+                ("build", [Outcome::Undone]) | ("end", [Outcome::Ended]) if died => {
+                    clean(&bench, &provisioner, free, &at).await?;
+                }
+                ("end", []) if !died => clean(&bench, &provisioner, free, &at).await?,
+                ("build", [Outcome::Running { .. }]) if !died => {
+                    before = Some(write_files()?);
+                }
+                ("snapshot" | "remove" | "extent", [Outcome::Running { .. }]) => {
+                    goes_on().context(at.clone())?;
+                    ensure!(Some(files()?) == before, "{at}: the files are others");
+                }
+                _ => anyhow::bail!("{at}: {found:?}"),
+            }
+            if !died {
+                points.push(number - 1);
+                break;
+            }
+            if verb == "end" {
+                provisioner.build(spec(FIRST, 1), access()).await.map_err(told)?;
+            }
+        }
+    }
+    ensure!(points.iter().all(|points| *points >= LEAST), "only {points:?}");
+    println!(
+        "killed before {points:?} changes in {} s",
+        start.elapsed().as_secs()
+    );
+    bench.nothing_left().await
+}
+
+/// Runs a child with this verb that dies before this change; whether it died, and what the next agent finds.
+async fn once(bench: &mut Bench, verb: &str, number: u32) -> Result<(bool, Provisioner, Vec<Outcome>)> {
+    bench.close_journal()?;
+    let died = kill_before(verb, number)?;
+    bench.journal_again()?;
+    bench.activate()?;
+    let provisioner = bench.unrecovered()?;
+    let found = provisioner.recover().await?;
+    bench.agrees(&provisioner).await?;
+    Ok((
+        died,
+        provisioner,
+        found.into_iter().map(|one| one.outcome).collect(),
+    ))
+}
