@@ -73,10 +73,23 @@ pub(crate) fn read(tree: &Tree) -> Option<Vec<Controller>> {
             device_id: tree.id(&at("device")).map(|id| format!("{id:04x}")),
             driver: tree.leads_to(&at("driver")).filter(|driver| driver != "driver"),
             blocks: blocks.iter().filter_map(behind).collect(),
-            hidden_nvme: tree.number(&at("remapped_nvme")).filter(|count| *count > 0),
+            hidden_nvme: hidden_nvme(tree, &format!("{base}/{address}")),
         })
     };
     Some(addresses.iter().filter_map(controller).collect())
+}
+
+/// NVMe drives that the controller in this folder keeps for itself; none is known before it has its ports (`ata1`, …). The
+/// file is there earlier, while `ahci` starts, and to read it then is a null pointer in the kernel: `remapped_nvme_show`
+/// takes for granted what `ahci_init_one` sets after it has made the file.
+fn hidden_nvme(tree: &Tree, controller: &str) -> Option<u32> {
+    let is_port = |name: &String| {
+        let number = name.strip_prefix("ata").map(str::parse::<u32>);
+        number.is_some_and(|number| number.is_ok()) && tree.exists(&format!("{controller}/{name}"))
+    };
+    let has_ports = tree.names(controller)?.iter().any(is_port);
+    let hidden = || tree.number(&format!("{controller}/remapped_nvme"));
+    has_ports.then(hidden)?.filter(|count| *count > 0)
 }
 
 /// The sub-class; none for a floppy controller, behind which nothing is sold.

@@ -179,6 +179,17 @@ fn a_controller_without_a_visible_disk_says_what_to_do() {
         "no driver for it (PCI 1b4b:2241)",
     );
     said("0000:03:00.0 RAID controller", "from RAID (RST) to AHCI");
+    // While its driver starts, the kernel falls over whoever asks.
+    let starting = include_str!("trees/controllers.tree").replace("0000:00:17.0/ata1", "0000:00:17.0/power");
+    let starting = read_capture(&starting).controllers.expect("controllers");
+    assert!(
+        starting.iter().all(|one| one.hidden_nvme.is_none()),
+        "{starting:?}"
+    );
+    assert!(
+        controllers.iter().any(|one| one.hidden_nvme == Some(1)),
+        "the control"
+    );
     // Those with a disk say nothing, in RAID mode or not.
     assert_eq!(lacking.len(), 6, "{lacking:?}");
     for text in [
