@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub(super) const LOG_DEBUG: c_int = 7;
 
 /// What is in a line that comes before a change: the kernel's mappings, the nodes in `/dev`, the group's metadata.
-const CHANGES: [&str; 8] = [
+/// What is counted as suspended is so already, and the metadata is committed before it goes on.
+const CHANGES: [&str; 9] = [
     "dm create ",
     "dm reload ",
     "dm suspend ",
+    "Suspended device counter increased",
     "dm resume ",
     "dm remove ",
     "Processing NODE_ADD",
