@@ -4,8 +4,8 @@
 //!   provision ──► Storage (a handle; clone it)
 //!                    │ closures, one after the other
 //!                    ▼
-//!              one owner thread ──► lvm::Lvm    liblvm2cmd   ┐ both stand on one libdevmapper,
-//!                               ──► luks, verity libcryptsetup┘ which has global state
+//!              one owner thread ──► lvm::Lvm    liblvm2cmd    ┐ each on a libdevmapper,
+//!                               ──► luks, verity libcryptsetup ┘ which has global state
 //!
 //!   probe ──► libblkid, one probe a call, any thread
 //!   snapshot ──► plain reads and writes of devices, any thread

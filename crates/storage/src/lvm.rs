@@ -211,7 +211,10 @@ impl Lvm {
         // A disk that comes back may have another name.
         self.forget(group)?;
         if active {
-            return self.activate(group);
+            let group = group.to_owned();
+            return self
+                .storage
+                .run(move |libraries| libraries.lvm.activate(&group))?;
         }
         let mut line = words::fixed(&["vgchange", "-an"]);
         line.push(Word::name("volume group", group)?);
@@ -272,9 +275,6 @@ impl Lvm {
     /// When LVM fails.
     pub fn lv_seal(&self, group: &str, name: &str, tag: &str) -> Result<(), LvmError> {
         let mut line = words::fixed(&["lvchange", "--yes", "--permission", "r"]);
-        line.push(Word::volume(group, name)?);
-        self.run(line)?;
-        let mut line = words::fixed(&["lvchange", "--yes"]);
         words::add_tags(&mut line, &[tag])?;
         line.push(Word::volume(group, name)?);
         self.change(group, line)
@@ -288,7 +288,10 @@ impl Lvm {
         let mut line = words::fixed(&["lvremove", "--yes"]);
         line.push(Word::volume(group, name)?);
         self.change(group, line)?;
-        self.let_go(group)
+        let group = group.to_owned();
+        self.storage
+            .run(move |libraries| libraries.lvm.let_go_of_orphans(&group))?;
+        Ok(())
     }
 
     /// Removes a group with all that is in it. Its physical volume stays, empty.

@@ -1,7 +1,7 @@
 //! The one thread that speaks to liblvm2cmd and libcryptsetup.
 //!
-//! Both libraries keep global state and share libdevmapper's (its log function, its list of
-//! pending node operations), and libcryptsetup's binding refuses a second thread by a panic. So
+//! Both libraries keep global state, and libdevmapper below each (its log function, its list of
+//! pending node operations) does, and libcryptsetup's binding refuses a second thread by a panic. So
 //! there is one thread, and callers hand it closures. There is no lock in its place on purpose:
 //! a lock would let a C library see its thread-local state (`errno`, the thread keyring, LVM's
 //! memory pools) from many threads in turn.

@@ -21,6 +21,8 @@ const CHANGES: [&str; 9] = [
     "metadata commit seq",
 ];
 
+/// How often the library found its own state wrong since this process began: then its next commands may fail.
+pub static INTERNAL_ERRORS: AtomicU32 = AtomicU32::new(0);
 static LEFT: AtomicU32 = AtomicU32::new(0);
 
 /// This process dies before the `number`th change from now, counted from 1.
@@ -33,6 +35,10 @@ pub(super) fn is_armed() -> bool {
 }
 
 pub(super) fn told(message: &str) {
+    if message.starts_with("Internal error") {
+        println!("{message}");
+        INTERNAL_ERRORS.fetch_add(1, Ordering::Relaxed);
+    }
     let is_change = CHANGES.iter().any(|change| message.contains(change));
     if is_armed() && is_change && LEFT.fetch_sub(1, Ordering::Relaxed) == 1 {
         println!("killed before: {message}");

@@ -23,6 +23,11 @@ const DIGEST: Digest = Digest([0xba; 32]);
 const JOURNAL: &str = "/run/provisioner-trial";
 const LOGIN: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAJrgNR4BsboY4aZyk7ASEU06dHBpGti11RrqnIToQ/7 trial";
 const MIB: u64 = 1 << 20;
+/// What another's volume is full of, and how its name begins.
+#[cfg(feature = "fault-points")]
+pub const OBSTACLE: u8 = 0x5a;
+#[cfg(feature = "fault-points")]
+const OBSTACLES: &str = "another-";
 
 pub struct Bench {
     storage: Storage,
@@ -138,6 +143,28 @@ impl Bench {
     #[cfg(feature = "fault-points")]
     pub fn activate(&self) -> Result<()> {
         Ok(self.storage.lvm().vg_activate(GROUP, true)?)
+    }
+
+    /// Another's volume of one extent, full of one byte.
+    #[cfg(feature = "fault-points")]
+    pub fn obstacle(&self, number: u32) -> Result<()> {
+        let name = format!("{OBSTACLES}{number}");
+        self.storage.lvm().lv_create(GROUP, &name, 4 * MIB, &[])?;
+        let mut volume = File::options()
+            .write(true)
+            .open(names::lvm_device(GROUP, &name))?;
+        volume.write_all(&vec![OBSTACLE; 4 * MIB as usize])?;
+        Ok(volume.sync_all()?)
+    }
+
+    /// Removes them all.
+    #[cfg(feature = "fault-points")]
+    pub fn remove_obstacles(&self) -> Result<()> {
+        let volumes = self.storage.lvm().lvs(Some(GROUP))?;
+        for volume in volumes.iter().filter(|volume| volume.name.starts_with(OBSTACLES)) {
+            self.storage.lvm().lv_remove(GROUP, &volume.name)?;
+        }
+        Ok(())
     }
 
     /// The bytes that no volume has.

@@ -7,6 +7,7 @@
 //!
 //! Points are made from the names of the table. "Clean" is [`Bench::nothing_left`] and the free extents of before.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -51,7 +52,10 @@ pub fn child() -> Option<ExitCode> {
     }
     let result = die(verb, at);
     eprintln!("the child lives: {result:?}");
-    Some(ExitCode::SUCCESS)
+    Some(match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
 }
 
 fn die(verb: &str, at: &str) -> Result<()> {
@@ -113,7 +117,9 @@ pub fn kill_before(verb: &str, number: u32) -> Result<bool> {
     let status = Command::new("/proc/self/exe")
         .args([CHILD, verb, &format!("{CHANGE}{number}")])
         .status()?;
-    Ok(status.code().is_none())
+    let killed = status.signal() == Some(nix::sys::signal::Signal::SIGKILL as i32);
+    ensure!(killed || status.success(), "{verb}, {number}: {status}");
+    Ok(killed)
 }
 
 /// Runs the child, which must die, and starts again as the next agent does.
