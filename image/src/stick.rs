@@ -119,8 +119,11 @@ fn grub_cfg(id: &str) -> String {
          if cpuid -l; then\n\
          \x20 if linux /steading/a/vmlinuz {COMMAND_LINE} steading.image={id} $medium; then\n\
          \x20   if initrd /steading/a/initramfs; then boot; fi\n\
+         \x20   stop \"this machine has too little memory, and a node needs 1 GiB; or, if it has more, what is on this \
+         medium cannot be read: write it anew. It starts again in {READ_WITHIN_S} s.\"\n\
+         \x20 else\n\
+         \x20   stop \"what is on this medium cannot be read: write it anew. It starts again in {READ_WITHIN_S} s.\"\n\
          \x20 fi\n\
-         \x20 stop \"what is on this medium cannot be read: write it anew. It starts again in {READ_WITHIN_S} s.\"\n\
          \x20 reboot\n\
          else\n\
          \x20 stop \"this machine has a 32-bit processor, and a node needs a 64-bit one (x86-64): use another machine. \
