@@ -1,4 +1,5 @@
-//! Links liblvm2cmd, which has no pkg-config file, and libdevmapper, which libcryptsetup brings: the linker finds both in the sysroot.
+//! Links liblvm2cmd, which has no pkg-config file, and libdevmapper, which libcryptsetup brings: the linker finds both in
+//! the sysroot.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

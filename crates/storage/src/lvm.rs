@@ -170,11 +170,7 @@ impl Lvm {
     /// # Errors
     /// As [`Lvm::pvs`]; a group that is not there is an error.
     pub fn lvs(&self, group: Option<&str>) -> Result<Vec<LogicalVolume>, LvmError> {
-        let mut line = report::command("lvs", report::LV_FIELDS);
-        if let Some(group) = group {
-            line.push(Word::name("volume group", group)?);
-        }
-        report::logical_volumes(&self.run(line)?)
+        report::logical_volumes(&self.run(report::lvs(group)?)?)
     }
 
     /// Makes `device` a physical volume. What signatures it carries are wiped: ask first.

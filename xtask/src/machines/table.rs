@@ -276,9 +276,8 @@ pub const ROWS: &[Row] = &[
     },
 ];
 
-/// What a machine with too little memory says on every console before it switches itself off, by the node or, where that does
-/// not fit, by its loader.
-const TOO_LITTLE: Ends = Ends::Stops("memory, and a node needs 1 GiB");
+/// What a machine with too little memory says on every console before it switches itself off.
+const TOO_LITTLE: Ends = Ends::Stops("of memory, and a node needs 1 GiB");
 
 #[cfg(test)]
 mod tests {

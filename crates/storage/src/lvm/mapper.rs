@@ -52,13 +52,9 @@ impl LvmSession {
     /// Activates all volumes of a group, and puts right what is against the metadata. Every step is tried; the first error
     /// is told.
     pub(super) fn activate(&mut self, group: &str) -> Result<(), LvmError> {
-        let line = words::line(
-            &[
-                words::fixed(&["vgchange", "-ay"]),
-                vec![Word::name("volume group", group)?],
-            ]
-            .concat(),
-        );
+        let mut line = words::fixed(&["vgchange", "-ay"]);
+        line.push(Word::name("volume group", group)?);
+        let line = words::line(&line);
         clear(group);
         let first = self.run(&line);
         let mut done = first.is_ok();
@@ -70,7 +66,7 @@ impl LvmSession {
         if done { let_go } else { first.map(drop) }
     }
 
-    /// After a volume was removed: lets go of layers that it left. What has its snapshot costs a look at the kernel's list.
+    /// After a volume was removed: lets go of layers that it left. Where there are none, this is one look at the kernel's list.
     pub(super) fn let_go_of_orphans(&mut self, group: &str) {
         let left = |(name, holders): (String, usize)| is_orphan(&name, holders);
         if of_group(group).into_iter().any(left)
@@ -85,9 +81,8 @@ impl LvmSession {
         if !of_group(group).keys().any(|name| is_layer(name)) {
             return Ok(());
         }
-        let mut line = report::command("lvs", report::LV_FIELDS);
-        line.push(Word::name("volume group", group)?);
-        let volumes = report::logical_volumes(&self.run(&words::line(&line))?)?;
+        let line = words::line(&report::lvs(Some(group))?);
+        let volumes = report::logical_volumes(&self.run(&line)?)?;
         let explained = explained(&volumes);
         let left = || -> BTreeSet<String> {
             let is_left = |name: &String| is_layer(name) && !explained.contains(name);

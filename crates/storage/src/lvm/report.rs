@@ -10,8 +10,7 @@ use super::words::{Word, fixed};
 
 pub(super) const PV_FIELDS: &str = "pv_name,pv_uuid,vg_name,pv_size,pv_free,pv_missing";
 pub(super) const VG_FIELDS: &str = "vg_name,vg_uuid,vg_size,vg_free,vg_tags,vg_missing_pv_count";
-pub(super) const LV_FIELDS: &str =
-    "lv_name,lv_uuid,vg_name,lv_size,lv_tags,lv_active,lv_permissions,lv_dm_path,origin";
+const LV_FIELDS: &str = "lv_name,lv_uuid,vg_name,lv_size,lv_tags,lv_active,lv_permissions,lv_dm_path,origin";
 
 /// The command line of a report.
 pub(super) fn command(name: &'static str, fields: &'static str) -> Vec<Word> {
@@ -25,6 +24,15 @@ pub(super) fn command(name: &'static str, fields: &'static str) -> Vec<Word> {
         "-o",
         fields,
     ])
+}
+
+/// The command line of the report of a group's volumes, or of all.
+pub(super) fn lvs(group: Option<&str>) -> Result<Vec<Word>, LvmError> {
+    let mut line = command("lvs", LV_FIELDS);
+    if let Some(group) = group {
+        line.push(Word::name("volume group", group)?);
+    }
+    Ok(line)
 }
 
 /// One physical volume.
