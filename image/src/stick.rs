@@ -7,6 +7,9 @@
 //!
 //! The image is a CD as well ([`crate::cd`]).
 //!
+//! Where the initramfs does not fit or cannot be read, PID 1 starts alone (`steading/a/first`) and says which it is, on every
+//! console.
+//!
 //! shim, GRUB and kernel carry Debian's signatures, so firmware that checks them lets them through. GRUB does not check
 //! the initramfs: that is what measured boot is for. `steading/b` is kept for the next version beside this one.
 
@@ -24,6 +27,8 @@ pub struct Stick<'a> {
     pub vmlinuz: &'a Path,
     /// The initramfs, compressed with zstd.
     pub initramfs: &'a Path,
+    /// PID 1 alone, as an initramfs of its own.
+    pub first: &'a Path,
     /// The base.
     pub base: &'a Path,
     /// What the farmer edits.
@@ -69,6 +74,7 @@ pub fn write(path: &Path, stick: &Stick) -> Result<()> {
         ("steading/a/image", text(format!("{id}\n"))),
         ("steading/a/vmlinuz", Content::File(stick.vmlinuz.to_owned())),
         ("steading/a/initramfs", Content::File(stick.initramfs.to_owned())),
+        ("steading/a/first", Content::File(stick.first.to_owned())),
         ("steading/a/bill.cdx.json", text(stick.bill.to_owned())),
         ("steading/a/licences.txt", text(stick.licences.to_owned())),
     ];
@@ -119,6 +125,7 @@ fn grub_cfg(id: &str) -> String {
          if cpuid -l; then\n\
          \x20 if linux /steading/a/vmlinuz {COMMAND_LINE} steading.image={id} $medium; then\n\
          \x20   if initrd /steading/a/initramfs; then boot; fi\n\
+         \x20   if initrd /steading/a/first; then boot; fi\n\
          \x20   stop \"this machine has too little memory, and a node needs 1 GiB; or, if it has more, what is on this \
          medium cannot be read: write it anew. It starts again in {READ_WITHIN_S} s.\"\n\
          \x20 else\n\

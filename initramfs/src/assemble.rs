@@ -5,7 +5,7 @@ use crate::cpio::{Archive, Node};
 use crate::elf::Elf;
 use crate::hardware::{self, Module};
 use crate::modules::{self, Choice};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use packages::program::{command, run};
 use serde::Serialize;
 use std::path::{Component, Path, PathBuf};
@@ -89,7 +89,7 @@ const OPENED_AT_RUN_TIME: &[&str] = &["libgcc_s.so.1"];
 /// The loader's name inside every program.
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 
-/// Writes the initramfs to `out`, uncompressed.
+/// Writes the initramfs to `out`, uncompressed, and PID 1 alone beside it ([`first_of`]).
 pub fn assemble(recipe: &Recipe, out: &Path) -> Result<Summary> {
     std::fs::create_dir_all(recipe.scratch)?;
     let mut archive = Archive::default();
@@ -201,9 +201,15 @@ pub fn assemble(recipe: &Recipe, out: &Path) -> Result<Summary> {
         "/etc/steading/image.json",
         Node::Bytes(serde_json::to_vec_pretty(&recipe.facts)?, 0o644),
     )?;
+    archive.put(WHOLE, Node::Bytes(Vec::new(), 0o444))?;
+    ensure!(
+        archive.paths().last() == WHOLE.strip_prefix('/'),
+        "{WHOLE} is not what the kernel unpacks last"
+    );
     let partial = out.with_extension("partial");
     let bytes = archive.write(&partial)?;
     std::fs::rename(&partial, out)?;
+    archive.write_first(&first_of(out))?;
     let files = archive
         .files()
         .map(|(inside, from)| (inside.to_owned(), from.to_owned()))
@@ -216,6 +222,14 @@ pub fn assemble(recipe: &Recipe, out: &Path) -> Result<Summary> {
         paths: archive.paths().map(str::to_owned).collect(),
         files,
     })
+}
+
+/// What the kernel unpacks last: PID 1 sees by it that all the rest is there.
+const WHOLE: &str = "/whole";
+
+/// Where PID 1 lies alone, beside the initramfs `out`: for a loader that finds no room for the whole, or cannot read it.
+pub fn first_of(out: &Path) -> PathBuf {
+    out.with_extension("first.cpio")
 }
 
 /// All that PID 1 may stand on: nothing that could fail takes the machine with it. It is unpacked before all else, so that a

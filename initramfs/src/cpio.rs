@@ -84,32 +84,42 @@ impl Archive {
 
     /// Writes the archive; returns its length in bytes.
     pub fn write(&self, path: &Path) -> Result<u64> {
-        let file = std::fs::File::create(path).with_context(|| format!("creating {}", path.display()))?;
-        let mut out = Counted {
-            out: BufWriter::with_capacity(1 << 20, file),
-            written: 0,
-        };
         let is_first = |(name, _): &(&String, &Node)| self.first.contains(*name);
         let first = self.nodes.iter().filter(is_first);
         let rest = self.nodes.iter().filter(|entry| !is_first(entry));
-        for (index, (name, node)) in first.chain(rest).enumerate() {
-            let index = u32::try_from(index)? + 1;
-            match node {
-                Node::Folder => out.entry(index, 0o040755, 2, (0, 0), name, &[])?,
-                Node::Link(target) => out.entry(index, 0o120777, 1, (0, 0), name, target.as_bytes())?,
-                Node::Device(major, minor) => out.entry(index, 0o020600, 1, (*major, *minor), name, &[])?,
-                Node::Bytes(bytes, mode) => out.entry(index, 0o100000 | mode, 1, (0, 0), name, bytes)?,
-                Node::File(from, mode) => {
-                    let bytes = std::fs::read(from).with_context(|| format!("reading {}", from.display()))?;
-                    out.entry(index, 0o100000 | mode, 1, (0, 0), name, &bytes)?;
-                }
+        write_nodes(path, first.chain(rest))
+    }
+
+    /// Writes an archive of what is unpacked first and nothing else; returns its length in bytes.
+    pub fn write_first(&self, path: &Path) -> Result<u64> {
+        let first = self.nodes.iter().filter(|(name, _)| self.first.contains(*name));
+        write_nodes(path, first)
+    }
+}
+
+fn write_nodes<'a>(path: &Path, nodes: impl Iterator<Item = (&'a String, &'a Node)>) -> Result<u64> {
+    let file = std::fs::File::create(path).with_context(|| format!("creating {}", path.display()))?;
+    let mut out = Counted {
+        out: BufWriter::with_capacity(1 << 20, file),
+        written: 0,
+    };
+    for (index, (name, node)) in nodes.enumerate() {
+        let index = u32::try_from(index)? + 1;
+        match node {
+            Node::Folder => out.entry(index, 0o040755, 2, (0, 0), name, &[])?,
+            Node::Link(target) => out.entry(index, 0o120777, 1, (0, 0), name, target.as_bytes())?,
+            Node::Device(major, minor) => out.entry(index, 0o020600, 1, (*major, *minor), name, &[])?,
+            Node::Bytes(bytes, mode) => out.entry(index, 0o100000 | mode, 1, (0, 0), name, bytes)?,
+            Node::File(from, mode) => {
+                let bytes = std::fs::read(from).with_context(|| format!("reading {}", from.display()))?;
+                out.entry(index, 0o100000 | mode, 1, (0, 0), name, &bytes)?;
             }
         }
-        out.entry(0, 0, 1, (0, 0), "TRAILER!!!", &[])?;
-        out.pad(512)?;
-        out.out.flush()?;
-        Ok(out.written)
     }
+    out.entry(0, 0, 1, (0, 0), "TRAILER!!!", &[])?;
+    out.pad(512)?;
+    out.out.flush()?;
+    Ok(out.written)
 }
 
 struct Counted<W: Write> {
@@ -197,6 +207,9 @@ mod tests {
             .map(|name| text.find(name).unwrap_or(usize::MAX))
             .collect();
         assert!(names.is_sorted() && names[3] < text.len(), "{names:?}");
+        archive.write_first(&again)?;
+        let text = String::from_utf8_lossy(&std::fs::read(&again)?).into_owned();
+        assert!(text.contains("z/init\0") && !text.contains("a/b/file"));
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //!  BIOS, UEFI  iPXE ─► boot.ipxe ───────────────────────────────────────┐   vmlinuz    as on the stick
 //!  UEFI        shimx64.efi ─► grubx64.efi (of the net) ─► grub/grub.cfg ┴─► initramfs  the stick's, and /medium/base
 //!              by TFTP (PXE); by HTTP the firmware may start GRUB itself    farmer.cpio  /medium/farmer.toml
+//!                                                                           first        PID 1 alone, where that is too much
 //! ```
 //!
 //! Names are relative: whatever brought the first file, TFTP or HTTP, brings the others. The base and `farmer.toml` come as
@@ -24,6 +25,8 @@ pub struct Parts {
     pub vmlinuz: PathBuf,
     /// The initramfs of real machines, packed.
     pub initramfs: PathBuf,
+    /// PID 1 alone.
+    pub first: PathBuf,
     /// The base.
     pub base: PathBuf,
     /// Unpacked boot loaders.
@@ -45,6 +48,7 @@ pub fn write(folder: &Path, parts: &Parts, farmer_toml: &str) -> Result<()> {
     };
     let signed = |name: &str| parts.boot.join("usr/lib").join(name);
     copy(&parts.vmlinuz, "vmlinuz")?;
+    copy(&parts.first, "first")?;
     copy(&signed("shim/shimx64.efi.signed"), "shimx64.efi")?;
     copy(
         &signed("grub/x86_64-efi-signed/grubnetx64.efi.signed"),
@@ -79,12 +83,25 @@ fn archive(path: &Path, name: &str, node: Node) -> Result<()> {
 /// Under UEFI the kernel itself fetches what `initrd=` names; a BIOS gets both as one.
 fn ipxe() -> String {
     format!(
-        "#!ipxe\nkernel vmlinuz initrd=initramfs initrd=farmer.cpio {COMMAND_LINE}\ninitrd initramfs\n\
-         initrd farmer.cpio\nboot\n"
+        "#!ipxe\n\
+         kernel vmlinuz initrd=initramfs initrd=farmer.cpio {COMMAND_LINE}\n\
+         initrd initramfs && initrd farmer.cpio || goto first\n\
+         boot\n\
+         :first\n\
+         imgfree\n\
+         kernel vmlinuz initrd=first {COMMAND_LINE}\n\
+         initrd first\n\
+         boot\n"
     )
 }
 
 /// What GRUB was fetched by is where it looks for the rest.
 fn grub() -> String {
-    format!("set timeout=0\nlinux /vmlinuz {COMMAND_LINE}\ninitrd /initramfs /farmer.cpio\nboot\n")
+    format!(
+        "set timeout=0\n\
+         linux /vmlinuz {COMMAND_LINE}\n\
+         if initrd /initramfs /farmer.cpio; then boot; fi\n\
+         initrd /first\n\
+         boot\n"
+    )
 }

@@ -140,12 +140,14 @@ pub fn make(tree: &Tree, store: &Store, shipped: &Shipped, farmer_toml: &str, pa
     let base = artefacts::ensure_base(tree, store)?;
     let (_, vmlinuz) = artefacts::ensure_kernel(tree, store)?;
     let (initramfs, summary) = ensure_initramfs(tree, store, shipped)?;
+    let first = initramfs::assemble::first_of(&plain_initramfs(tree));
     let components = bill::components(tree, store, shipped, &summary)?;
     image::stick::write(
         path,
         &image::stick::Stick {
             vmlinuz: &vmlinuz,
             initramfs: &initramfs,
+            first: &first,
             base: &base.path,
             farmer_toml,
             bill: &image::bill::cyclonedx(VERSION, &components)?,
@@ -158,6 +160,7 @@ pub fn make(tree: &Tree, store: &Store, shipped: &Shipped, farmer_toml: &str, pa
     let parts = Parts {
         vmlinuz,
         initramfs,
+        first,
         base: base.path,
         boot,
     };
@@ -175,15 +178,25 @@ pub fn release_tools(tree: &Tree, store: &Store) -> Result<PathBuf> {
     Ok(tools)
 }
 
+/// The initramfs of real machines as it is unpacked.
+fn plain_initramfs(tree: &Tree) -> PathBuf {
+    tree.artefact("image/initramfs-machines.cpio")
+}
+
+/// The same as it lies on the stick.
+pub fn packed_initramfs(tree: &Tree) -> PathBuf {
+    plain_initramfs(tree).with_extension("cpio.zst")
+}
+
 /// The initramfs of real machines, compressed; compressed anew only where its content has changed.
 fn ensure_initramfs(tree: &Tree, store: &Store, shipped: &Shipped) -> Result<(PathBuf, Summary)> {
     let firmware = tree.artefact("image/firmware");
     unpacked(store, &[Set::Firmware], &firmware)?;
     artefacts::ensure_kernel(tree, store)?;
-    let plain = tree.artefact("image/initramfs-machines.cpio");
+    let plain = plain_initramfs(tree);
     let with = (Choice::Machines, Some(firmware.as_path()));
     let summary = artefacts::assemble(tree, store, shipped, &[], with, &plain)?;
-    let (packed, stamp) = (plain.with_extension("cpio.zst"), plain.with_extension("stamp"));
+    let (packed, stamp) = (packed_initramfs(tree), plain.with_extension("stamp"));
     let digest = packages::store::sha256(&plain)?;
     if !packed.exists() || !std::fs::read_to_string(&stamp).is_ok_and(|have| have == digest) {
         let partial = packed.with_extension("partial");

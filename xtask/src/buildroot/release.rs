@@ -248,6 +248,10 @@ pub fn target(source: &Source) -> Result<()> {
     );
     let left = |program: &str| target.join(program).exists();
     ensure!(
+        left("whole"),
+        "post-build.sh leaves nothing to see by that all was unpacked"
+    );
+    ensure!(
         !left("usr/bin/sh") && !left("usr/sbin/mke2fs"),
         "programs are left over"
     );

@@ -63,6 +63,11 @@ pub const CASES: &[Case] = &[
         stick::pulled,
     ),
     case(
+        "stick-damaged",
+        "an initramfs that the loader cannot read, and one whose bytes are wrong: one sentence each",
+        stick::damaged,
+    ),
+    case(
         "cable-late",
         "no network, and a cable two minutes later",
         network::cable_late,

@@ -1,10 +1,11 @@
 //! The stick after it was read, and a machine with nothing but it.
 
+use std::io::{Seek, SeekFrom, Write};
 use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use qemu::Running;
+use qemu::{Bus, Disk, Fault, Running};
 use stage::Answer;
 
 use super::SELLS_WITHIN;
@@ -78,3 +79,41 @@ pub fn pulled(place: &Place) -> Result<Ended> {
 fn is_gone(running: &mut Running) -> Result<()> {
     said(running, "  stick pulled out (sd").map(drop)
 }
+
+/// What a node says when what it started from is not whole.
+const NOT_WHOLE: &str = "cannot be read whole: write it anew";
+
+/// A sector of the initramfs that cannot be read, so that the loader has PID 1 alone; then wrong bytes in it, of which the
+/// kernel unpacks what comes before them.
+pub fn damaged(place: &Place) -> Result<Ended> {
+    let at = middle_of_initramfs(place)?;
+    let mut machine = place.machine();
+    machine.disks = vec![
+        Disk::new(&place.ground.stick, "STICK")
+            .on(Bus::Usb)
+            .dying(Fault::ReadAt(at)),
+    ];
+    machine.start()?.wait_for(NOT_WHOLE, SELLS_WITHIN)?;
+    let copy = place.stick(&place.ground.text)?;
+    let mut file = std::fs::File::options().write(true).open(&copy)?;
+    file.seek(SeekFrom::Start(at))?;
+    file.write_all(&[0; 4096])?;
+    file.sync_all()?;
+    place
+        .machine_from(&copy)
+        .start()?
+        .wait_for(NOT_WHOLE, SELLS_WITHIN)?;
+    Ok(Ended::Passed(None))
+}
+
+/// Where on the stick the middle of the packed initramfs lies, found by its bytes.
+fn middle_of_initramfs(place: &Place) -> Result<u64> {
+    let packed = std::fs::read(crate::stick_image::packed_initramfs(place.ground.tree))?;
+    let middle = &packed[packed.len() / 2..][..WINDOW];
+    let stick = std::fs::read(&place.ground.stick)?;
+    let at = stick.windows(WINDOW).position(|window| window == middle);
+    Ok(at.context("the stick has no such initramfs")? as u64)
+}
+
+/// Bytes that stand nowhere twice.
+const WINDOW: usize = 32;

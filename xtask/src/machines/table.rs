@@ -269,6 +269,13 @@ pub const ROWS: &[Row] = &[
         ..BIOS
     },
     Row {
+        name: "tftp-128-mib",
+        memory_mib: 128,
+        medium: Tftp,
+        ends: TOO_LITTLE,
+        ..BIOS
+    },
+    Row {
         name: "512-mib",
         memory_mib: 512,
         ends: TOO_LITTLE,

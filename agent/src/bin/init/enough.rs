@@ -1,21 +1,48 @@
 //! Whether the machine has what a node needs at the least: one sentence where it has not.
+//!
+//! ```text
+//!  memory enough? ─no─► "this machine has … MiB of memory"    ─► off
+//!       │ yes
+//!  all unpacked?  ─no─► "cannot be read whole: write it anew" ─► starts again
+//!       │ yes
+//!     goes on
+//! ```
+//!
+//! A loader that has no room for the initramfs, or cannot read it, starts PID 1 alone; the kernel goes on with what it has
+//! unpacked of a damaged one.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
+
+use host::power::End;
 
 /// A machine of 1 GiB tells the kernel of less: firmware and graphics take their part, and so does the kernel itself.
 const LEAST_KIB: u64 = 720 << 10;
+/// What the kernel unpacks last of an initramfs.
+const WHOLE: &str = "/whole";
 /// So long the sentence stands on the screen before the machine is off.
 const READ_WITHIN: Duration = Duration::from_secs(60);
 
-/// Says what is missing and waits until a person may have read it; false where the machine cannot be a node.
-pub fn enough() -> bool {
-    let Some(sentence) = too_little(&fs::read_to_string("/proc/meminfo").unwrap_or_default()) else {
-        return true;
+/// Where the machine cannot be a node: says what is missing, waits until a person may have read it, and tells how it ends.
+pub fn missing() -> Option<End> {
+    let (sentence, end) = match too_little(&fs::read_to_string("/proc/meminfo").unwrap_or_default()) {
+        Some(sentence) => (sentence, End::PowerOff),
+        None if Path::new(WHOLE).exists() => return None,
+        None => (not_whole(), End::Reboot),
     };
     crate::console::say(&sentence);
     std::thread::sleep(READ_WITHIN);
-    false
+    Some(end)
+}
+
+/// The sentence for an initramfs that did not come whole.
+fn not_whole() -> String {
+    format!(
+        "steading: what is on the medium that this machine started from cannot be read whole: write it anew. \
+         It starts again in {} s.",
+        READ_WITHIN.as_secs()
+    )
 }
 
 /// The sentence for a `/proc/meminfo` that tells of too little; one that tells nothing is taken as enough.

@@ -109,8 +109,8 @@ fn boot() -> Result<End, Box<dyn std::error::Error>> {
     let stamp = stamps::Stamp::here();
     mount::first()?;
     console::say(&format!("steading {}: init, PID 1", env!("CARGO_PKG_VERSION")));
-    if !enough::enough() {
-        return Ok(End::PowerOff);
+    if let Some(end) = enough::missing() {
+        return Ok(end);
     }
     mount::rest()?;
     settings::apply();

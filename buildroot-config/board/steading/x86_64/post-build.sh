@@ -35,6 +35,9 @@ cat > "${TARGET_DIR}/etc/steading/image.json" <<EOF
 }
 EOF
 
+# The archive of the initramfs is sorted: this comes last, and init sees by it that all the rest was unpacked.
+: > "${TARGET_DIR}/whole"
+
 # A program that is a link to a dropped one becomes a file of its own. Absolute links, as that of modprobe, stay.
 while read -r program; do
 	file="${TARGET_DIR}/${program}"

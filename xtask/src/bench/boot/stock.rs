@@ -83,6 +83,7 @@ impl Stock {
             &image::stick::Stick {
                 vmlinuz: &self.vmlinuz,
                 initramfs: &self.initrd,
+                first: &self.initrd,
                 base,
                 farmer_toml: "",
                 bill: "",
