@@ -96,6 +96,8 @@ async fn node(
     let (network, ways) = net::start().context("watching the network")?;
     tokio::spawn(uplinks::follow(board.clone(), ready.clone(), network.clone()));
     tokio::spawn(show_machine(board.clone()));
+    // LVM makes itself ready while drivers look for the disks; where it cannot, whoever needs it says so.
+    spawn_blocking(storage::Storage::start);
 
     let booted = medium::find(&board, &ready).await;
     let farmer = booted.reading.farmer.clone();
@@ -164,15 +166,18 @@ async fn node(
             openings,
             network.clone(),
         ));
-        // While the grid is joined: it needs nothing but the disks.
+        // While the grid is joined: this needs nothing but the disks.
+        let inventory = spaces::read_inventory().await;
+        // Until the base is there, its room counts as taken.
+        let keep = machinery.bases.extents();
+        let counted = base::capacity(owned, &inventory, farmer.rate, keep, &[]).await;
         let standing = base::begin(&board, &machinery.bases, owned);
         spaces::count_traffic(&board, &ready, &machinery, &network, &farmer);
-        Some((machinery, standing))
+        Some((machinery, standing, inventory, counted))
     };
     let (grid, mut machinery) = tokio::join!(joining, recovering);
     let grid = grid?;
-    if let (Some(owned), Some((machinery, standing))) = (&owned, &mut machinery) {
-        let inventory = spaces::read_inventory().await;
+    if let (Some(owned), Some((machinery, standing, inventory, counted))) = (&owned, &mut machinery) {
         let mut desk = None;
         if let (Some(grid), Some(ticket), Some(rail)) = (grid, farmer.grid, rail) {
             let others = spaces::Others {
@@ -180,6 +185,7 @@ async fn node(
                 ticket,
                 rail,
                 inventory: inventory.clone(),
+                counted: counted.clone(),
                 version: version.to_owned(),
             };
             desk = spaces::open_desk(&board, &ready, &booted, owned, machinery, others).await;
@@ -193,7 +199,7 @@ async fn node(
             board,
             owned.clone(),
             desk,
-            inventory,
+            inventory.clone(),
             farmer.rate,
         )
         .await;

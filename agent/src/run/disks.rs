@@ -56,7 +56,7 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
         .collect();
     let medium: Vec<String> = booted.medium.disk.iter().cloned().collect();
     let started = spawn_blocking(move || {
-        // LVM makes itself ready meanwhile: it looks at no disk before it is asked, and again at the kinds that came later.
+        // It looks at no disk before it is asked, and again at the kinds that came later.
         let storage = Storage::start().map_err(|error| crate::words::chain(&error))?;
         if !matches!(host::module::wait_for_hardware(HARDWARE), Ok(true)) {
             tracing::warn!("not all drivers are loaded yet; disks that come later are not used");

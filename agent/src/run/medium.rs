@@ -149,14 +149,20 @@ fn differ(board: &Board, ready: &Ready, names: &[String]) {
     failed(board, &why, "pull out those that are not meant");
 }
 
-/// Until a device comes or goes, or for a while.
+/// Until what can hold a medium comes or goes, or for a while: a look costs a mount, and nobody takes one for a printer.
 fn wait(events: &std::io::Result<Uevents>) {
-    match events {
-        Ok(events) => {
-            let _ = events.wait(LOOK_EVERY);
-            events.drain();
+    let end = Instant::now() + LOOK_EVERY;
+    let left = || end.saturating_duration_since(Instant::now());
+    let Ok(events) = events else {
+        std::thread::sleep(LOOK_EVERY);
+        return;
+    };
+    while !left().is_zero() && events.wait(left()).is_ok_and(|waits| waits) {
+        match events.receive() {
+            Ok(Some(event)) if event.get("SUBSYSTEM").is_none_or(|of| of != "block") => {}
+            // What came with it is seen by the same look; of what was lost nobody knows what it was.
+            _ => return events.drain(),
         }
-        Err(_) => std::thread::sleep(LOOK_EVERY),
     }
 }
 
@@ -186,10 +192,7 @@ fn look(from: From) -> Result<Choice, String> {
     }
     let disks = match from {
         From::Cds => medium::cd_drives(),
-        From::Disks => {
-            let disks = inventory::read(Path::new("/")).disks.unwrap_or_default();
-            disks.into_iter().map(|disk| disk.name).collect()
-        }
+        From::Disks => inventory::disk_names(Path::new("/")),
     };
     let (mut media, mut broken) = (Vec::new(), None);
     for medium in medium::find(&disks) {

@@ -9,7 +9,7 @@ use ::grid::{Grid, GridTicket};
 use ed25519_dalek::SigningKey;
 use escrow::{Asset, Rail};
 use inventory::{Inventory, boot};
-use market::book::Room;
+use market::book::{Capacity, Room};
 use market::id::{Digest, GridId};
 use provision::base::Bases;
 use provision::firewall::{InterfaceName, Openings, Uplink};
@@ -20,7 +20,6 @@ use storage::verity::Seal;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use super::base;
 use super::disks::Owned;
 use super::medium::Booted;
 use super::ready::Ready;
@@ -33,7 +32,7 @@ use crate::direct;
 use crate::facts::{self, Image};
 use crate::farmer::Farmer;
 use crate::net::{NetState, NetWatch};
-use crate::sales::{Given, RESTORE_EVERY_MS, SNAPSHOT_EVERY_MS};
+use crate::sales::{Given, RESTORE_EVERY_MS, SNAPSHOT_EVERY_MS, SpaceVolume};
 
 /// Firewall rules that could not be set are set again after this.
 const WALLS_AGAIN: Duration = Duration::from_secs(5);
@@ -168,6 +167,8 @@ pub(super) struct Others {
     pub ticket: GridTicket,
     pub rail: Arc<dyn Rail>,
     pub inventory: Arc<Inventory>,
+    /// What [`super::base::capacity`] found.
+    pub counted: Result<(Capacity, Vec<SpaceVolume>), String>,
     pub version: String,
 }
 
@@ -195,11 +196,8 @@ pub(super) async fn open_desk(
             .journal()
             .map_err(|error| crate::words::chain(error))?
             .clone();
-        // Until the base is there, its room counts as taken.
         let farmer = booted.reading.farmer.clone();
-        let keep = machinery.bases.extents();
-        let counted = base::capacity(owned, &others.inventory, farmer.rate, keep, &[]).await;
-        let (capacity, volumes) = counted?;
+        let (capacity, volumes) = others.counted?;
         let facts = facts::of(&others.inventory, &farmer, &others.version);
         let asset: Asset = ledger::ASSET
             .parse()

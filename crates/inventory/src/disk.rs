@@ -63,14 +63,20 @@ pub struct Disk {
 }
 
 pub(crate) fn read(tree: &Tree) -> Option<Vec<Disk>> {
-    let names = tree.names("sys/block")?;
-    Some(
-        names
-            .iter()
-            .filter(|name| is_disk(tree, name))
-            .map(|name| disk(tree, name))
-            .collect(),
-    )
+    Some(names(tree)?.iter().map(|name| disk(tree, name)).collect())
+}
+
+fn names(tree: &Tree) -> Option<Vec<String>> {
+    let mut names = tree.names("sys/block")?;
+    names.retain(|name| is_disk(tree, name));
+    Some(names)
+}
+
+/// The kernel's names of the disks of the machine whose `/sys` stands below `root`, sorted; none where there is no `/sys`.
+/// Nothing else is asked of them.
+#[must_use]
+pub fn disk_names(root: &Path) -> Vec<String> {
+    names(&Tree::new(root)).unwrap_or_default()
 }
 
 fn is_disk(tree: &Tree, name: &str) -> bool {

@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use consent::{Consent, ConsentError, ConsentHash};
 pub use controller::{Controller, ControllerKind};
 pub use cpu::Cpu;
-pub use disk::{Bus, Disk, bus_of};
+pub use disk::{Bus, Disk, bus_of, disk_names};
 pub use gpu::Gpu;
 pub use machine::{Firmware, FirmwareKind, Product, Tpm};
 pub use nic::Nic;

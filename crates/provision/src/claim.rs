@@ -29,7 +29,7 @@ use inventory::Disk;
 use market::id::NodeId;
 use market::quantity::Bytes;
 use storage::Storage;
-use storage::lvm::{LvmError, VolumeGroup};
+use storage::lvm::LvmError;
 
 use fit::{line_for, means};
 pub use inventory::{Consent, ConsentError, ConsentHash};
@@ -170,8 +170,12 @@ pub fn claim_disks(storage: &Storage, disks: &[Disk], rules: &Rules<'_>) -> Resu
             }
         });
     }
-    // Asked once, when all are taken: each question is a look at every disk.
-    let groups = storage.lvm().vgs();
+    // Asked again only where one was taken, and once for all: each question is a look at every disk.
+    let took = |outcome: &Outcome| matches!(outcome, Outcome::Ours { new: true, .. });
+    let groups = match outcomes.iter().any(took) {
+        true => look::Groups::read(storage),
+        false => Ok(groups),
+    };
     for (disk, outcome) in seen.into_iter().zip(outcomes) {
         let state = match outcome {
             Outcome::Ours { group, new } => holding(&groups, group, new),
@@ -198,18 +202,11 @@ enum Outcome {
     Left { why: String, erase_line: Option<String> },
 }
 
-fn holding(groups: &Result<Vec<VolumeGroup>, LvmError>, group: String, new: bool) -> Holding {
-    let groups = match groups {
-        Ok(groups) => groups,
-        Err(error) => return not_read(&group, crate::step::chain(error)),
-    };
-    match groups.iter().find(|found| found.name == group) {
-        Some(found) => Holding::Claimed {
-            group,
-            free: Bytes(found.free_bytes),
-            new,
-        },
-        None => not_read(&group, "LVM does not see it".to_owned()),
+fn holding(groups: &Result<look::Groups, LvmError>, group: String, new: bool) -> Holding {
+    match groups.as_ref().map(|groups| groups.free(&group)) {
+        Ok(Some(free)) => Holding::Claimed { group, free, new },
+        Ok(None) => not_read(&group, "LVM does not see it".to_owned()),
+        Err(error) => not_read(&group, crate::step::chain(error)),
     }
 }
 

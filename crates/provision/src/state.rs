@@ -268,7 +268,9 @@ impl State {
 
         let fresh = found.leader.is_none();
         let prepare = |group: &String| {
-            volumes::ensure(storage, group)?;
+            if !found.mounted.contains(group) {
+                volumes::ensure(storage, group)?;
+            }
             named("state-keys", || identity.write_keys(group))
         };
         prepare(&leader)?;

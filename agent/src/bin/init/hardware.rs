@@ -2,8 +2,8 @@
 //! the agent (no udev).
 //!
 //! ```text
-//!  /sys: what may lead to disks and networks ──► HARDWARE_READY ─┬─► the rest ──► what is announced, for ever
-//!                                                                └─► what every node needs, ahead of being asked
+//!  /sys: what may lead to disks and networks ─┬─► HARDWARE_READY ──► the rest ──► what is announced, for ever
+//!         while these wait for their devices  └─► what every node needs, ahead of being asked
 //! ```
 //!
 //! It says that disks and networks of power-on have been looked for by making `names::HARDWARE_READY`;
@@ -40,7 +40,9 @@ fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
     let walked = module::of_running_kernel().map(|index| (Arc::new(index), Aliases::of_sys()));
     let walked = match walked {
         Ok((index, mut aliases)) => {
-            load(&index, &mut aliases, &events, true)?;
+            let ahead = Arc::clone(&index);
+            let idle = || _ = std::thread::spawn(move || load_ahead(&ahead));
+            load(&index, &mut aliases, &events, true, idle)?;
             Ok((index, aliases))
         }
         Err(error) => Err(error),
@@ -49,10 +51,8 @@ fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
     // An image without modules has none to wait for.
     module::announce_hardware()?;
     let (index, mut aliases) = walked?;
-    let ahead = Arc::clone(&index);
-    std::thread::spawn(move || load_ahead(&ahead));
     loop {
-        load(&index, &mut aliases, &events, false)?;
+        load(&index, &mut aliases, &events, false, || {})?;
         events.wait(FOR_EVER)?;
     }
 }
@@ -81,9 +81,15 @@ fn load_ahead(index: &Index) {
     }
 }
 
-fn load(index: &Index, aliases: &mut Aliases, events: &Uevents, needed: bool) -> io::Result<()> {
+fn load(
+    index: &Index,
+    aliases: &mut Aliases,
+    events: &Uevents,
+    needed: bool,
+    idle: impl FnOnce() + Send,
+) -> io::Result<()> {
     let start = Instant::now();
-    let (loaded, failed) = module::load_for_hardware(index, aliases, events, needed)?;
+    let (loaded, failed) = module::load_for_hardware(index, aliases, events, needed, idle)?;
     answer_where_asked();
     for error in failed {
         eprintln!("init: {}", chain(&error));

@@ -96,7 +96,8 @@ impl Aliases {
 /// what failed: one driver that fails is no reason to stop.
 ///
 /// A few threads load at once, for a driver that waits for its device holds up only itself. With `needed` alone, what
-/// leads to no disk and no network stays among the aliases.
+/// leads to no disk and no network stays among the aliases. `idle` is called once, when all drivers that are known of were
+/// begun: they wait for their devices, and the processors for them.
 ///
 /// # Errors
 /// When announcements cannot be received.
@@ -105,7 +106,13 @@ pub fn load_for_hardware(
     aliases: &mut Aliases,
     events: &Uevents,
     needed: bool,
+    idle: impl FnOnce() + Send,
 ) -> io::Result<(usize, Vec<ModuleError>)> {
+    let idle = Mutex::new(Some(idle));
+    let be_idle = || {
+        let idle = idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        idle.map_or((), |idle| idle())
+    };
     let (loaded, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     loop {
         while events.wait(Duration::ZERO)? {
@@ -116,6 +123,7 @@ pub fn load_for_hardware(
         }
         let now = aliases.take(needed);
         if now.is_empty() {
+            be_idle();
             let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
             return Ok((loaded.into_inner(), failed));
         }
@@ -132,6 +140,7 @@ pub fn load_for_hardware(
                             Err(error) => failed.lock().unwrap_or_else(PoisonError::into_inner).push(error),
                         }
                     }
+                    be_idle();
                 });
             }
         });

@@ -9,8 +9,9 @@ use host::block::{Device, partition_path};
 use host::command::Starts;
 use host::names;
 use inventory::Disk;
+use market::quantity::Bytes;
 use storage::Storage;
-use storage::lvm::LvmError;
+use storage::lvm::{LvmError, PhysicalVolume};
 use storage::probe::{Content, Partition, partitions, probe};
 
 use super::{Rules, is_group_of, mark};
@@ -88,15 +89,22 @@ impl Seen {
     }
 }
 
-/// Which group each physical volume is in; `None` for one in no group.
-pub(super) struct Groups(BTreeMap<PathBuf, Option<String>>);
+/// The physical volumes, by the device that each lies on.
+pub(super) struct Groups(BTreeMap<PathBuf, PhysicalVolume>);
 
 impl Groups {
     pub(super) fn read(storage: &Storage) -> Result<Self, LvmError> {
         let volumes = storage.lvm().pvs()?;
         Ok(Self(
-            volumes.into_iter().map(|pv| (pv.device, pv.group)).collect(),
+            volumes.into_iter().map(|pv| (pv.device.clone(), pv)).collect(),
         ))
+    }
+
+    /// What no volume of a group of ours has: such a group is one disk. Nothing where LVM does not see it.
+    pub(super) fn free(&self, group: &str) -> Option<Bytes> {
+        let mut volumes = self.0.values();
+        let found = volumes.find(|pv| pv.group.as_deref() == Some(group));
+        found.map(|pv| Bytes(pv.free_bytes))
     }
 }
 
@@ -159,9 +167,10 @@ fn content(path: &Path, groups: &Groups, rules: &Rules<'_>) -> (Look, Option<Str
         Err(error) if error.source.kind() == io::ErrorKind::ResourceBusy => return (Look::InUse, None),
         Err(error) => return (unreadable(&error), None),
     }
-    let below =
-        |pv: &&PathBuf| pv.as_path() == path || table.iter().any(|p| **pv == partition_path(path, p.number));
-    let group = groups.0.keys().find(below).and_then(|pv| groups.0[pv].clone());
+    let below = |pv: &&PhysicalVolume| {
+        pv.device == path || table.iter().any(|p| pv.device == partition_path(path, p.number))
+    };
+    let group = groups.0.values().find(below).and_then(|pv| pv.group.clone());
     match content {
         Content::Empty => (Look::Blank, None),
         content => (Look::Holds { content }, group),
@@ -174,14 +183,12 @@ fn claimed(path: &Path, partition: &Partition, groups: &Groups, rules: &Rules<'_
         Ok(there) => there,
         Err(error) => return (Look::Unreadable { why: chain(&error) }, None),
     };
-    match groups.0.get(&device) {
-        Some(Some(group)) if unfinished && rules.unborn.contains(group) => {
-            (Look::HalfDone, Some(group.clone()))
-        }
-        Some(Some(group)) if is_group_of(&rules.node, group) => (Look::Ours { group: group.clone() }, None),
-        Some(Some(group)) => (Look::OtherNode { group: group.clone() }, None),
+    match groups.0.get(&device).and_then(|pv| pv.group.as_ref()) {
+        Some(group) if unfinished && rules.unborn.contains(group) => (Look::HalfDone, Some(group.clone())),
+        Some(group) if is_group_of(&rules.node, group) => (Look::Ours { group: group.clone() }, None),
+        Some(group) => (Look::OtherNode { group: group.clone() }, None),
         // Our GUID without a group: whoever began it, nothing was ever kept behind it, if it is marked.
-        Some(None) | None if unfinished => (Look::HalfDone, None),
-        Some(None) | None => (Look::Damaged, None),
+        None if unfinished => (Look::HalfDone, None),
+        None => (Look::Damaged, None),
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Found {
     pub(super) unborn: BTreeSet<String>,
     /// Groups that the leader knew.
     pub(super) known: BTreeSet<String>,
+    /// Groups of this node whose state volume is mounted.
+    pub(super) mounted: BTreeSet<String>,
 }
 
 pub(super) struct Leader {
@@ -84,6 +86,8 @@ pub(super) fn find(storage: &Storage) -> Result<Found, StateError> {
         return Ok(found);
     };
     let mut best = None;
+    // Of one disk nobody has to know how much its journal has written.
+    let is_alone = seen.len() == 1;
     for (group, identity, disk) in seen {
         if identity.node() != node || !is_group_of(&node, &group) {
             leave(storage, &group);
@@ -92,8 +96,10 @@ pub(super) fn find(storage: &Storage) -> Result<Found, StateError> {
         if !alone {
             unmount(&group).and_then(|()| mount_volume(&group))?;
         }
+        found.mounted.insert(group.clone());
         found.highest = found.highest.max(disk.generation);
-        let rank = (disk.generation, writes(&group));
+        let written = if is_alone { 0 } else { writes(&group) };
+        let rank = (disk.generation, written);
         if best.is_none_or(|best| rank > best) {
             best = Some(rank);
             found.known = disk.groups;
