@@ -317,11 +317,10 @@ fn select(choice: Choice, dep: &str, builtin: &str, softdep: &str) -> Result<BTr
     let index = Index::parse(dep);
     let builtin: BTreeSet<String> = builtin.lines().map(name).collect();
     let mut taken = BTreeSet::new();
-    let tests = if choice == Choice::Qemu { TESTS } else { &[] };
-    for wanted in ALWAYS.iter().chain(QEMU).chain(tests) {
+    for wanted in listed(choice) {
         match index.by_name.get(&name(wanted)) {
             Some(path) => index.take(path, &mut taken),
-            None if builtin.contains(&name(wanted)) || OPTIONAL.contains(wanted) => {}
+            None if builtin.contains(&name(wanted)) || OPTIONAL.contains(&wanted) => {}
             None => bail!("the kernel has no module {wanted}, neither as a file nor built in"),
         }
     }
@@ -382,6 +381,34 @@ pub fn chosen(tree: &Path, version: &str, choice: Choice) -> Result<BTreeSet<Str
     Ok(chosen)
 }
 
+/// What `choice` names and this kernel has built in: paths as in its `modules.builtin`.
+pub fn built_in(tree: &Path, version: &str, choice: Choice) -> Result<BTreeSet<String>> {
+    let file = kernel::index_modules(tree, version)?.join("modules.builtin");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let families: &[_] = match choice {
+        Choice::Qemu => &[],
+        Choice::Machines => hardware::FAMILIES,
+    };
+    let families = families.iter().flat_map(|(_, names)| names.iter().copied());
+    let names: BTreeSet<String> = listed(choice).chain(families).map(name).collect();
+    let found = text.lines().filter(|path| names.contains(&name(path)));
+    Ok(found.map(str::to_owned).collect())
+}
+
+/// What is named for a choice one by one.
+fn listed(choice: Choice) -> impl Iterator<Item = &'static str> {
+    let tests = if choice == Choice::Qemu { TESTS } else { &[] };
+    ALWAYS.iter().chain(QEMU).chain(tests).copied()
+}
+
+/// Whether this kernel takes no module without a signature. One whose configuration is not beside it may.
+fn asks_for_signatures(tree: &Path, version: &str) -> bool {
+    let config = std::fs::read_to_string(tree.join(format!("boot/config-{version}")));
+    config.map_or(true, |text| {
+        text.lines().any(|line| line == "CONFIG_MODULE_SIG_FORCE=y")
+    })
+}
+
 /// Puts the modules of `choice` and their index into the archive. `tree` is the unpacked kernel package, `scratch` a
 /// folder for the index; returns their paths below the version's folder.
 pub fn put(
@@ -397,6 +424,7 @@ pub fn put(
     if scratch.exists() {
         std::fs::remove_dir_all(scratch)?;
     }
+    let unsigns = choice == Choice::Qemu && !asks_for_signatures(tree, version);
     let plain = plain::paths(&std::fs::read_to_string(folder.join("modules.dep"))?);
     for path in &chosen {
         let inside = match path.strip_suffix(".xz") {
@@ -410,7 +438,7 @@ pub fn put(
             from
         } else {
             let mut unpacked = output(command("xz").args(["--decompress", "--stdout"]).arg(&from))?;
-            if choice == Choice::Qemu {
+            if unsigns {
                 plain::unsign(&mut unpacked);
             }
             std::fs::write(&to, unpacked)?;

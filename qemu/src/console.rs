@@ -69,7 +69,7 @@ pub struct Running {
     monitor: Option<PathBuf>,
 }
 
-const TAIL: usize = 30;
+const TAIL: usize = 60;
 const HISTORY: usize = 20_000;
 const LINE_MAX: usize = 4096;
 

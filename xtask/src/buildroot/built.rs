@@ -31,6 +31,9 @@ use std::time::Instant;
 /// Where all of it lies.
 const FOLDER: &str = "image/built-kernel";
 
+/// The configuration of what was built.
+const STAMP: &str = "config-of-what-is-built";
+
 /// `./x kernel [--runs N] [--jobs N] [--json FILE] [--no-build]`; `--runs 0` compiles and starts nothing.
 pub fn verb(mut options: Options) -> Result<ExitCode> {
     let tree = Tree::here();
@@ -108,10 +111,7 @@ impl Built {
         };
         let version = text(&mut make(&["kernelrelease"]))?.trim().to_owned();
         let (vmlinux, vmlinuz) = (folder.join("vmlinux"), folder.join("vmlinuz"));
-        let (config, stamp) = (
-            std::fs::read(out.join(".config"))?,
-            folder.join("config-of-what-is-built"),
-        );
+        let (config, stamp) = (std::fs::read(out.join(".config"))?, folder.join(STAMP));
         let kernel = |seconds| Self {
             vmlinux: vmlinux.clone(),
             vmlinuz: vmlinuz.clone(),
@@ -148,6 +148,13 @@ impl Built {
             agent: build::program(tree, "agent")?,
         };
         let out = tree.artefact(FOLDER).join("built-kernel.cpio");
+        // Where Debian's package has it: by it a module keeps its signature.
+        let boot = self.modules.folder.join("boot");
+        std::fs::create_dir_all(&boot)?;
+        std::fs::copy(
+            tree.artefact(FOLDER).join(STAMP),
+            boot.join(format!("config-{}", self.modules.version)),
+        )?;
         artefacts::assemble_for(
             &self.modules,
             tree,

@@ -58,7 +58,7 @@ pub fn make(mut sources: Sources) -> Result<String> {
         for module in modules {
             write!(text, "\n# module {module}")?;
         }
-        match prompted(symbol) {
+        match prompted(symbol) && !sources.beside.contains(symbol) {
             true => writeln!(text, "\nCONFIG_{symbol}={}", sources.locked[symbol])?,
             false => writeln!(text, "\n# follows CONFIG_{symbol}")?,
         }

@@ -31,7 +31,7 @@ pub struct Locked<'a> {
     pub version: String,
     /// The configuration that it was built with.
     pub values: Values,
-    /// Modules of the initramfs, as in `drivers/net/veth`.
+    /// Modules of the initramfs, as in `drivers/net/veth`, and those that its list names and this kernel has built in.
     pub modules: BTreeSet<String>,
 }
 
@@ -44,7 +44,9 @@ impl<'a> Locked<'a> {
         let config = unpacked.join(format!("boot/config-{version}"));
         let text =
             std::fs::read_to_string(&config).with_context(|| format!("reading {}", config.display()))?;
-        let chosen = initramfs::modules::chosen(&unpacked, &version, choice)?;
+        let mut chosen = initramfs::modules::chosen(&unpacked, &version, choice)?;
+        // A kernel that is built need not have built them in by itself.
+        chosen.extend(initramfs::modules::built_in(&unpacked, &version, choice)?);
         Ok(Self {
             tree,
             values: fragment::unique(&text, "CONFIG_")?,
