@@ -166,12 +166,12 @@ async fn node(
             openings,
             network.clone(),
         ));
-        // While the grid is joined: this needs nothing but the disks.
+        // While the grid is joined: this needs nothing but the disks. What takes longest first.
+        let standing = base::begin(&board, &machinery.bases, owned);
         let inventory = spaces::read_inventory().await;
         // Until the base is there, its room counts as taken.
         let keep = machinery.bases.extents();
         let counted = base::capacity(owned, &inventory, farmer.rate, keep, &[]).await;
-        let standing = base::begin(&board, &machinery.bases, owned);
         spaces::count_traffic(&board, &ready, &machinery, &network, &farmer);
         Some((machinery, standing, inventory, counted))
     };
