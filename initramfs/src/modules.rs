@@ -401,14 +401,6 @@ fn listed(choice: Choice) -> impl Iterator<Item = &'static str> {
     ALWAYS.iter().chain(QEMU).chain(tests).copied()
 }
 
-/// Whether this kernel takes no module without a signature. One whose configuration is not beside it may.
-fn asks_for_signatures(tree: &Path, version: &str) -> bool {
-    let config = std::fs::read_to_string(tree.join(format!("boot/config-{version}")));
-    config.map_or(true, |text| {
-        text.lines().any(|line| line == "CONFIG_MODULE_SIG_FORCE=y")
-    })
-}
-
 /// Puts the modules of `choice` and their index into the archive. `tree` is the unpacked kernel package, `scratch` a
 /// folder for the index; returns their paths below the version's folder.
 pub fn put(
@@ -424,7 +416,7 @@ pub fn put(
     if scratch.exists() {
         std::fs::remove_dir_all(scratch)?;
     }
-    let unsigns = choice == Choice::Qemu && !asks_for_signatures(tree, version);
+    let unsigns = choice == Choice::Qemu && !plain::asks_for_signatures(tree, version);
     let plain = plain::paths(&std::fs::read_to_string(folder.join("modules.dep"))?);
     for path in &chosen {
         let inside = match path.strip_suffix(".xz") {

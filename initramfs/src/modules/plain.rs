@@ -2,6 +2,7 @@
 
 use super::{Index, name};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// What nearly every node loads before it sells; with all that these need it lies in the image as the kernel takes it. To
 /// unpack a module costs more than all else that loading it does, and these are seven of two hundred MB.
@@ -51,6 +52,14 @@ pub(super) fn unsign(module: &mut Vec<u8>) {
     }
 }
 
+/// Whether this kernel takes no module without a signature. One whose configuration is not beside it may.
+pub(super) fn asks_for_signatures(tree: &Path, version: &str) -> bool {
+    let config = std::fs::read_to_string(tree.join(format!("boot/config-{version}")));
+    config.map_or(true, |text| {
+        text.lines().any(|line| line == "CONFIG_MODULE_SIG_FORCE=y")
+    })
+}
+
 /// The paths of [`PLAIN`] and of what these need.
 pub(super) fn paths(dep: &str) -> BTreeSet<String> {
     let index = Index::parse(dep);
@@ -86,6 +95,22 @@ mod tests {
         for other in [b"ELF..".as_slice(), SIGNED, &too_long] {
             assert_eq!(taken(other), other);
         }
+    }
+
+    #[test]
+    fn a_kernel_that_forces_signatures_or_does_not_say_gets_them() -> anyhow::Result<()> {
+        let tree = tempfile::tempdir()?;
+        assert!(asks_for_signatures(tree.path(), "6.12"), "it does not say");
+        std::fs::create_dir(tree.path().join("boot"))?;
+        for (line, asks) in [
+            ("CONFIG_MODULE_SIG_FORCE=y", true),
+            ("# CONFIG_MODULE_SIG_FORCE is not set", false),
+        ] {
+            let config = format!("CONFIG_MODULE_SIG=y\n{line}\n");
+            std::fs::write(tree.path().join("boot/config-6.12"), config)?;
+            assert_eq!(asks_for_signatures(tree.path(), "6.12"), asks, "{line}");
+        }
+        Ok(())
     }
 
     #[test]
