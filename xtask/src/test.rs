@@ -205,7 +205,11 @@ const ALONE: [(&str, &str); 2] = [("agent/sales", "flood::"), ("grid/meeting", "
 
 /// Unit and property tests, and the plan of the house; those of the build machine's crates without the sysroot.
 fn unit(tree: &Tree, long: bool) -> Result<()> {
-    let programs = beside::compiled(build::cargo(tree), &build::everything())?;
+    let mut programs = beside::compiled(build::cargo(tree), &build::everything())?;
+    // The largest first, because it takes longest: what comes last has nothing beside it.
+    programs.sort_by_key(|program| {
+        std::cmp::Reverse(std::fs::metadata(&program.path).map_or(0, |file| file.len()))
+    });
     let sysroot = build::environment(tree);
     let mut alone = Vec::new();
     for (name, module) in ALONE {
