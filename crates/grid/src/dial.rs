@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use iroh::{
     Endpoint, EndpointAddr,
     endpoint::{
@@ -50,14 +51,26 @@ pub enum DialError {
     Broken(#[from] StreamError),
 }
 
+type Opened = (Connection, SendStream, RecvStream);
+
 /// One connection and one stream on it.
-pub(crate) async fn dial(
+pub(crate) fn dial<'a>(
+    endpoint: &'a Endpoint,
+    address: EndpointAddr,
+    alpn: &'a [u8],
+    transport: QuicTransportConfig,
+    within: Duration,
+) -> BoxFuture<'a, Result<Opened, DialError>> {
+    Box::pin(tries(endpoint, address, alpn, transport, within))
+}
+
+async fn tries(
     endpoint: &Endpoint,
     address: EndpointAddr,
     alpn: &[u8],
     transport: QuicTransportConfig,
     within: Duration,
-) -> Result<(Connection, SendStream, RecvStream), DialError> {
+) -> Result<Opened, DialError> {
     let peer = PeerId::from(address.id);
     let deadline = Instant::now() + within;
     let mut last = None;
@@ -105,7 +118,7 @@ async fn attempt(
     address: EndpointAddr,
     alpn: &[u8],
     transport: QuicTransportConfig,
-) -> Result<(Connection, SendStream, RecvStream), Failed> {
+) -> Result<Opened, Failed> {
     let options = ConnectOptions::new().with_transport_config(transport);
     let connecting =
         endpoint

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::BoxFuture};
 use iroh::{
     Endpoint, EndpointAddr, NetReportConfig, RelayConfig, RelayMap, RelayMode, RelayUrl, SecretKey, Watcher,
     dns::DnsResolver,
@@ -216,11 +216,15 @@ impl Role {
 }
 
 /// Binds, starts the tasks, returns without waiting for anybody.
-pub(crate) async fn join(
+pub(crate) fn join(
     config: JoinConfig,
     check: Arc<dyn BroadcastCheck>,
     role: Role,
-) -> Result<Grid, JoinError> {
+) -> BoxFuture<'static, Result<Grid, JoinError>> {
+    Box::pin(begin(config, check, role))
+}
+
+async fn begin(config: JoinConfig, check: Arc<dyn BroadcastCheck>, role: Role) -> Result<Grid, JoinError> {
     let ticket = &config.ticket;
     let relay = relay_url(ticket)?;
     let bootstrap = bootstrap_address(ticket, &relay);

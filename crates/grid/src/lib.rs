@@ -26,6 +26,9 @@
 //!   where others are is not believed;
 //! - bytes from the network are bounded before they are decoded;
 //! - what a message means is not known here: checks are handed in ([`BroadcastCheck`]).
+//!
+//! Where an `async fn` meets the engine its future is boxed: the body of an `async fn` is compiled by every crate that
+//! awaits it, and the engine's endpoint and relay with it, unless it stands behind a pointer that is made here.
 
 mod accept;
 mod address;

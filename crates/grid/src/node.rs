@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use iroh::{Endpoint, RelayUrl};
 use iroh_gossip::Gossip;
 use tokio::{
@@ -282,9 +283,11 @@ impl Drop for Inner {
     }
 }
 
-async fn leave(gossip: &Gossip, endpoint: &Endpoint) {
-    let _ = timeout(GOODBYE, gossip.shutdown()).await;
-    let _ = timeout(GOODBYE, endpoint.close()).await;
+fn leave<'a>(gossip: &'a Gossip, endpoint: &'a Endpoint) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        let _ = timeout(GOODBYE, gossip.shutdown()).await;
+        let _ = timeout(GOODBYE, endpoint.close()).await;
+    })
 }
 
 impl std::fmt::Debug for Grid {

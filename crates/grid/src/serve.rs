@@ -14,8 +14,9 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::future::BoxFuture;
 use iroh::SecretKey;
-use iroh_relay::server::{QuicConfig, RelayConfig, Server, ServerConfig, SpawnError};
+use iroh_relay::server::{QuicConfig, RelayConfig, Server, ServerConfig, SpawnError, SupervisorError};
 use places::Places;
 use tokio::{net::TcpListener, task::JoinSet};
 
@@ -168,7 +169,7 @@ impl Serve {
     pub async fn shutdown(mut self) {
         self.grid.close().await;
         self.door.shutdown().await;
-        if let Err(error) = self.relay.shutdown().await {
+        if let Err(error) = stop_relay(self.relay).await {
             tracing::debug!(%error, "the relay had ended before");
         }
     }
@@ -181,10 +182,18 @@ fn not_started(config: &ServeConfig, why: &str) -> ServeError {
     }
 }
 
+type Relay = (Server, Option<Discovery>, (JoinSet<()>, u16));
+
+fn stop_relay(relay: Server) -> BoxFuture<'static, Result<(), SupervisorError>> {
+    Box::pin(relay.shutdown())
+}
+
 /// The relay, with address discovery, and who accepts for it at which port.
-async fn start_relay(
-    config: &ServeConfig,
-) -> Result<(Server, Option<Discovery>, (JoinSet<()>, u16)), ServeError> {
+fn start_relay(config: &ServeConfig) -> BoxFuture<'_, Result<Relay, ServeError>> {
+    Box::pin(listen(config))
+}
+
+async fn listen(config: &ServeConfig) -> Result<Relay, ServeError> {
     let failed = |error: std::io::Error| not_started(config, &error.to_string());
     let listener = TcpListener::bind((config.bind, config.relay_port))
         .await

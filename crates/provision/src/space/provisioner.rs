@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 
+use futures_util::future::BoxFuture;
 use host::names;
 use market::id::SaleId;
 use market::quantity::Bytes;
@@ -123,41 +124,43 @@ impl Provisioner {
     /// it. What fails is undone before this returns.
     ///
     /// Once begun it runs to its end, also when this future is dropped; so do the next three.
-    pub async fn prepare(&self, spec: SpaceSpec) -> Result<(), BuildError> {
-        let sale = spec.sale;
-        let work = |shared: Arc<Shared>| async move { shared.prepare(spec).await };
-        self.alone(sale, work).await
+    pub fn prepare(&self, spec: SpaceSpec) -> BoxFuture<'static, Result<(), BuildError>> {
+        self.alone(spec.sale, |shared| async move { shared.prepare(spec).await })
     }
 
     /// Builds a space; answers when its SSH server does. What fails is undone before this returns.
-    pub async fn build(&self, spec: SpaceSpec, access: Access) -> Result<Ready, BuildError> {
-        let sale = spec.sale;
-        let work = |shared: Arc<Shared>| async move { shared.build(spec, access).await };
-        self.alone(sale, work).await
+    pub fn build(&self, spec: SpaceSpec, access: Access) -> BoxFuture<'static, Result<Ready, BuildError>> {
+        self.alone(
+            spec.sale,
+            |shared| async move { shared.build(spec, access).await },
+        )
     }
 
     /// Brings a locked space back with the user's files: everything from the mount on. What fails is undone down to
     /// the volume, which stays. That its volume cannot be grown is no failure.
-    pub async fn unlock(&self, sale: SaleId, access: Access) -> Result<Ready, BuildError> {
-        let work = move |shared: Arc<Shared>| async move { shared.unlock(sale, access).await };
-        self.alone(sale, work).await
+    pub fn unlock(&self, sale: SaleId, access: Access) -> BoxFuture<'static, Result<Ready, BuildError>> {
+        self.alone(
+            sale,
+            move |shared| async move { shared.unlock(sale, access).await },
+        )
     }
 
     /// Gives a running space the size that `spec` says: CPU and memory at once; its volume where the key is at hand.
     /// The size is in the journal before anything is done, and what is missing of it is made by the next call, or by
     /// the next [`Provisioner::unlock`]. Nothing is undone.
-    pub async fn resize(&self, spec: SpaceSpec, key: Option<UnlockKey>) -> Result<(), ResizeError> {
-        let sale = spec.sale;
-        let work = |shared: Arc<Shared>| async move { shared.resize(spec, key).await };
-        self.alone(sale, work).await
+    pub fn resize(
+        &self,
+        spec: SpaceSpec,
+        key: Option<UnlockKey>,
+    ) -> BoxFuture<'static, Result<(), ResizeError>> {
+        self.alone(spec.sale, |shared| async move { shared.resize(spec, key).await })
     }
 
     /// Makes the volume of a space what its snapshot is: what runs of it ends, and it is locked afterwards. What was begun
     /// is gone on with by the next call; until that came through, [`Provisioner::unlock`] refuses. The snapshot stays.
     /// Returns the bytes that were put back.
-    pub async fn restore(&self, sale: SaleId) -> Result<u64, RestoreError> {
-        let work = move |shared: Arc<Shared>| async move { shared.restore(sale).await };
-        self.alone(sale, work).await
+    pub fn restore(&self, sale: SaleId) -> BoxFuture<'static, Result<u64, RestoreError>> {
+        self.alone(sale, move |shared| async move { shared.restore(sale).await })
     }
 
     /// Writes down the size that the next [`Provisioner::unlock`] is to make.
@@ -174,9 +177,8 @@ impl Provisioner {
 
     /// Takes a space down to its volume, which is closed and stays: [`Provisioner::unlock`] brings it back. For one
     /// whose processes do not come back by themselves.
-    pub async fn lock(&self, sale: SaleId) -> Result<(), EndError> {
-        let work = move |shared: Arc<Shared>| async move { shared.lock(sale).await };
-        self.alone(sale, work).await
+    pub fn lock(&self, sale: SaleId) -> BoxFuture<'static, Result<(), EndError>> {
+        self.alone(sale, move |shared| async move { shared.lock(sale).await })
     }
 
     /// Says that [`Provisioner::end`] comes next: a snapshot that is being put back is not put back to its end, which may
@@ -188,28 +190,30 @@ impl Provisioner {
 
     /// Takes a space down, whatever state it is in: its processes, its network, its volume's key, its volume. Ended
     /// already: fine.
-    pub async fn end(&self, sale: SaleId) -> Result<Ended, EndError> {
-        let work = move |shared: Arc<Shared>| async move { shared.end(sale).await };
-        self.alone(sale, work).await
+    pub fn end(&self, sale: SaleId) -> BoxFuture<'static, Result<Ended, EndError>> {
+        self.alone(sale, move |shared| async move { shared.end(sale).await })
     }
 
-    /// Does `work` about a sale when nothing else is done about it, in a task of its own.
-    async fn alone<T, E, F>(
+    /// Does `work` about a sale when nothing else is done about it, in a task of its own. Boxed: what a step does is
+    /// compiled here, and not again in every crate that awaits it.
+    fn alone<T, E, F>(
         &self,
         sale: SaleId,
         work: impl FnOnce(Arc<Shared>) -> F + Send + 'static,
-    ) -> Result<T, E>
+    ) -> BoxFuture<'static, Result<T, E>>
     where
         T: Send + 'static,
         E: From<Lost> + Send + 'static,
         F: Future<Output = Result<T, E>> + Send,
     {
         let shared = Arc::clone(&self.shared);
-        let task = tokio::spawn(async move {
-            let _alone = shared.alone(sale).await;
-            work(Arc::clone(&shared)).await
-        });
-        task.await.map_err(|source| Lost { sale, source })?
+        Box::pin(async move {
+            let task = tokio::spawn(async move {
+                let _alone = shared.alone(sale).await;
+                work(Arc::clone(&shared)).await
+            });
+            task.await.map_err(|source| Lost { sale, source })?
+        })
     }
 
     /// What the space uses now. Reads files of the kernel: short, but not for a worker with many to look at.

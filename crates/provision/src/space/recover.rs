@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use host::names;
 use market::id::{SaleId, UserId};
 
@@ -72,7 +73,11 @@ pub enum RecoverError {
 
 impl Provisioner {
     /// Brings machine and journal together. Call it once, before anything else, with the volume groups active.
-    pub async fn recover(&self) -> Result<Vec<Recovered>, RecoverError> {
+    pub fn recover(&self) -> BoxFuture<'_, Result<Vec<Recovered>, RecoverError>> {
+        Box::pin(self.bring_together())
+    }
+
+    async fn bring_together(&self) -> Result<Vec<Recovered>, RecoverError> {
         let records = record::read_all(&self.shared.journal).await?;
         self.remove_strangers(&records).await;
         self.shared
