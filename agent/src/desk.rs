@@ -204,8 +204,8 @@ pub async fn start(parts: Parts) -> Result<Desk, RecordError> {
         turns: turns::Turns::default(),
         agreeing: tokio::sync::Mutex::default(),
     });
-    tokio::spawn(hear(counter.clone(), room.gives_way));
-    tokio::spawn(lapse(counter.clone()));
+    crate::task::spawn(hear(counter.clone(), room.gives_way));
+    crate::task::spawn(lapse(counter.clone()));
     Ok(Desk { counter })
 }
 

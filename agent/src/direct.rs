@@ -72,9 +72,9 @@ pub fn start(desk: &Desk, most: Most) {
         Shares::take
     };
     let streams_of = Shares::new(most.streams, most.streams_a_peer);
-    tokio::spawn(streams(counter.clone(), streams_of, way));
+    crate::task::spawn(streams(counter.clone(), streams_of, way));
     let tunnels_of = Shares::new(most.tunnels, most.tunnels_a_peer);
-    tokio::spawn(tunnels(counter, tunnels_of, way));
+    crate::task::spawn(tunnels(counter, tunnels_of, way));
 }
 
 /// How a place is taken.
@@ -86,7 +86,7 @@ async fn streams(counter: Arc<Counter>, shares: Shares, way: Way) {
             continue;
         };
         let counter = counter.clone();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             let talk = stream::Conversation::new(counter, EndpointId(*peer.as_bytes()), stream);
             tokio::select! {
                 () = talk.run(&share) => {}
@@ -102,7 +102,7 @@ async fn tunnels(counter: Arc<Counter>, shares: Shares, way: Way) {
             continue;
         };
         let counter = counter.clone();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             tokio::select! {
                 () = tunnel::serve(counter, tunnel, &share) => {}
                 () = share.gives_way() => {}

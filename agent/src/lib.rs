@@ -13,6 +13,7 @@ pub mod run;
 pub mod sales;
 pub mod seat;
 pub mod status_page;
+mod task;
 pub mod way;
 mod words;
 

@@ -83,7 +83,7 @@ async fn node(
     let (confirmed, acts) = mpsc::channel(acts::MOST_WAITING);
     console::start(&board, &confirmed).context("starting the consoles")?;
     let (open, desk_is) = watch::channel(None);
-    tokio::spawn(acts::serve(board.clone(), acts, desk_is, begin_again));
+    crate::task::spawn(acts::serve(board.clone(), acts, desk_is, begin_again));
     if let Err(error) = &image {
         part_failed(
             &board,
@@ -94,26 +94,26 @@ async fn node(
     }
     let ready = Ready::start(board.clone());
     let (network, ways) = net::start().context("watching the network")?;
-    tokio::spawn(uplinks::follow(board.clone(), ready.clone(), network.clone()));
-    tokio::spawn(show_machine(board.clone()));
+    crate::task::spawn(uplinks::follow(board.clone(), ready.clone(), network.clone()));
+    crate::task::spawn(show_machine(board.clone()));
     // LVM makes itself ready while drivers look for the disks; where it cannot, whoever needs it says so.
     spawn_blocking(storage::Storage::start);
 
     let booted = medium::find(&board, &ready).await;
     let farmer = booted.reading.farmer.clone();
     if let Some(ticket) = &farmer.grid {
-        tokio::spawn(ways.prefer(network.clone(), ticket.host().to_owned(), ticket.relay_port()));
+        crate::task::spawn(ways.prefer(network.clone(), ticket.host().to_owned(), ticket.relay_port()));
     }
-    tokio::spawn(clock::by_servers(
+    crate::task::spawn(clock::by_servers(
         board.clone(),
         ready.clone(),
         network.clone(),
         farmer.time_servers.clone(),
     ));
     if farmer.status_page {
-        tokio::spawn(page::serve_for_ever(board.clone(), network.clone()));
+        crate::task::spawn(page::serve_for_ever(board.clone(), network.clone()));
     }
-    tokio::spawn(health::watch(board.clone()));
+    crate::task::spawn(health::watch(board.clone()));
     let rail = farmer
         .ledger
         .as_ref()
@@ -123,7 +123,7 @@ async fn node(
         (Some(ticket), Some(Ok(key))) => {
             let (board, ready, network) = (board.clone(), ready.clone(), network.clone());
             let (ticket, key) = (ticket.clone(), *key);
-            Some(tokio::spawn(async move {
+            Some(crate::task::spawn(async move {
                 seat::take(&board, &ready, &network, &ticket, key).await
             }))
         }
@@ -139,7 +139,7 @@ async fn node(
             None => true,
             Some(seat) => {
                 let taken = seat.await.context("asking for the seat")?;
-                let taken = taken.map(|asked| tokio::spawn(seat::keep(asked, network.clone(), lose)));
+                let taken = taken.map(|asked| crate::task::spawn(seat::keep(asked, network.clone(), lose)));
                 taken.is_some()
             }
         };
@@ -160,7 +160,7 @@ async fn node(
             mail: farmer.mail,
             status_port: farmer.status_page.then_some(status_page::PORT),
         };
-        tokio::spawn(spaces::follow_uplinks(
+        crate::task::spawn(spaces::follow_uplinks(
             board.clone(),
             machinery.provisioner.clone(),
             openings,

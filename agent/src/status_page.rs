@@ -72,7 +72,7 @@ pub async fn serve(
         // Who finds no place is closed at once.
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
             let router = router.clone();
-            tokio::spawn(async move {
+            crate::task::spawn(async move {
                 let _ = timeout(ENDS_AFTER, answer_one(stream, router)).await;
                 drop(place);
             });

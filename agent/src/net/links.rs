@@ -64,10 +64,10 @@ pub fn start_with(
         MulticastGroup::Ipv6Route,
     ];
     let (connection, handle, mut events) = new_multicast_connection(&groups).map_err(NetError::Socket)?;
-    tokio::spawn(connection);
+    crate::task::spawn(connection);
     let (tell, watched) = watch::channel(NetState::default());
     let (ways, mut aside) = watch::channel(Aside::new());
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let (reports, mut reported) = mpsc::channel(64);
         let mut links = Links {
             handle,
@@ -220,7 +220,7 @@ impl Links {
             };
             Served {
                 card,
-                task: tokio::spawn(client.serve()),
+                task: crate::task::spawn(client.serve()),
                 carrier,
                 report: None,
             }

@@ -57,7 +57,7 @@ pub(super) async fn serve(
                 board.event(format!("{name}: stopped, as confirmed at {console}"));
                 let (board, desk) = (board.clone(), desk.borrow().clone());
                 // The rail may be silent for long: the next act does not wait for it.
-                tokio::spawn(async move {
+                crate::task::spawn(async move {
                     let Some(desk) = desk else {
                         let why = "the node has not opened its desk (no grid, no ledger?)";
                         return board.event(format!("{name} cannot be stopped now: {why}"));

@@ -60,7 +60,7 @@ type Told = mpsc::UnboundedSender<(String, Result<(), String>)>;
 /// what [`sell`] does.
 pub(super) fn begin(board: &Board, bases: &Bases, owned: &Arc<Owned>) -> watch::Receiver<Standing> {
     board.way().begin(boot::Part::Base);
-    tokio::spawn(tell_damage(board.clone(), bases.clone(), owned.clone()));
+    crate::task::spawn(tell_damage(board.clone(), bases.clone(), owned.clone()));
     let (tell, standing) = watch::channel(Standing::default());
     let (bases, way) = (bases.clone(), board.way().clone());
     let bring = async move |groups: Vec<String>, told: Told| {
@@ -77,7 +77,7 @@ pub(super) fn begin(board: &Board, bases: &Bases, owned: &Arc<Owned>) -> watch::
         }
     };
     let groups = owned.state.groups().to_vec();
-    tokio::spawn(async move { bring_to_all(&groups, bring, &tell).await });
+    crate::task::spawn(async move { bring_to_all(&groups, bring, &tell).await });
     standing
 }
 
@@ -110,7 +110,7 @@ pub(super) async fn sell(
         // The base took its room: from here on the figures follow the spaces.
         let is_settled = now.whole.len() + now.failed.len() == groups.len();
         if is_settled && !std::mem::replace(&mut is_counted, is_settled) {
-            tokio::spawn(disks::count_free(
+            crate::task::spawn(disks::count_free(
                 board.clone(),
                 owned.clone(),
                 owned.groups.clone(),

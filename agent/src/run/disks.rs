@@ -122,7 +122,7 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
     let state = Arc::new(state);
     let groups: Vec<(String, String)> = started.disks.iter().filter_map(group).collect();
     if state.groups().len() > 1 {
-        tokio::spawn(copy_journal(board.clone(), state.clone(), groups.clone()));
+        crate::task::spawn(copy_journal(board.clone(), state.clone(), groups.clone()));
     }
     Some(Owned {
         storage,

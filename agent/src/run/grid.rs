@@ -38,8 +38,8 @@ pub(super) async fn join(
             }
         }
     };
-    tokio::spawn(show(board.clone(), ready.clone(), grid.clone(), name));
-    tokio::spawn(tell_of_changes(network.clone(), grid.clone()));
+    crate::task::spawn(show(board.clone(), ready.clone(), grid.clone(), name));
+    crate::task::spawn(tell_of_changes(network.clone(), grid.clone()));
     grid
 }
 

@@ -15,7 +15,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// For ever: who may see it is looked up anew for each connection.
 pub(super) async fn serve_for_ever(board: Board, network: NetWatch) {
-    tokio::spawn(show_address(board.clone(), network.clone()));
+    crate::task::spawn(show_address(board.clone(), network.clone()));
     let listener = loop {
         match listen(PORT) {
             Ok(listener) => break listener,

@@ -34,7 +34,7 @@ pub(super) fn start(
             return None;
         }
     };
-    tokio::spawn(follow(
+    crate::task::spawn(follow(
         board.clone(),
         ready.clone(),
         network.clone(),

@@ -29,7 +29,7 @@ impl Ready {
         // Patience is counted from the agent's start: one that comes back has as much to do as at power-on.
         let begun = Instant::now();
         let way = board.way().clone();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             let mut clock = interval(LOOK_EVERY);
             let mut known = Selling::Starting;
             loop {

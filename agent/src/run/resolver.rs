@@ -63,7 +63,7 @@ async fn living_first(servers: Vec<IpAddr>, port: u16, patience: Duration) -> Ve
     }
     let mut asked = Vec::new();
     for server in &servers {
-        asked.push(tokio::spawn(answers((*server, port).into(), patience)));
+        asked.push(crate::task::spawn(answers((*server, port).into(), patience)));
     }
     let (mut living, mut silent) = (Vec::new(), Vec::new());
     for (server, task) in servers.into_iter().zip(asked) {
@@ -137,7 +137,7 @@ mod tests {
         let living = UdpSocket::bind("127.0.0.3:0").await.unwrap();
         let port = living.local_addr().unwrap().port();
         let silent = UdpSocket::bind(("127.0.0.2", port)).await.unwrap();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             let mut bytes = [0; 512];
             while let Ok((length, from)) = living.recv_from(&mut bytes).await {
                 bytes[2] |= 0x80;

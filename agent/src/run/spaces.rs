@@ -158,7 +158,7 @@ pub(super) fn count_traffic(
         // Without it every start of the agent would count as one of the machine.
         boot: boot_id().unwrap_or_default(),
     };
-    tokio::spawn(traffic::count(parts, farmer.clone()));
+    crate::task::spawn(traffic::count(parts, farmer.clone()));
 }
 
 /// Everything that the desk needs of the others.

@@ -30,7 +30,7 @@ impl RailClock {
     pub fn follow(rail: Arc<dyn Rail>) -> RailClock {
         let clock = RailClock::default();
         let told = clock.clone();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             loop {
                 match timeout(PATIENCE, rail.now()).await {
                     Ok(Ok(now)) => {

@@ -143,7 +143,7 @@ impl Task {
     /// Runs something beside the keeper; its outcome comes back as an order, and then `ended` is dropped.
     fn beside<T: Send + 'static>(&self, work: impl Future<Output = Done> + Send + 'static, ended: T) {
         let orders = self.orders.clone();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             let done = work.await;
             let _ = orders.send(Order::Done(done)).await;
             drop(ended);

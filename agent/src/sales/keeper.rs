@@ -142,7 +142,7 @@ impl Keeper {
             began_ms: boot_ms(),
             _alive: alive,
         };
-        tokio::spawn(task.run(before, queue, restarted));
+        crate::task::spawn(task.run(before, queue, restarted));
         keeper
     }
 
@@ -160,13 +160,13 @@ impl Keeper {
     pub(super) fn forget(&self) {
         let orders = self.orders.clone();
         // beside the caller: keepers never wait for each other
-        tokio::spawn(async move { orders.send(Order::Forget).await });
+        crate::task::spawn(async move { orders.send(Order::Forget).await });
     }
 
     /// The book's place of this agreement is another's: it ends now, for nobody would let its money in.
     pub fn lapse(&self) {
         let orders = self.orders.clone();
-        tokio::spawn(async move { orders.send(Order::Lapse).await });
+        crate::task::spawn(async move { orders.send(Order::Lapse).await });
     }
 
     /// Gives an order and waits for its answer.
