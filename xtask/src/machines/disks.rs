@@ -9,12 +9,14 @@ use anyhow::{Context, Result, ensure};
 use packages::program::{command, run};
 use qemu::{Bus, Disk, Fault, Machine, Running};
 
-use super::cases::{Ended, Place, sells};
+use super::cases::{Ended, Place, said, sells};
 
 /// The smallest that is sold.
 const BYTES: u64 = 4 << 30;
 const WWN: u64 = 0x5000_c500_0dd5_0001;
 const UUID: &str = "11111111-2222-4333-8444-555555555555";
+/// What the screen says of a disk that shares its line with another one.
+const TOLD: &str = "the line for it fits sd";
 /// How much longer a machine may take with dying disks than without: half as long again, and this.
 const SLACK: Duration = Duration::from_secs(60);
 
@@ -73,7 +75,15 @@ fn look(machine: &Machine, what: &str) -> Result<(String, usize)> {
     sells(&mut running, begun)?;
     let claimed = claimed(&mut running)?;
     ensure!(claimed == 5, "{what}: of five blank disks {claimed} are claimed");
-    let mut twice = 0;
+    // The page is drawn anew now and then: it may sell before that.
+    said(&mut running, TOLD)?;
+    let until = Instant::now() + SLACK;
+    let told = |running: &mut Running| {
+        let lines = running.history().iter();
+        lines.filter(|line| line.text.contains(TOLD)).count()
+    };
+    while told(&mut running) < 2 && running.next_line(until).is_some() {}
+    let twice = told(&mut running);
     for line in running.history() {
         ensure!(
             !["fd0 ", "sr0 ", "ram0 "]
@@ -82,7 +92,6 @@ fn look(machine: &Machine, what: &str) -> Result<(String, usize)> {
             "{what}: shown as a disk: {}",
             line.text
         );
-        twice += usize::from(line.text.contains("the line for it fits sd"));
     }
     ensure!(
         twice >= 2,
@@ -125,7 +134,7 @@ pub fn dying(place: &Place) -> Result<Ended> {
         );
         if dies {
             for why in ["it cannot be read", "it hardly answers"] {
-                super::cases::said(&mut running, why)?;
+                said(&mut running, why)?;
             }
         }
         running.cut_power();
