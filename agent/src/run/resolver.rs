@@ -137,7 +137,7 @@ mod tests {
         let living = UdpSocket::bind("127.0.0.3:0").await.unwrap();
         let port = living.local_addr().unwrap().port();
         let silent = UdpSocket::bind(("127.0.0.2", port)).await.unwrap();
-        crate::task::spawn(async move {
+        tokio::spawn(async move {
             let mut bytes = [0; 512];
             while let Ok((length, from)) = living.recv_from(&mut bytes).await {
                 bytes[2] |= 0x80;

@@ -87,7 +87,7 @@ async fn a_stranger_is_closed_at_once() {
     let listener = listen(0).expect("bound");
     let port = listener.local_addr().expect("an address").port();
     // Loopback is no private network of a card.
-    let server = crate::task::spawn(async move {
+    let server = tokio::spawn(async move {
         let network = NetState::default();
         serve(Board::new("0"), listener, |from| is_neighbour(from, &network)).await
     });
@@ -108,7 +108,7 @@ async fn a_stranger_is_closed_at_once() {
 async fn a_connection_is_answered_once_and_ends_by_itself() {
     let listener = listen(0).expect("bound");
     let port = listener.local_addr().expect("an address").port();
-    let serving = crate::task::spawn(serve(Board::new("0.1.0"), listener, |_| true));
+    let serving = tokio::spawn(serve(Board::new("0.1.0"), listener, |_| true));
     let mut stream = connect(port).await;
     stream
         .write_all(

@@ -51,7 +51,7 @@ pub enum DialError {
     Broken(#[from] StreamError),
 }
 
-type Opened = (Connection, SendStream, RecvStream);
+type Dialled = (Connection, SendStream, RecvStream);
 
 /// One connection and one stream on it.
 pub(crate) fn dial<'a>(
@@ -60,7 +60,7 @@ pub(crate) fn dial<'a>(
     alpn: &'a [u8],
     transport: QuicTransportConfig,
     within: Duration,
-) -> BoxFuture<'a, Result<Opened, DialError>> {
+) -> BoxFuture<'a, Result<Dialled, DialError>> {
     Box::pin(tries(endpoint, address, alpn, transport, within))
 }
 
@@ -70,7 +70,7 @@ async fn tries(
     alpn: &[u8],
     transport: QuicTransportConfig,
     within: Duration,
-) -> Result<Opened, DialError> {
+) -> Result<Dialled, DialError> {
     let peer = PeerId::from(address.id);
     let deadline = Instant::now() + within;
     let mut last = None;
@@ -118,7 +118,7 @@ async fn attempt(
     address: EndpointAddr,
     alpn: &[u8],
     transport: QuicTransportConfig,
-) -> Result<Opened, Failed> {
+) -> Result<Dialled, Failed> {
     let options = ConnectOptions::new().with_transport_config(transport);
     let connecting =
         endpoint

@@ -16,7 +16,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use iroh::SecretKey;
-use iroh_relay::server::{QuicConfig, RelayConfig, Server, ServerConfig, SpawnError, SupervisorError};
+use iroh_relay::server::{QuicConfig, RelayConfig, Server, ServerConfig, SpawnError};
 use places::Places;
 use tokio::{net::TcpListener, task::JoinSet};
 
@@ -169,7 +169,7 @@ impl Serve {
     pub async fn shutdown(mut self) {
         self.grid.close().await;
         self.door.shutdown().await;
-        if let Err(error) = stop_relay(self.relay).await {
+        if let Err(error) = self.relay.shutdown().await {
             tracing::debug!(%error, "the relay had ended before");
         }
     }
@@ -183,10 +183,6 @@ fn not_started(config: &ServeConfig, why: &str) -> ServeError {
 }
 
 type Relay = (Server, Option<Discovery>, (JoinSet<()>, u16));
-
-fn stop_relay(relay: Server) -> BoxFuture<'static, Result<(), SupervisorError>> {
-    Box::pin(relay.shutdown())
-}
 
 /// The relay, with address discovery, and who accepts for it at which port.
 fn start_relay(config: &ServeConfig) -> BoxFuture<'_, Result<Relay, ServeError>> {

@@ -1,15 +1,13 @@
 //! One says it, all hear it once, and what must not pass does not.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use grid::{BroadcastError, EndpointAddress, GridState, JoinConfig, MAX_BROADCAST_BYTES, PeerId, Verdict};
+use tokio::sync::watch;
 
 use crate::{SOON, accept_all, joined, member, member_with, quick, serve, within};
 
@@ -63,10 +61,9 @@ async fn a_request_is_heard_by_all_and_answered_to_the_address_in_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_check_refuses_is_not_heard_and_nothing_is_heard_twice() {
     let serve = serve().await;
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counter = asked.clone();
+    let (ask, mut asked) = watch::channel(0);
     let check = move |bytes: &[u8], _: PeerId| {
-        counter.fetch_add(1, Ordering::SeqCst);
+        ask.send_modify(|times| *times += 1);
         if bytes.starts_with(b"bad") {
             Verdict::Reject("it is bad".into())
         } else {
@@ -92,11 +89,10 @@ async fn what_the_check_refuses_is_not_heard_and_nothing_is_heard_twice() {
         within("what came after", heard.next()).await.unwrap().bytes,
         "after both"
     );
-    assert_eq!(
-        asked.load(Ordering::SeqCst),
-        4,
-        "each different message is checked once"
-    );
+    let times = *within("all checks", asked.wait_for(|times| *times >= 4))
+        .await
+        .unwrap();
+    assert_eq!(times, 4, "each different message is checked once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
