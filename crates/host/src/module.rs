@@ -61,13 +61,28 @@ pub fn of_running_kernel() -> Result<Index, ModuleError> {
     Index::read(&Path::new("/lib/modules").join(release.trim()))
 }
 
+/// When a module counts as loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// When its devices have been looked at. The kernel waits for those of every driver then (`do_init_module` of
+    /// `kernel/module/main.c`): an empty SATA port takes half a second.
+    Probed,
+    /// When it has started: right for what drives no device, such as a file system or a cipher.
+    Started,
+}
+
 /// Loads a module, or all that answer to an alias, with what they need; gives how many were new.
-pub fn load(index: &Index, name: &str) -> Result<usize, ModuleError> {
-    load_some(index, name, |_| true)
+pub fn load(index: &Index, name: &str, until: Until) -> Result<usize, ModuleError> {
+    load_some(index, name, |_| until, |_| true)
 }
 
 /// Of those that answer, the `wanted`.
-fn load_some(index: &Index, name: &str, wanted: impl Fn(&str) -> bool) -> Result<usize, ModuleError> {
+fn load_some(
+    index: &Index,
+    name: &str,
+    until: impl Fn(&str) -> Until,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<usize, ModuleError> {
     let modules = index.resolve(name);
     if modules.is_empty() {
         return if index.is_builtin(name) {
@@ -79,7 +94,7 @@ fn load_some(index: &Index, name: &str, wanted: impl Fn(&str) -> bool) -> Result
     let mut loaded = 0;
     let (mut first_error, mut any) = (None, false);
     for module in modules.into_iter().filter(|module| wanted(module)) {
-        match load_plan(&index.plan(module)) {
+        match load_plan(&index.plan(module), &until) {
             Ok(count) => (loaded += count, any = true).0,
             Err(error) => first_error = first_error.or(Some(error)),
         }
@@ -91,10 +106,10 @@ fn load_some(index: &Index, name: &str, wanted: impl Fn(&str) -> bool) -> Result
 }
 
 /// Loads files in their order. A soft dependency that fails is left behind.
-fn load_plan(plan: &[index::Step<'_>]) -> Result<usize, ModuleError> {
+fn load_plan(plan: &[index::Step<'_>], until: impl Fn(&str) -> Until) -> Result<usize, ModuleError> {
     let mut loaded = 0;
     for step in plan {
-        match insert(&step.path, &parameters(step.module)) {
+        match insert(&step.path, &parameters(step.module, until(step.module))) {
             Ok(true) => loaded += 1,
             Ok(false) => {}
             Err(_) if step.soft => {}
@@ -146,9 +161,13 @@ pub fn is_loaded(module: &str) -> bool {
     fs::read_to_string(state).is_ok_and(|state| state.trim() == "live")
 }
 
-/// What the kernel's command line says for a module: `nvme.io_timeout=60` gives `io_timeout=60`.
-fn parameters(module: &str) -> String {
-    parameters_in(&fs::read_to_string("/proc/cmdline").unwrap_or_default(), module)
+/// What the kernel's command line says for a module: `nvme.io_timeout=60` gives `io_timeout=60`; and whom it waits for.
+fn parameters(module: &str, until: Until) -> String {
+    let said = parameters_in(&fs::read_to_string("/proc/cmdline").unwrap_or_default(), module);
+    match until {
+        Until::Probed => said,
+        Until::Started => format!("async_probe {said}"),
+    }
 }
 
 fn parameters_in(line: &str, module: &str) -> String {

@@ -289,6 +289,16 @@ pub fn close_at_exec_from(first: u32) -> io::Result<()> {
     Errno::result(done).map(drop).map_err(Into::into)
 }
 
+/// How much of the processor this thread gets beside others: from -20 (before them) to 19 (what they leave). sched(7)
+///
+/// # Errors
+/// Less than now needs `CAP_SYS_NICE`.
+pub fn set_nice(nice: libc::c_int) -> io::Result<()> {
+    // SAFETY: numbers alone; 0 stands for the calling thread.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })?;
+    Ok(())
+}
+
 /// Undoes what the Rust runtime and a parent left: default handlers, no blocked signal.
 pub fn reset_signals() -> io::Result<()> {
     use nix::sys::signal::{SigmaskHow, signal, sigprocmask};

@@ -80,7 +80,7 @@ pub fn trials() -> Vec<Trial> {
 fn ram_disk() -> anyhow::Result<()> {
     let of_memory = |name: &str| name.starts_with("ram");
     let index = host::module::of_running_kernel()?;
-    host::module::load(&index, "brd")?;
+    host::module::load(&index, "brd", host::module::Until::Probed)?;
     let size = host::block::Device::open(Path::new("/dev/ram0"))?.size()?;
     ensure!(size >= 4 << 20, "{size} bytes are too few to show anything");
     let disks = inventory::read(Path::new("/")).disks.context("no disks")?;

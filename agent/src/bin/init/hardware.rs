@@ -2,8 +2,8 @@
 //! the agent (no udev).
 //!
 //! ```text
-//!  /sys: what may lead to disks and networks ─┬─► HARDWARE_READY ──► the rest ──► what is announced, for ever
-//!         while these wait for their devices  └─► what every node needs, ahead of being asked
+//!  /sys: what may lead to disks and networks ───────────────────► HARDWARE_READY
+//!          └─ while they wait ──► what every node needs ──► the rest ──► what is announced, for ever
 //! ```
 //!
 //! It says that disks and networks of power-on have been looked for by making `names::HARDWARE_READY`;
@@ -12,7 +12,6 @@
 use std::fs;
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use host::module::{self, Aliases, Index, Uevents};
@@ -35,32 +34,34 @@ pub fn run() -> ExitCode {
 
 fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
     let begin_ms = host::boot::moment_ms();
+    // Before the agent, which waits for the disks: refused, it is slower.
+    let _ = host::process::set_nice(-10);
     // Before the walk: what appears during it is not lost.
     let events = Uevents::open()?;
-    let walked = module::of_running_kernel().map(|index| (Arc::new(index), Aliases::of_sys()));
-    let walked = match walked {
-        Ok((index, mut aliases)) => {
-            let ahead = Arc::clone(&index);
-            let idle = || _ = std::thread::spawn(move || load_ahead(&ahead));
-            load(&index, &mut aliases, &events, true, idle)?;
-            Ok((index, aliases))
+    let ready = || {
+        answer_where_asked();
+        stamps::done(inventory::boot::Part::Modules, begin_ms);
+        if let Err(error) = module::announce_hardware() {
+            eprintln!("init: nobody learns that the disks are there: {}", chain(&error));
         }
-        Err(error) => Err(error),
     };
-    stamps::done(inventory::boot::Part::Modules, begin_ms);
-    // An image without modules has none to wait for.
-    module::announce_hardware()?;
-    let (index, mut aliases) = walked?;
+    let index = module::of_running_kernel().inspect_err(|_| ready())?;
+    let mut aliases = Aliases::of_sys();
+    aliases.also(&AHEAD);
+    load(&index, &mut aliases, &events, ready)?;
     loop {
-        load(&index, &mut aliases, &events, false, || {})?;
         events.wait(FOR_EVER)?;
+        load(&index, &mut aliases, &events, || {})?;
     }
 }
 
-/// What a node needs before it sells, whatever it is made of: its volumes and file systems, then its walls. Each would
-/// come by itself when it is first asked for; but through a program that the kernel starts for it, which reads all lists
-/// of modules again, while somebody waits.
-const AHEAD: [&str; 11] = [
+/// What a node needs before it sells, whatever it is made of: its medium's file system, its volumes and theirs, then its
+/// walls. Each would come by itself when it is first asked for; but through a program that the kernel starts for it, which
+/// reads all lists of modules again, while somebody waits.
+const AHEAD: [&str; 14] = [
+    "vfat",
+    "nls_cp437",
+    "nls_ascii",
     "dm-mod",
     "ext4",
     "nf_tables",
@@ -74,22 +75,14 @@ const AHEAD: [&str; 11] = [
     "erofs",
 ];
 
-/// One that fails fails again for whoever asks for it, who says so.
-fn load_ahead(index: &Index) {
-    for name in AHEAD {
-        let _ = module::load(index, name);
-    }
-}
-
 fn load(
     index: &Index,
     aliases: &mut Aliases,
     events: &Uevents,
-    needed: bool,
-    idle: impl FnOnce() + Send,
+    ready: impl FnOnce() + Send,
 ) -> io::Result<()> {
     let start = Instant::now();
-    let (loaded, failed) = module::load_for_hardware(index, aliases, events, needed, idle)?;
+    let (loaded, failed) = module::load_for_hardware(index, aliases, events, ready)?;
     answer_where_asked();
     for error in failed {
         eprintln!("init: {}", chain(&error));

@@ -1,21 +1,22 @@
 //! Modules for the hardware that is there: once over `/sys`, then by what the kernel announces.
 //!
 //! ```text
-//!   /sys, once ──► Aliases ──► load, a few at once ──► uevents that came meanwhile ─┐
-//!                     ▲                                                            │ nothing new: done
-//!                     └────────────────────────────────────────────────────────────┘
+//!   /sys, once ─┐           ┌─ urgent ─► load, four at once: some wait for their devices
+//!               ├─► Aliases ┤
+//!   uevents ────┘     ▲     └─ the rest ► load, two at once, while nobody else wants the processor
+//!                     └────── always looked at: a driver brings new devices to light
+//!   nothing urgent is left, nor being loaded ──► ready        nothing at all ──► done
 //! ```
 //!
 //! A bus driver brings devices to light, which want modules in turn (PCI, then virtio, then the
 //! disk). Each is announced before the driver's loading returns; what appears later (USB takes seconds) is announced, too.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -25,7 +26,7 @@ use nix::sys::socket::{
 };
 
 use super::index::Index;
-use super::{ModuleError, load_some};
+use super::{ModuleError, Until, load_some};
 use crate::names;
 
 /// Every modalias below `/sys/devices`, each once.
@@ -50,7 +51,8 @@ pub fn modaliases(sys: &Path) -> HashSet<String> {
 #[derive(Debug, Default)]
 pub struct Aliases {
     seen: HashSet<String>,
-    waiting: Vec<String>,
+    /// With their urgency, the most urgent first.
+    waiting: BTreeSet<(u8, String)>,
 }
 
 impl Aliases {
@@ -61,15 +63,21 @@ impl Aliases {
         aliases
     }
 
+    /// Modules that no device wants and somebody will ask for soon, in this order.
+    pub fn also(&mut self, names: &[&str]) {
+        let names = (AHEAD..LATER).zip(names.iter().map(|name| (*name).to_owned()));
+        self.waiting.extend(names);
+    }
+
     /// Where announcements were lost: every device is asked once more.
-    pub fn look_again(&mut self) {
+    fn look_again(&mut self) {
         for alias in modaliases(Path::new("/sys")) {
             self.add(alias);
         }
     }
 
     /// Adds what an announcement speaks of, where it is a device that came.
-    pub fn add_announced(&mut self, event: &HashMap<String, String>) {
+    fn add_announced(&mut self, event: &HashMap<String, String>) {
         if event.get("ACTION").is_some_and(|action| action == "add")
             && let Some(alias) = event.get("MODALIAS")
         {
@@ -79,25 +87,74 @@ impl Aliases {
 
     fn add(&mut self, alias: String) {
         if self.seen.insert(alias.clone()) {
-            self.waiting.push(alias);
+            self.waiting.insert((urgency(&alias), alias));
         }
     }
 
-    /// Takes those out that are looked for now, the most urgent first.
-    fn take(&mut self, needed: bool) -> Vec<String> {
-        let is_now = |alias: &mut String| !needed || urgency(alias) < LATER;
-        let mut now: Vec<String> = self.waiting.extract_if(.., is_now).collect();
-        now.sort_by_key(|alias| (urgency(alias), alias.clone()));
-        now
+    /// Takes in what was announced since.
+    fn listen(&mut self, events: &Uevents) -> io::Result<()> {
+        while events.wait(Duration::ZERO)? {
+            match events.receive()? {
+                Some(event) => self.add_announced(&event),
+                None => self.look_again(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the most urgent of a share out.
+    fn take(&mut self, share: Share) -> Option<(u8, String)> {
+        let mut waiting = self.waiting.iter();
+        let found = waiting.find(|(urgency, _)| is_urgent(*urgency) == (share == Share::Urgent))?;
+        let found = found.clone();
+        self.waiting.take(&found)
+    }
+
+    fn has_urgent(&self) -> bool {
+        self.waiting
+            .first()
+            .is_some_and(|(urgency, _)| is_urgent(*urgency))
     }
 }
 
+/// So many load what a node waits for, whatever processors there are: a driver that waits for its device needs none.
+const URGENT: usize = 4;
+/// So many load the rest meanwhile.
+const REST: usize = 2;
+/// Who has nothing to do looks so often whether the last of the others has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What is shared by those who load.
+struct Work<'a, R> {
+    aliases: &'a mut Aliases,
+    /// Being loaded, and those of them that a node waits for.
+    busy: usize,
+    urgent: usize,
+    loaded: usize,
+    failed: Vec<ModuleError>,
+    ready: Option<R>,
+}
+
+/// What one of them takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Share {
+    /// What a node waits for, before whatever else wants the processor: the sooner a driver waits for its disks, the better.
+    Urgent,
+    /// The others, while nobody else wants the processor.
+    Rest,
+}
+
+/// What one of them does next.
+enum Next {
+    Load(u8, String),
+    /// The others may bring new devices to light.
+    Wait,
+    End,
+}
+
 /// Loads what devices want, until nothing new is announced; disks and network first. Gives how many modules were new, and
-/// what failed: one driver that fails is no reason to stop.
-///
-/// A few threads load at once, for a driver that waits for its device holds up only itself. With `needed` alone, what
-/// leads to no disk and no network stays among the aliases. `idle` is called once, when all drivers that are known of were
-/// begun: they wait for their devices, and the processors for them.
+/// what failed: one driver that fails is no reason to stop. `ready` is called once, when all disks and networks that are
+/// known of have been looked for; what leads to neither may still be loading then.
 ///
 /// # Errors
 /// When announcements cannot be received.
@@ -105,45 +162,87 @@ pub fn load_for_hardware(
     index: &Index,
     aliases: &mut Aliases,
     events: &Uevents,
-    needed: bool,
-    idle: impl FnOnce() + Send,
+    ready: impl FnOnce() + Send,
 ) -> io::Result<(usize, Vec<ModuleError>)> {
-    let idle = Mutex::new(Some(idle));
-    let be_idle = || {
-        let idle = idle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        idle.map_or((), |idle| idle())
-    };
-    let (loaded, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = Mutex::new(Work {
+        aliases,
+        busy: 0,
+        urgent: 0,
+        loaded: 0,
+        failed: Vec::new(),
+        ready: Some(ready),
+    });
+    std::thread::scope(|scope| {
+        let shares = [Share::Urgent; URGENT].into_iter().chain([Share::Rest; REST]);
+        let work = &work;
+        let loaders: Vec<_> = shares
+            .map(|share| scope.spawn(move || load_what_waits(index, events, work, share)))
+            .collect();
+        let panicked = |_| Err(io::Error::other("a loader of modules panicked"));
+        loaders
+            .into_iter()
+            .try_for_each(|loader| loader.join().unwrap_or_else(panicked))
+    })?;
+    let work = work.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((work.loaded, work.failed))
+}
+
+fn load_what_waits<R: FnOnce()>(
+    index: &Index,
+    events: &Uevents,
+    work: &Mutex<Work<'_, R>>,
+    share: Share,
+) -> io::Result<()> {
+    // Refused, it is slower.
+    let _ = crate::process::set_nice(if share == Share::Urgent { -10 } else { 10 });
+    let lock = || -> MutexGuard<'_, Work<'_, R>> { work.lock().unwrap_or_else(PoisonError::into_inner) };
     loop {
-        while events.wait(Duration::ZERO)? {
-            match events.receive()? {
-                Some(event) => aliases.add_announced(&event),
-                None => aliases.look_again(),
+        let next = lock().next(events, share)?;
+        match next {
+            Next::End => return Ok(()),
+            Next::Wait => _ = events.wait(LOOK_AGAIN)?,
+            Next::Load(urgency, alias) => {
+                // What is no driver, and what nobody waits for, must not wait for the disks of others.
+                let until = |module: &str| match is_urgent(urgency) && index.is_driver(module) {
+                    true => Until::Probed,
+                    false => Until::Started,
+                };
+                let result = load_some(index, &alias, until, |module| !ON_REQUEST.contains(&module));
+                lock().done(urgency, result);
             }
         }
-        let now = aliases.take(needed);
-        if now.is_empty() {
-            be_idle();
-            let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-            return Ok((loaded.into_inner(), failed));
+    }
+}
+
+impl<R: FnOnce()> Work<'_, R> {
+    fn next(&mut self, events: &Uevents, share: Share) -> io::Result<Next> {
+        self.aliases.listen(events)?;
+        if self.urgent == 0
+            && !self.aliases.has_urgent()
+            && let Some(ready) = self.ready.take()
+        {
+            ready();
         }
-        let queue = Mutex::new(now.iter());
-        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-        std::thread::scope(|scope| {
-            for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get().min(4)) {
-                scope.spawn(|| {
-                    while let Some(alias) = next() {
-                        match load_some(index, alias, |module| !ON_REQUEST.contains(&module)) {
-                            Ok(count) => _ = loaded.fetch_add(count, Ordering::Relaxed),
-                            // Most devices (bridges, buttons) want no module that the image has.
-                            Err(ModuleError::Unknown(_)) => {}
-                            Err(error) => failed.lock().unwrap_or_else(PoisonError::into_inner).push(error),
-                        }
-                    }
-                    be_idle();
-                });
+        Ok(match self.aliases.take(share) {
+            Some((urgency, alias)) => {
+                self.busy += 1;
+                self.urgent += usize::from(is_urgent(urgency));
+                Next::Load(urgency, alias)
             }
-        });
+            None if self.busy == 0 && self.aliases.waiting.is_empty() => Next::End,
+            None => Next::Wait,
+        })
+    }
+
+    fn done(&mut self, urgency: u8, result: Result<usize, ModuleError>) {
+        self.busy -= 1;
+        self.urgent -= usize::from(is_urgent(urgency));
+        match result {
+            Ok(count) => self.loaded += count,
+            // Most devices (bridges, buttons) want no module that the image has.
+            Err(ModuleError::Unknown(_)) => {}
+            Err(error) => self.failed.push(error),
+        }
     }
 }
 
@@ -157,12 +256,20 @@ const ON_REQUEST: [&str; 6] = [
     "sha512_ssse3",
 ];
 
+/// What somebody asks for first; then the second, and so on.
+const AHEAD: u8 = 4;
 /// What no disk and no network hangs on.
-const LATER: u8 = 3;
+const LATER: u8 = u8::MAX;
 
-/// 0 for what a node waits for: PCI storage and network controllers, virtio; then USB; then what may lead to either (a
-/// bridge, a bus of a maker's own); [`LATER`] for what leads nowhere: the processor's ciphers, random numbers, memory
-/// that is given back, screens, sound, keyboards, buttons, and the slow bus of sensors.
+/// Whether a node waits for it.
+fn is_urgent(urgency: u8) -> bool {
+    urgency < AHEAD
+}
+
+/// 0 for the controllers whose links take longest (SATA, SAS, SCSI); 1 for what else a node waits for (NVMe, networks,
+/// virtio); 2 for USB and what was found on such a link; 3 for what may lead to either (a bridge, a bus of a maker's own);
+/// [`LATER`] for what leads nowhere: the processor's ciphers, random numbers, memory that is given back, screens, sound,
+/// keyboards, buttons, and the slow bus of sensors.
 fn urgency(alias: &str) -> u8 {
     const NOWHERE: [&str; 8] = [
         "cpu:",
@@ -178,11 +285,12 @@ fn urgency(alias: &str) -> u8 {
     match alias {
         a if NOWHERE.iter().any(|kind| a.starts_with(kind)) => LATER,
         a if a.starts_with("pci:") && CLASSES.iter().any(|class| a.contains(class)) => LATER,
-        a if a.starts_with("virtio:") => 0,
-        a if a.starts_with("pci:") && (a.contains("bc01") || a.contains("bc02")) => 0,
-        a if a.starts_with("pci:") && a.contains("bc0Csc03") => 1,
-        a if a.starts_with("usb:") || a.starts_with("scsi:") => 1,
-        _ => 2,
+        a if a.starts_with("virtio:") => 1,
+        a if a.starts_with("pci:") && (a.contains("bc01sc08") || a.contains("bc02")) => 1,
+        a if a.starts_with("pci:") && a.contains("bc01") => 0,
+        a if a.starts_with("pci:") && a.contains("bc0Csc03") => 2,
+        a if a.starts_with("usb:") || a.starts_with("scsi:") => 2,
+        _ => 3,
     }
 }
 
@@ -299,15 +407,27 @@ mod tests {
         ] {
             aliases.add_announced(&announced(action, alias));
         }
-        assert_eq!(aliases.take(true), ["virtio:d00000002v00001AF4"]);
-        assert!(aliases.take(true).is_empty());
+        aliases.also(&["vfat", "ext4"]);
+        assert!(aliases.has_urgent());
+        let waiting: Vec<_> = aliases.waiting.iter().map(|(_, alias)| alias.as_str()).collect();
+        assert_eq!(
+            waiting,
+            ["virtio:d00000002v00001AF4", "vfat", "ext4", "acpi:PNP0C0C:"]
+        );
+        assert_eq!(
+            aliases.take(Share::Rest).map(|taken| taken.1).as_deref(),
+            Some("vfat")
+        );
+        assert!(aliases.take(Share::Urgent).is_some());
         aliases.add_announced(&announced("add", "virtio:d00000002v00001AF4"));
-        assert_eq!(aliases.take(false), ["acpi:PNP0C0C:"], "asked once");
+        assert!(!aliases.has_urgent(), "asked once");
     }
 
     #[test]
     fn disks_and_networks_come_first() {
         let nvme = "pci:v0000144Dd0000A80Asv0000144Dsd0000A801bc01sc08i02";
+        let sata = "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01";
+        assert!(urgency(sata) < urgency(nvme), "its ports take half a second");
         assert!(urgency(nvme) < urgency("usb:v0BDAp8152d2000dc00dsc00dp00icFFiscFFip00in02"));
         assert_eq!(urgency("virtio:d00000002v00001AF4"), urgency(nvme));
         assert!(urgency("acpi:PNP0C0C:") > urgency("scsi:t-0x00"));
@@ -318,7 +438,7 @@ mod tests {
             "pci:v00008086d00002918sv00001AF4sd00001100bc06sc01i00",
             "pci:v00001B36d0000000Csv00000000sd00000000bc06sc04i00",
         ] {
-            assert!(urgency(bus) < LATER, "{bus}");
+            assert!(is_urgent(urgency(bus)), "{bus}");
         }
     }
 

@@ -125,6 +125,14 @@ impl Index {
             .any(|line| module_name(Path::new(line)) == name)
     }
 
+    /// Whether it drives devices: it answers to what a bus says of one (`pci:…`), and not to names alone (`fs-ext4`).
+    pub fn is_driver(&self, module: &str) -> bool {
+        let mut aliases = self.aliases.iter();
+        aliases.any(|(pattern, of)| {
+            self.alias_text[pattern.clone()].contains(':') && normal(&self.alias_text[of.clone()]) == module
+        })
+    }
+
     /// The modules that answer to a name or an alias, each once.
     pub fn resolve(&self, name: &str) -> Vec<&str> {
         let name = normal(name);
@@ -321,6 +329,7 @@ alias crypto-aes-[0-9]* virtio-blk
         assert_eq!(index.resolve("crypto-aes-256"), ["virtio_blk"]);
         assert_eq!(index.resolve("crypto_aes_256"), ["virtio_blk"]);
         assert!(index.is_builtin("tpm_tis") && !index.is_builtin("ext4"));
+        assert!(index.is_driver("virtio_blk") && index.is_driver("nvme_core") && !index.is_driver("ext4"));
     }
 
     #[test]
