@@ -33,6 +33,7 @@ use storage::lvm::LvmError;
 
 use fit::{line_for, means};
 pub use inventory::{Consent, ConsentError, ConsentHash};
+pub(crate) use look::Groups;
 use look::{Look, Seen};
 
 /// Smaller disks are not claimed.
@@ -145,7 +146,17 @@ impl DiskState {
 /// # Errors
 /// When LVM does not answer at all.
 pub fn claim_disks(storage: &Storage, disks: &[Disk], rules: &Rules<'_>) -> Result<Claimed, ClaimError> {
-    let groups = look::Groups::read(storage).map_err(ClaimError::Groups)?;
+    let groups = Groups::read(storage).map_err(ClaimError::Groups)?;
+    claim_of(storage, disks, rules, groups)
+}
+
+/// As [`claim_disks`], where `groups` was read a moment ago.
+pub(crate) fn claim_of(
+    storage: &Storage,
+    disks: &[Disk],
+    rules: &Rules<'_>,
+    groups: Groups,
+) -> Result<Claimed, ClaimError> {
     let seen: Vec<Seen> = disks
         .iter()
         .filter_map(|disk| look::at(disk, &groups, rules))
@@ -173,7 +184,7 @@ pub fn claim_disks(storage: &Storage, disks: &[Disk], rules: &Rules<'_>) -> Resu
     // Asked again only where one was taken, and once for all: each question is a look at every disk.
     let took = |outcome: &Outcome| matches!(outcome, Outcome::Ours { new: true, .. });
     let groups = match outcomes.iter().any(took) {
-        true => look::Groups::read(storage),
+        true => Groups::read(storage),
         false => Ok(groups),
     };
     for (disk, outcome) in seen.into_iter().zip(outcomes) {
@@ -202,7 +213,7 @@ enum Outcome {
     Left { why: String, erase_line: Option<String> },
 }
 
-fn holding(groups: &Result<look::Groups, LvmError>, group: String, new: bool) -> Holding {
+fn holding(groups: &Result<Groups, LvmError>, group: String, new: bool) -> Holding {
     match groups.as_ref().map(|groups| groups.free(&group)) {
         Ok(Some(free)) => Holding::Claimed { group, free, new },
         Ok(None) => not_read(&group, "LVM does not see it".to_owned()),

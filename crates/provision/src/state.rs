@@ -38,7 +38,7 @@ use storage::lvm::LvmError;
 use zeroize::Zeroizing;
 
 use crate::claim::{
-    ClaimError, Consent, ConsentError, ConsentHash, DiskState, Holding, Rules, claim_disks, mark, silent,
+    ClaimError, Consent, ConsentError, ConsentHash, DiskState, Groups, Holding, Rules, claim_of, mark, silent,
 };
 use crate::journal::{Journal, JournalError, Standing};
 use crate::step::{chain, named};
@@ -150,7 +150,8 @@ pub fn start(
 ) -> Result<Started, StateError> {
     // First: LVM reads all that is in /dev.
     let silent = silent::put_aside(disks, boot_medium);
-    let found = volumes::find(storage)?;
+    let groups = Groups::read(storage)?;
+    let found = volumes::find(storage, groups.names())?;
     let (consents, wrong_lines) = read_lines(lines);
     // A new identity is in memory only until a disk is claimed for it.
     let identity = match &found.leader {
@@ -160,6 +161,7 @@ pub fn start(
     let used = found
         .leader
         .as_ref()
+        .filter(|_| !consents.is_empty())
         .map(|leader| used_lines(&leader.group))
         .unwrap_or_default();
     let rules = Rules {
@@ -170,7 +172,7 @@ pub fn start(
         unborn: &found.unborn,
         silent: &silent,
     };
-    let claimed = claim_disks(storage, disks, &rules)?;
+    let claimed = claim_of(storage, disks, &rules, groups)?;
     let groups: Vec<String> = claimed.disks.iter().filter_map(group_of).collect();
     let state = State::assemble(storage, identity, found, groups);
     if let Ok(state) = &state {

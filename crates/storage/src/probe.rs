@@ -54,7 +54,7 @@ pub enum Content {
 /// Why a disk could not be looked at. What is wrong with the disk itself is
 /// [`Content::Unreadable`].
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open {path}")]
+#[error("cannot look at {path}")]
 pub struct ProbeError {
     /// The device.
     pub path: PathBuf,
@@ -136,6 +136,21 @@ pub fn probe(path: &Path) -> Result<Content, ProbeError> {
         },
         Ok((_, Some(samples))) => Content::Found { signatures, samples },
     })
+}
+
+/// The signatures alone: a few blocks are read, where [`probe`] reads megabytes. For who knows that the device is his, and
+/// asks whether it was made.
+///
+/// # Errors
+/// When it cannot be opened or read.
+pub fn signatures(path: &Path) -> Result<Vec<Signature>, ProbeError> {
+    let error = |source| ProbeError {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(error)?;
+    let size = samples::size(&file).map_err(error)?;
+    signature::find(&file, size).map_err(|why| error(io::Error::other(why)))
 }
 
 /// Whether the last sector, of either length, begins as the header of a GPT (UEFI 2.10, section 5.3.2).

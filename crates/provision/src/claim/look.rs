@@ -1,6 +1,6 @@
 //! What one disk is: read, nothing written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -90,14 +90,19 @@ impl Seen {
 }
 
 /// The physical volumes, by the device that each lies on.
-pub(super) struct Groups(BTreeMap<PathBuf, PhysicalVolume>);
+pub(crate) struct Groups(BTreeMap<PathBuf, PhysicalVolume>);
 
 impl Groups {
-    pub(super) fn read(storage: &Storage) -> Result<Self, LvmError> {
+    pub(crate) fn read(storage: &Storage) -> Result<Self, LvmError> {
         let volumes = storage.lvm().pvs()?;
         Ok(Self(
             volumes.into_iter().map(|pv| (pv.device.clone(), pv)).collect(),
         ))
+    }
+
+    /// The names of all groups.
+    pub(crate) fn names(&self) -> BTreeSet<&str> {
+        self.0.values().filter_map(|pv| pv.group.as_deref()).collect()
     }
 
     /// What no volume of a group of ours has: such a group is one disk. Nothing where LVM does not see it.

@@ -10,7 +10,7 @@ use market::id::NodeId;
 use nix::mount::MsFlags;
 use storage::Storage;
 use storage::lvm::LogicalVolume;
-use storage::probe::{Content, probe};
+use storage::probe::{Signature, signatures};
 
 use super::identity::{self, Identity};
 use super::{JOURNAL, StateError};
@@ -47,10 +47,10 @@ pub(super) fn path(group: &str, name: &str) -> PathBuf {
     names::state_mount(group).join(name)
 }
 
-/// Looks at the state of every group of a node; ours stay mounted.
-pub(super) fn find(storage: &Storage) -> Result<Found, StateError> {
-    let groups = storage.lvm().vgs()?.into_iter().map(|group| group.name);
-    let groups: Vec<String> = groups.filter(|name| is_node_group(name)).collect();
+/// Looks at the state of every group of a node among `groups`; ours stay mounted.
+pub(super) fn find(storage: &Storage, groups: BTreeSet<&str>) -> Result<Found, StateError> {
+    let groups = groups.into_iter().filter(|name| is_node_group(name));
+    let groups: Vec<String> = groups.map(str::to_owned).collect();
     // Disks of two nodes in one machine: then nothing is written before it is known who we are.
     let alone = groups.iter().all(|group| group[..17] == groups[0][..17]);
     let mut found = Found::default();
@@ -161,8 +161,8 @@ fn look(
 /// Whether our file system is on it: a cut may have come before mkfs ended.
 fn is_made(group: &str) -> bool {
     let device = names::lvm_device(group, names::STATE_VOLUME);
-    matches!(probe(&device), Ok(Content::Found { signatures, .. })
-        if signatures.iter().any(|s| s.kind == "ext4" && s.label.as_deref() == Some(LABEL)))
+    let is_ours = |found: &Signature| found.kind == "ext4" && found.label.as_deref() == Some(LABEL);
+    signatures(&device).is_ok_and(|found| found.iter().any(is_ours))
 }
 
 /// Makes the state volume of a group of ours where it is missing, and mounts it.

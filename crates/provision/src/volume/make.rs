@@ -14,7 +14,7 @@ use nix::mount::MsFlags;
 use storage::Storage;
 use storage::luks::UnlockKey;
 use storage::lvm::{EXTENT_BYTES, LogicalVolume};
-use storage::probe::{Content, probe};
+use storage::probe::{Signature, probe, signatures};
 
 use super::{TAG, VolumeError, extents_for, journal_bytes};
 use crate::step::{chain, named};
@@ -167,13 +167,9 @@ impl Place {
 
     fn has_our_file_system(&self, mapping: &Path) -> Result<bool, VolumeError> {
         // What decrypts to noise was never written; it is not a signature of anything.
-        Ok(match probe(mapping)? {
-            Content::Found { signatures, .. } => signatures
-                .iter()
-                .any(|s| s.kind == "ext4" && s.uuid.as_deref() == Some(&self.uuid())),
-            Content::Empty | Content::NotZero { .. } => false,
-            Content::Unreadable { why } => return Err(VolumeError::NotOurs { what: why }),
-        })
+        let uuid = self.uuid();
+        let is_ours = |found: &Signature| found.kind == "ext4" && found.uuid.as_deref() == Some(&uuid);
+        Ok(signatures(mapping)?.iter().any(is_ours))
     }
 
     /// ext4, lazy: inode tables and journal are zeroed when they are used. No blocks are kept for
