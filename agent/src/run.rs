@@ -5,7 +5,8 @@
 //!  console ─► at once
 //!  network ─► at once, for ever ──────────────┬──────────► resolvers, clock
 //!  hardware ─► medium ─► farmer.toml ─┬─► ledger ─► clock │
-//!                                     └─► disks ─► state ─┬─► seat ─► grid ─┴─► desk, sales ─► sold
+//!                                     ├─► dials ──────────┐
+//!                                     └─► disks ─► state ─┼─► seat ─► grid ─┴─► desk, sales ─► sold
 //!                                                         └─► journal, walls ─┬────┘                ▲
 //!                                                                             └─► base, disk by disk ┘
 //!  each says how it stands to Ready, which judges: selling, or the first reason why not
@@ -104,6 +105,11 @@ async fn node(
     if let Some(ticket) = &farmer.grid {
         crate::task::spawn(ways.prefer(network.clone(), ticket.host().to_owned(), ticket.relay_port()));
     }
+    let (tell_key, key) = oneshot::channel();
+    let seat = farmer.grid.as_ref().map(|ticket| {
+        let (board, ready, network) = (board.clone(), ready.clone(), network.clone());
+        crate::task::spawn(seat::take(board, ready, network, ticket.clone(), key))
+    });
     crate::task::spawn(clock::by_servers(
         board.clone(),
         ready.clone(),
@@ -119,20 +125,13 @@ async fn node(
         .as_ref()
         .and_then(|address| rail::start(&board, &ready, &network, address));
     let owned = disks::open(&board, &ready, &booted).await.map(Arc::new);
-    let seat = match (&farmer.grid, owned.as_deref().map(|owned| owned.state.node_key())) {
-        (Some(ticket), Some(Ok(key))) => {
-            let (board, ready, network) = (board.clone(), ready.clone(), network.clone());
-            let (ticket, key) = (ticket.clone(), *key);
-            Some(crate::task::spawn(async move {
-                seat::take(&board, &ready, &network, &ticket, key).await
-            }))
-        }
-        // Without a key of its own it acts for nobody.
-        _ => {
-            ready.set(|ready| ready.seat = Part::Good);
-            None
-        }
-    };
+    let key = owned.as_deref().and_then(|owned| owned.state.node_key().ok());
+    // Without a grid nobody asks; without a key of its own it acts for nobody.
+    let seat = seat.filter(|_| key.is_some());
+    match key {
+        Some(key) if seat.is_some() => _ = tell_key.send(key),
+        _ => ready.set(|ready| ready.seat = Part::Good),
+    }
     // Beside each other: neither needs the other, the desk needs both.
     let joining = async {
         let may_join = match seat {
@@ -154,7 +153,9 @@ async fn node(
         let (Some(owned), Ok(image)) = (&owned, &image) else {
             return None;
         };
-        let machinery = spaces::start(&board, &ready, image, &booted, owned).await?;
+        let started = spaces::start(&board, &ready, image, &booted, owned);
+        let (machinery, inventory) = tokio::join!(started, spaces::read_inventory());
+        let mut machinery = machinery?;
         let openings = Openings {
             prefixes: farmer.open.iter().map(medium::prefix).collect(),
             mail: farmer.mail,
@@ -167,11 +168,13 @@ async fn node(
             network.clone(),
         ));
         // While the grid is joined: this needs nothing but the disks. What takes longest first.
-        let standing = base::begin(&board, &machinery.bases, owned);
-        let inventory = spaces::read_inventory().await;
-        // Until the base is there, its room counts as taken.
-        let keep = machinery.bases.extents();
-        let counted = base::capacity(owned, &inventory, farmer.rate, keep, &[]).await;
+        let mut standing = base::begin(
+            &board,
+            &machinery.bases,
+            owned,
+            std::mem::take(&mut machinery.whole),
+        );
+        let counted = base::count(&mut standing, owned, &inventory, farmer.rate, &machinery.bases).await;
         spaces::count_traffic(&board, &ready, &machinery, &network, &farmer);
         Some((machinery, standing, inventory, counted))
     };
@@ -185,7 +188,7 @@ async fn node(
                 ticket,
                 rail,
                 inventory: inventory.clone(),
-                counted: counted.clone(),
+                counted: counted.capacity.clone(),
                 version: version.to_owned(),
             };
             desk = spaces::open_desk(&board, &ready, &booted, owned, machinery, others).await;
@@ -194,7 +197,7 @@ async fn node(
         let shown = board.clone();
         let standing = standing.clone();
         base::sell(
-            standing,
+            (standing, std::mem::take(&mut counted.whole)),
             ready,
             board,
             owned.clone(),
@@ -233,18 +236,10 @@ async fn join(
     Ok(grid::join(board, ready, network, ticket.clone(), secret, check).await)
 }
 
-/// The machine in one line: at once, and again when all drivers are there.
+/// The machine in one line, at once: who opens the disks tells it again, when all drivers are there.
 async fn show_machine(board: Board) {
-    for wait in [false, true] {
-        let read = spawn_blocking(move || {
-            if wait {
-                let _ = host::module::wait_for_hardware(std::time::Duration::from_secs(60));
-            }
-            inventory::read(Path::new("/"))
-        });
-        if let Ok(inventory) = read.await {
-            board.update(|status| status.machine = facts::machine_line(&inventory));
-        }
+    if let Ok(inventory) = spawn_blocking(|| inventory::read(Path::new("/"))).await {
+        board.update(|status| status.machine = facts::machine_line(&inventory));
     }
 }
 

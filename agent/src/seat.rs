@@ -2,9 +2,9 @@
 //! this boot.
 //!
 //! ```text
-//!   this boot's note (in memory, /run)   none ─────────► asks, waits as long as nobody answers ─► granted: noted, goes on
-//!                                        granted ──────► asks, goes on at once: the agent alone was started again
-//!                                        refused ──────► does not ask: nothing is done for the node in this boot
+//!   this boot's note (in memory, /run)   none ─────► dials, asks, waits as long as nobody answers ─► granted: noted, goes on
+//!                                        granted ──► dials, asks, goes on at once: the agent alone was started again
+//!                                        refused ──► does not dial: nothing is done for the node in this boot
 //! ```
 //!
 //! Invariant: an instance is one boot of one machine. What was granted or refused in it holds for all agents of that boot,
@@ -23,7 +23,7 @@ const MOST_NOTE_BYTES: usize = 64;
 /// Who asks, and where this boot's note is.
 #[derive(Debug, Clone)]
 pub struct Asker {
-    /// The grid, and the node's secret.
+    /// The grid; its secret is not used.
     pub join: JoinConfig,
     /// The kernel's boot id.
     pub instance: [u8; 16],
@@ -62,7 +62,7 @@ enum Note {
     Refused,
 }
 
-/// A seat that is being asked for, or that was granted.
+/// A seat that is dialled for, asked for, or granted.
 #[derive(Debug)]
 pub struct Asked {
     seat: Seat,
@@ -71,24 +71,21 @@ pub struct Asked {
 }
 
 impl Asker {
-    /// Starts asking.
+    /// Dials who is asked: the node's key may still be on a disk that is being opened.
     ///
     /// # Errors
     /// [`SeatError`]; refused is what was refused earlier in this boot.
-    pub async fn ask(self) -> Result<Asked, SeatError> {
+    pub async fn dial(self) -> Result<Asked, SeatError> {
         let known = read(&self.note)?;
-        let held = match known {
-            Note::Refused => return Err(SeatError::RefusedBefore),
-            Note::Granted(since) => Some(Duration::from_millis(boot_ms().saturating_sub(since))),
-            Note::Nothing => None,
-        };
+        if known == Note::Refused {
+            return Err(SeatError::RefusedBefore);
+        }
         let config = SeatConfig {
             join: self.join,
             instance: self.instance,
-            held,
         };
         Ok(Asked {
-            seat: Seat::ask(config).await?,
+            seat: Seat::dial(config).await?,
             note: self.note,
             known,
         })
@@ -100,6 +97,15 @@ impl Asked {
     #[must_use]
     pub fn seat(&self) -> &Seat {
         &self.seat
+    }
+
+    /// Asks for the node with this secret.
+    pub fn ask(&self, secret: &[u8; 32]) {
+        let held = match self.known {
+            Note::Granted(since) => Some(Duration::from_millis(boot_ms().saturating_sub(since))),
+            Note::Nothing | Note::Refused => None,
+        };
+        self.seat.ask(secret, held);
     }
 
     /// Waits until the node may act; at once where it could earlier in this boot.

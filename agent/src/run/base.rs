@@ -18,7 +18,7 @@ use market::quantity::{BitsPerSecond, Bytes};
 use provision::base::Bases;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::disks::{self, Owned, Room};
 use super::ready::Ready;
@@ -31,6 +31,8 @@ use crate::sales::SpaceVolume;
 const BASE_AGAIN: Duration = Duration::from_secs(10);
 /// Whether what was read of the bases was right is asked so often.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// So long it is waited for whether the disks have it already: to look is one command of LVM, to copy takes seconds.
+const THERE_WITHIN: Duration = Duration::from_millis(500);
 /// To disks that do not take it while others have it, it is copied again after this.
 const REST_AGAIN: Duration = Duration::from_secs(60);
 
@@ -56,12 +58,21 @@ impl Standing {
 /// Says of one disk whether it has the base.
 type Told = mpsc::UnboundedSender<(String, Result<(), String>)>;
 
-/// Begins to copy the base to every disk of ours, and to look whether what is read of it is right. Nothing waits for it but
-/// what [`sell`] does.
-pub(super) fn begin(board: &Board, bases: &Bases, owned: &Arc<Owned>) -> watch::Receiver<Standing> {
+/// Begins to copy the base to every disk of ours but those that are known to have it, and to look whether what is read of it
+/// is right. Nothing waits for it but what [`sell`] does.
+pub(super) fn begin(
+    board: &Board,
+    bases: &Bases,
+    owned: &Arc<Owned>,
+    whole: Vec<String>,
+) -> watch::Receiver<Standing> {
     board.way().begin(boot::Part::Base);
+    if !whole.is_empty() {
+        board.way().done(boot::Part::Base);
+    }
     crate::task::spawn(tell_damage(board.clone(), bases.clone(), owned.clone()));
-    let (tell, standing) = watch::channel(Standing::default());
+    let failed = Vec::new();
+    let (tell, standing) = watch::channel(Standing { whole, failed });
     let (bases, way) = (bases.clone(), board.way().clone());
     let bring = async move |groups: Vec<String>, told: Told| {
         let (bases, way) = (bases.clone(), way.clone());
@@ -81,9 +92,45 @@ pub(super) fn begin(board: &Board, bases: &Bases, owned: &Arc<Owned>) -> watch::
     standing
 }
 
-/// Has the room of each disk sold as soon as it has the base. One that does not take it keeps no other from being sold.
+/// What there is to sell when the desk opens.
+pub(super) struct Counted {
+    /// What [`capacity`] found.
+    pub capacity: Result<(Capacity, Vec<SpaceVolume>), String>,
+    /// The groups that had the base then.
+    pub whole: Vec<String>,
+}
+
+/// Counts what there is to sell. A base that is on the disks already is waited for; until one is there, its room counts as
+/// taken.
+pub(super) async fn count(
+    standing: &mut watch::Receiver<Standing>,
+    owned: &Owned,
+    inventory: &Inventory,
+    rate: Option<BitsPerSecond>,
+    bases: &Bases,
+) -> Counted {
+    let groups = owned.state.groups();
+    let all_told = |standing: &Standing| standing.whole.len() + standing.failed.len() == groups.len();
+    let _ = timeout(THERE_WITHIN, standing.wait_for(all_told)).await;
+    let whole = standing.borrow().whole.clone();
+    let capacity = if whole.is_empty() {
+        capacity(owned, inventory, rate, bases.extents(), &[]).await
+    } else {
+        capacity(owned, inventory, rate, 0, &lacking(groups, &whole)).await
+    };
+    Counted { capacity, whole }
+}
+
+/// The groups that have it not.
+fn lacking<'a>(groups: &'a [String], whole: &[String]) -> Vec<&'a str> {
+    let lacking = groups.iter().filter(|group| !whole.contains(group));
+    lacking.map(String::as_str).collect()
+}
+
+/// Has the room of each disk sold as soon as it has the base. One that does not take it keeps no other from being sold. The
+/// desk knows what there is where those groups have it that had it at the count.
 pub(super) async fn sell(
-    mut standing: watch::Receiver<Standing>,
+    (mut standing, mut known): (watch::Receiver<Standing>, Vec<String>),
     ready: Ready,
     board: Board,
     owned: Arc<Owned>,
@@ -97,10 +144,11 @@ pub(super) async fn sell(
         let now = standing.borrow_and_update().clone();
         show_base(&board, &ready, &owned.groups, groups.len(), &now.failed);
         if !now.whole.is_empty() {
-            if let Some(desk) = &desk {
-                let lacking = groups.iter().filter(|group| !now.whole.contains(group));
-                let without: Vec<&str> = lacking.map(String::as_str).collect();
-                match capacity(&owned, &inventory, rate, 0, &without).await {
+            if let Some(desk) = &desk
+                && known != now.whole
+            {
+                known.clone_from(&now.whole);
+                match capacity(&owned, &inventory, rate, 0, &lacking(groups, &known)).await {
                     Ok((capacity, volumes)) => desk.set_capacity(capacity, &volumes),
                     Err(why) => tracing::warn!(why, "the free room was not counted anew"),
                 }

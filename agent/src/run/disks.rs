@@ -1,5 +1,6 @@
 //! The disks: claimed, told about, and the node's state on them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use provision::journal::Standing;
 use provision::state::{self, State};
 use provision::volume::sale_of;
 use storage::Storage;
-use storage::lvm::{LogicalVolume, LvmError};
+use storage::lvm::LogicalVolume;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -21,6 +22,7 @@ use super::medium::Booted;
 use super::ready::Ready;
 use super::verdict::Part;
 use crate::console::{self, Board};
+use crate::facts;
 use crate::sales::SpaceVolume;
 
 /// The drivers of power-on are waited for; a disk of a slow bus may come later still.
@@ -55,6 +57,7 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
         .cloned()
         .collect();
     let medium: Vec<String> = booted.medium.disk.iter().cloned().collect();
+    let shown = board.clone();
     let started = spawn_blocking(move || {
         // It looks at no disk before it is asked, and again at the kinds that came later.
         let storage = Storage::start().map_err(|error| crate::words::chain(&error))?;
@@ -62,6 +65,7 @@ pub(super) async fn open(board: &Board, ready: &Ready, booted: &Booted) -> Optio
             tracing::warn!("not all drivers are loaded yet; disks that come later are not used");
         }
         let machine = inventory::read(Path::new("/"));
+        shown.update(|status| status.machine = facts::machine_line(&machine));
         let controllers = controllers::lacking(&machine, medium.first().map(String::as_str));
         let disks = machine.disks.unwrap_or_default();
         let started = state::start(&storage, &disks, &lines, &medium);
@@ -290,46 +294,37 @@ pub(super) struct Room {
     pub volumes: Vec<SpaceVolume>,
 }
 
-/// Looks once at all volumes: what comes and goes meanwhile changes nothing but their list.
+/// Looks once at all volumes: each tells how large its group is, and every group of ours has the volume of the state.
 pub(super) async fn room(storage: &Storage, groups: &[String]) -> Result<Room, String> {
     let storage = storage.clone();
-    let found = spawn_blocking(move || {
-        let lvm = storage.lvm();
-        Ok::<_, LvmError>((lvm.vgs()?, lvm.lvs(None)?))
-    });
-    let (all, volumes) = found
+    let volumes = spawn_blocking(move || storage.lvm().lvs(None))
         .await
         .map_err(|error| crate::words::chain(&error))?
         .map_err(|error| crate::words::chain(&error))?;
-    let ours = all.into_iter().filter(|group| groups.contains(&group.name));
-    Ok(divide(
-        ours.map(|group| (group.name, group.size_bytes)).collect(),
-        &volumes,
-    ))
+    Ok(divide(groups, &volumes))
 }
 
-fn divide(groups: Vec<(String, u64)>, volumes: &[LogicalVolume]) -> Room {
-    let of_a_space = |volume: &LogicalVolume| {
-        Some(SpaceVolume {
-            sale: sale_of(volume)?,
+fn divide(ours: &[String], volumes: &[LogicalVolume]) -> Room {
+    let (mut groups, mut of_spaces) = (BTreeMap::new(), Vec::new());
+    for volume in volumes {
+        let sale = sale_of(volume);
+        of_spaces.extend(sale.map(|sale| SpaceVolume {
+            sale,
             group: GroupId(volume.group.clone()),
             bytes: Bytes(volume.size_bytes),
-        })
-    };
-    let own = |group: &String| -> u64 {
-        let own = volumes.iter().filter(|volume| sale_of(volume).is_none());
-        own.filter(|volume| volume.group == *group)
-            .fold(0, |sum, volume| sum.saturating_add(volume.size_bytes))
-    };
+        }));
+        if ours.contains(&volume.group) {
+            let left = groups.entry(volume.group.clone()).or_insert(volume.group_bytes);
+            let own = if sale.is_none() { volume.size_bytes } else { 0 };
+            *left = left.saturating_sub(own);
+        }
+    }
     Room {
         groups: groups
             .into_iter()
-            .map(|(group, size)| {
-                let own = own(&group);
-                (GroupId(group), Bytes(size.saturating_sub(own)))
-            })
+            .map(|(group, left)| (GroupId(group), Bytes(left)))
             .collect(),
-        volumes: volumes.iter().filter_map(of_a_space).collect(),
+        volumes: of_spaces,
     }
 }
 
@@ -381,6 +376,7 @@ mod tests {
             name: name.into(),
             uuid: String::new(),
             group: group.into(),
+            group_bytes: if group == "a" { 1000 } else { 500 },
             size_bytes: bytes,
             tags: sale.map(|sale| format!("sale-{sale}")).into_iter().collect(),
             active: true,
@@ -393,19 +389,20 @@ mod tests {
     #[test]
     fn what_spaces_have_counts_as_room_for_spaces_and_what_the_node_has_does_not() {
         let sale = SaleId::from([7; 32]);
-        let groups = || vec![("a".to_owned(), 1000), ("b".to_owned(), 500)];
+        let groups = ["a", "b"].map(str::to_owned);
         let own = [
+            volume("another", "state", 100, None),
             volume("a", "state", 100, None),
             volume("a", "base-x", 200, None),
             volume("b", "state", 100, None),
         ];
-        let before = divide(groups(), &own);
+        let before = divide(&groups, &own);
         let sizes = |room: &Room| -> Vec<u64> { room.groups.iter().map(|(_, bytes)| bytes.0).collect() };
         assert_eq!((sizes(&before), before.volumes), (vec![700, 400], vec![]));
         let mut with_space = own.to_vec();
         with_space.push(volume("a", "space-7", 300, Some(sale)));
         with_space.push(volume("a", "snap-7", 50, Some(sale)));
-        let after = divide(groups(), &with_space);
+        let after = divide(&groups, &with_space);
         assert_eq!(sizes(&after), [700, 400], "whenever it is looked at");
         let taken: Vec<_> = after.volumes.iter().map(|v| (v.sale, v.bytes.0)).collect();
         assert_eq!(taken, [(sale, 300), (sale, 50)]);

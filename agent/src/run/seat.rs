@@ -1,10 +1,12 @@
-//! The seat on the console: asked for as soon as the node's key is known, and what a farmer reads meanwhile.
+//! The seat on the console: dialled for while the disks are opened, asked for as soon as the node's key is known, and what
+//! a farmer reads meanwhile.
 
 use std::path::PathBuf;
 
 use ::grid::{GridTicket, JoinConfig, SeatState};
 use inventory::boot;
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use super::ready::Ready;
 use super::spaces::boot_id;
@@ -17,24 +19,24 @@ use crate::seat::{Asked, Asker, SeatError};
 const CURE: &str = "switch one of the two off for good: unplug the copied disks, or erase them at another computer; then \
                     switch this machine off and on";
 
-/// Asks, and waits until the node may act for itself. Nothing where it may not: the console says why.
+/// Dials while the disks are opened, asks when `key` comes, and waits until the node may act for itself. Nothing where it
+/// may not: the console says why; nothing where there is no key, for then it acts for nobody.
 pub(super) async fn take(
-    board: &Board,
-    ready: &Ready,
-    network: &NetWatch,
-    ticket: &GridTicket,
-    secret: [u8; 32],
+    board: Board,
+    ready: Ready,
+    network: NetWatch,
+    ticket: GridTicket,
+    key: oneshot::Receiver<Zeroizing<[u8; 32]>>,
 ) -> Option<Asked> {
-    board.way().begin(boot::Part::Seat);
-    board.update(|status| status.grid = format!("asking \"{}\" for this node's seat", ticket.name()));
-    match granted(board, ready, network, ticket, secret).await {
+    match granted(&board, &ready, network, &ticket, key).await {
         Ok(asked) => {
+            let asked = asked?;
             ready.set(|ready| ready.seat = Part::Good);
             Some(asked)
         }
         Err(why) => {
             board.update(|status| status.grid = why.clone());
-            super::part_failed(board, "seat", &why, CURE);
+            super::part_failed(&board, "seat", &why, CURE);
             ready.set(|ready| ready.seat = Part::Bad(why));
             None
         }
@@ -44,28 +46,36 @@ pub(super) async fn take(
 async fn granted(
     board: &Board,
     ready: &Ready,
-    network: &NetWatch,
+    mut network: NetWatch,
     ticket: &GridTicket,
-    secret: [u8; 32],
-) -> Result<Asked, String> {
+    mut key: oneshot::Receiver<Zeroizing<[u8; 32]>>,
+) -> Result<Option<Asked>, String> {
     let words = |error: SeatError| crate::words::chain(&error);
     let asker = Asker {
-        join: JoinConfig::new(ticket.clone(), secret),
+        // Nobody joins by it.
+        join: JoinConfig::new(ticket.clone(), [0; 32]),
         instance: boot_id()?,
         note: PathBuf::from(host::names::RUN_SEAT),
     };
-    let mut asked = asker.ask().await.map_err(words)?;
+    let mut asked = asker.dial().await.map_err(words)?;
     let mut states = asked.seat().state();
-    let mut network = network.clone();
+    let mut is_asked = false;
     loop {
         // Its task has ended where this fails: it was refused.
         let state = states.borrow_and_update().clone();
-        if let SeatState::Asking(Some(why)) = state {
+        if is_asked && let SeatState::Asking(Some(why)) = state {
             board.update(|status| status.grid = format!("\"{}\": {why}", ticket.name()));
             ready.set(|ready| ready.seat = Part::Absent(format!("grid: {why}")));
         }
         tokio::select! {
-            granted = asked.granted() => return granted.map(|()| asked).map_err(words),
+            key = &mut key, if !is_asked => {
+                let Ok(key) = key else { return Ok(None) };
+                board.way().begin(boot::Part::Seat);
+                board.update(|status| status.grid = format!("asking \"{}\" for this node's seat", ticket.name()));
+                asked.ask(&key);
+                is_asked = true;
+            }
+            granted = asked.granted(), if is_asked => return granted.map(|()| Some(asked)).map_err(words),
             _ = states.changed() => {}
             Ok(()) = network.changed() => {
                 network.borrow_and_update();

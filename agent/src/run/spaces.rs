@@ -41,6 +41,8 @@ const WALLS_AGAIN: Duration = Duration::from_secs(5);
 pub(super) struct Machinery {
     pub provisioner: Provisioner,
     pub bases: Bases,
+    /// The groups that have this image's base.
+    pub whole: Vec<String>,
     pub recovered: Vec<Recovered>,
     journal: Journal,
 }
@@ -104,20 +106,6 @@ async fn recover(board: &Board, image: &Image, booted: &Booted, owned: &Owned) -
         .clone();
     let provisioner = Provisioner::new(journal.clone(), owned.storage.clone(), image.seccomp.clone())
         .map_err(|error| crate::words::chain(&error))?;
-    let recovered = provisioner
-        .recover()
-        .await
-        .map_err(|error| crate::words::chain(&error))?;
-    for space in &recovered {
-        let name = space.spec.sale.name();
-        match &space.outcome {
-            Outcome::Running { .. } => board.event(format!("{name} goes on")),
-            Outcome::Undone => board.event(format!("{name} was half built: undone")),
-            Outcome::Quarantined { causes } => board.event(format!("{name} quarantined: {causes}")),
-            // The sale says these by itself.
-            Outcome::Locked | Outcome::Ended => {}
-        }
-    }
     let digest = Digest(image.base_digest);
     let bases = Bases::new(
         owned.storage.clone(),
@@ -130,12 +118,26 @@ async fn recover(board: &Board, image: &Image, booted: &Booted, owned: &Owned) -
         root: image.base_root,
     });
     // Before any key comes: what the image says of its own base goes before what a disk says.
-    if let Err(error) = bases.open(owned.state.groups()).await {
+    let (recovered, opened) = tokio::join!(provisioner.recover(), bases.open(owned.state.groups()));
+    let whole = opened.unwrap_or_else(|error| {
         board.event(format!("a base was not opened: {}", crate::words::chain(&error)));
+        Vec::new()
+    });
+    let recovered = recovered.map_err(|error| crate::words::chain(&error))?;
+    for space in &recovered {
+        let name = space.spec.sale.name();
+        match &space.outcome {
+            Outcome::Running { .. } => board.event(format!("{name} goes on")),
+            Outcome::Undone => board.event(format!("{name} was half built: undone")),
+            Outcome::Quarantined { causes } => board.event(format!("{name} quarantined: {causes}")),
+            // The sale says these by itself.
+            Outcome::Locked | Outcome::Ended => {}
+        }
     }
     Ok(Machinery {
         provisioner,
         bases,
+        whole,
         recovered,
         journal,
     })

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::street::{Node, Street, User, sells, user};
+use crate::street::{Node, Street, User, ask, sells, user};
 use agent::seat::{Asker, SeatError};
 use escrow::LockState;
 use grid::{JoinConfig, SeatState};
@@ -23,7 +23,7 @@ fn power_on(street: &Street, machine: u8, boot: u8) -> Asker {
     let mut instance = [machine; 16];
     instance[15] = boot;
     Asker {
-        join: JoinConfig::new(street.ticket(), [4; 32]),
+        join: JoinConfig::new(street.ticket(), [0; 32]),
         instance,
         note: street.folder.path().join(format!("seat-{machine}-{boot}")),
     }
@@ -146,7 +146,7 @@ async fn a_grid_that_is_started_again_learns_who_sat_first() {
     let seat = node.seat.as_ref().unwrap().seat();
     // The copy comes in the moment in which the grid knows nobody: it is granted, and loses it to who sat before.
     let copy = power_on(&street, 2, 0);
-    let mut asked = copy.clone().ask().await.unwrap();
+    let mut asked = ask(copy.clone()).await.unwrap();
     let first = asked.granted().await;
     let begun = Instant::now();
     let why = match first {
@@ -189,11 +189,11 @@ async fn without_the_grid_only_a_boot_that_sat_goes_on() {
     let away = state.wait_for(|state| *state == SeatState::Away);
     tokio::time::timeout(SOON, away).await.unwrap().unwrap();
 
-    let mut asked = same_boot.ask().await.unwrap();
+    let mut asked = ask(same_boot).await.unwrap();
     let at_once = tokio::time::timeout(Duration::from_secs(1), asked.granted()).await;
     assert!(at_once.unwrap().is_ok());
 
-    let mut asked = next_boot.ask().await.unwrap();
+    let mut asked = ask(next_boot).await.unwrap();
     let mut state = asked.seat().state();
     let known = state.wait_for(|state| *state != SeatState::Asking(None));
     let known = tokio::time::timeout(SOON, known).await.unwrap().unwrap().clone();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   node (an endpoint of its own, with a fresh key)                     bootstrap peer
+//!    dials, while the node's key is on a disk that is not open yet ─────► waits 5 s for an ask
 //!    ask: node, instance, how long it has had the seat, signed ─────────► free, or its own: granted
 //!    ◄───────────────────────────────────────────────────────── granted   taken: calls the holder ──► "here" → refused
 //!    ◄──────────────────────── call ── … ── here ───────────────────────►                         └─► silent → granted
@@ -50,12 +51,18 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// Who asks for which seat.
 #[derive(Debug, Clone)]
 pub struct SeatConfig {
-    /// The grid, where to listen, how patient to be; the secret is the node's.
+    /// The grid, where to listen, how patient to be; the secret is not used.
     pub join: JoinConfig,
     /// What tells this machine's run from any other's that has the same key: new at every power-on.
     pub instance: [u8; 16],
-    /// How long this instance has had the seat already, if it had it.
-    pub held: Option<Duration>,
+}
+
+/// For whom.
+#[derive(Debug, Clone)]
+struct Sitter {
+    node: SecretKey,
+    /// For how long it had the seat at a time of this process.
+    held: Option<(Duration, Instant)>,
 }
 
 /// How it stands.
@@ -93,34 +100,35 @@ fn words(since: Duration) -> String {
 #[derive(Debug)]
 pub struct Seat {
     state: watch::Receiver<SeatState>,
+    sitter: watch::Sender<Option<Sitter>>,
     poke: Arc<Notify>,
     endpoint: Endpoint,
     _task: JoinSet<()>,
 }
 
 impl Seat {
-    /// Starts asking; returns at once.
+    /// Dials who is asked, and goes on until it is said for which node: returns at once.
     ///
     /// # Errors
     /// When no endpoint can be made.
-    pub async fn ask(config: SeatConfig) -> Result<Seat, JoinError> {
+    pub async fn dial(config: SeatConfig) -> Result<Seat, JoinError> {
         let relay = join::relay_url(&config.join.ticket)?;
         let bootstrap = join::bootstrap_address(&config.join.ticket, &relay);
-        let node = SecretKey::from_bytes(&config.join.secret);
         let own = JoinConfig {
             secret: crate::fresh_secret().map_err(|_| JoinError::Random)?,
             ..config.join.clone()
         };
         let endpoint = join::bind(&own, &relay).await?;
         let (tell, state) = watch::channel(SeatState::Asking(None));
+        let (sitter, told) = watch::channel(None);
         let poke = Arc::new(Notify::new());
         let asker = Asker {
             endpoint: endpoint.clone(),
             bootstrap,
-            node,
             ticket: config.join.ticket.clone(),
             instance: config.instance,
-            held: config.held.map(|held| (held, Instant::now())),
+            told,
+            held: None,
             tell,
             poke: poke.clone(),
             timing: config.join.timing,
@@ -129,10 +137,19 @@ impl Seat {
         task.spawn(asker.run());
         Ok(Seat {
             state,
+            sitter,
             poke,
             endpoint,
             _task: task,
         })
+    }
+
+    /// Asks for the seat of the node with this secret. `held`: how long this instance has had it already, if it had it.
+    pub fn ask(&self, secret: &[u8; 32], held: Option<Duration>) {
+        let node = SecretKey::from_bytes(secret);
+        let held = held.map(|held| (held, Instant::now()));
+        self.sitter.send_replace(Some(Sitter { node, held }));
+        self.poke.notify_one();
     }
 
     /// How it stands, now and whenever that changes.
@@ -189,9 +206,10 @@ impl Drop for Seat {
 struct Asker {
     endpoint: Endpoint,
     bootstrap: EndpointAddr,
-    node: SecretKey,
     ticket: GridTicket,
     instance: [u8; 16],
+    /// For whom, once that is known.
+    told: watch::Receiver<Option<Sitter>>,
     /// For how long it had the seat at a time of this process.
     held: Option<(Duration, Instant)>,
     tell: watch::Sender<SeatState>,
@@ -207,6 +225,8 @@ enum Outcome {
     },
     Refused(Refused),
     Failed,
+    /// It ended before anything was asked.
+    Unused,
 }
 
 impl Asker {
@@ -214,7 +234,9 @@ impl Asker {
         let mut pause = self.timing.first_retry;
         let begun = Instant::now();
         loop {
-            match self.once().await {
+            let outcome = self.once().await;
+            self.remember_held();
+            match outcome {
                 Outcome::Refused(refused) => {
                     self.tell.send_replace(SeatState::Refused(refused));
                     return;
@@ -237,6 +259,7 @@ impl Asker {
                     self.tell.send_replace(SeatState::Asking(Some(why)));
                 }
                 Outcome::Failed => {}
+                Outcome::Unused => pause = self.timing.first_retry,
             }
             let _ = timeout(pause, self.poke.notified()).await;
             let most = if self.held.is_some() {
@@ -248,7 +271,13 @@ impl Asker {
         }
     }
 
-    /// One connection: asks, and where it is granted keeps it.
+    /// Whoever had it before this process goes on from then.
+    fn remember_held(&mut self) {
+        let told = self.told.borrow().as_ref().and_then(|sitter| sitter.held);
+        self.held = self.held.or(told);
+    }
+
+    /// One connection: asks as soon as it is said for whom, and where it is granted keeps it.
     async fn once(&mut self) -> Outcome {
         let idle = IdleTimeout::try_from(GONE).ok();
         let transport = QuicTransportConfig::builder()
@@ -268,13 +297,21 @@ impl Asker {
                 return Outcome::Failed;
             }
         };
+        let sitter = tokio::select! {
+            told = self.told.wait_for(Option::is_some) => told.ok().and_then(|told| told.clone()),
+            _ = connection.closed() => None,
+        };
+        let Some(sitter) = sitter else {
+            return Outcome::Unused;
+        };
+        self.remember_held();
         let ask = Ask {
-            node: *self.node.public().as_bytes(),
+            node: *sitter.node.public().as_bytes(),
             instance: self.instance,
             held: self.held.map_or(Duration::ZERO, |(held, at)| held + at.elapsed()),
         };
         let bytes = ask.sign(
-            &self.node,
+            &sitter.node,
             &self.ticket.grid_id(),
             self.bootstrap.id.as_bytes(),
             self.endpoint.id().as_bytes(),

@@ -107,30 +107,36 @@ impl Bases {
         self
     }
 
-    /// Opens the checked mapping of every whole base in `groups`.
+    /// Opens the checked mapping of every whole base in `groups`. Returns the groups in which this image's own is.
     ///
     /// # Errors
     /// The first that failed; the others are opened.
-    pub async fn open(&self, groups: &[String]) -> Result<(), BaseError> {
+    pub async fn open(&self, groups: &[String]) -> Result<Vec<String>, BaseError> {
         let (bases, groups) = (self.clone(), groups.to_vec());
         let task = tokio::task::spawn_blocking(move || {
-            let mut first = Ok(());
-            for group in &groups {
-                first = first.and(bases.open_blocking(group));
+            let mut first = Ok(Vec::new());
+            for group in groups {
+                let opened = bases.open_blocking(&group);
+                first = first.and_then(|mut whole| {
+                    whole.extend(opened?.then_some(group));
+                    Ok(whole)
+                });
             }
             first
         });
         task.await.map_err(|_| BaseError::Cut)?
     }
 
-    fn open_blocking(&self, group: &str) -> Result<(), BaseError> {
-        let mut first = Ok(());
+    /// Whether this image's own is among those of a group.
+    fn open_blocking(&self, group: &str) -> Result<bool, BaseError> {
+        let mut own = Ok(false);
         for volume in self.storage.lvm().lvs(Some(group))? {
             if let Some(digest) = digest_of(&volume).filter(|_| is_whole(&volume)) {
-                first = first.and(self.checked(group, &digest, &volume).map(drop));
+                let opened = self.checked(group, &digest, &volume);
+                own = own.and_then(|own| opened.map(|_| own || digest == self.digest));
             }
         }
-        first
+        own
     }
 
     /// The mapping through which a whole base is read.
@@ -373,6 +379,7 @@ mod tests {
             name: "base-ab".into(),
             uuid: String::new(),
             group: "g".into(),
+            group_bytes: 1,
             size_bytes: 0,
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             active: true,

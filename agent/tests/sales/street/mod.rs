@@ -305,6 +305,13 @@ pub struct Node {
     pub seated_after: Duration,
 }
 
+/// Asks as the agent does, for the node of this street.
+pub async fn ask(asker: Asker) -> Result<Asked, SeatError> {
+    let asked = asker.dial().await?;
+    asked.ask(&[4; 32]);
+    Ok(asked)
+}
+
 impl Node {
     /// Powers on. `locked`: sales whose volumes are found closed.
     pub async fn start(street: &Street, machine: Arc<Machine>, locked: Vec<SpaceSpec>) -> Node {
@@ -381,7 +388,7 @@ impl Node {
             let begun = Instant::now();
             let asked = match seat {
                 Some(asker) => {
-                    let mut asked = asker.ask().await?;
+                    let mut asked = ask(asker).await?;
                     asked.granted().await?;
                     Some(asked)
                 }

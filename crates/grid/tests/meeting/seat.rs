@@ -6,18 +6,17 @@ use grid::{JoinConfig, Refused, Seat, SeatConfig, SeatState, serve::Serve};
 
 use crate::{quick, serve_config, within};
 
-fn config(serve: &Serve, node: [u8; 32], instance: u8) -> SeatConfig {
-    let mut join = JoinConfig::new(serve.ticket().clone(), node);
+async fn dialled(serve: &Serve, instance: u8) -> Seat {
+    // This secret is nobody's.
+    let mut join = JoinConfig::new(serve.ticket().clone(), [0; 32]);
     join.timing = quick();
-    SeatConfig {
-        join,
-        instance: [instance; 16],
-        held: None,
-    }
+    let instance = [instance; 16];
+    Seat::dial(SeatConfig { join, instance }).await.unwrap()
 }
 
 async fn asked(serve: &Serve, node: [u8; 32], instance: u8) -> (Seat, Result<(), Refused>) {
-    let seat = Seat::ask(config(serve, node, instance)).await.unwrap();
+    let seat = dialled(serve, instance).await;
+    seat.ask(&node, None);
     let answer = within("an answer", seat.granted()).await;
     (seat, answer)
 }
@@ -43,6 +42,23 @@ async fn one_machine_a_key() {
     assert!(matches!(waits, Ok(Err(_))), "{waits:?}");
 }
 
+/// The disks of a node may take longer than the bootstrap waits for an ask.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_dialled_long_before_it_asks_is_answered() {
+    crate::logs();
+    let serve = Serve::start(serve_config(1)).await.unwrap();
+    let seat = dialled(&serve, 1).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(
+        *seat.state().borrow(),
+        SeatState::Asking(None),
+        "nobody was asked for"
+    );
+    seat.ask(&[4; 32], None);
+    within("an answer", seat.granted()).await.unwrap();
+    assert!(asked(&serve, [4; 32], 2).await.1.is_err(), "it sits");
+}
+
 /// One that had it for longer comes back: so it is after the bootstrap was started again, or when the network was gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sat_before_gets_it_back() {
@@ -50,9 +66,8 @@ async fn who_sat_before_gets_it_back() {
     let serve = Serve::start(serve_config(1)).await.unwrap();
     let (copy, answer) = asked(&serve, [4; 32], 2).await;
     assert_eq!(answer, Ok(()));
-    let mut before = config(&serve, [4; 32], 1);
-    before.held = Some(Duration::from_secs(3 * 3600));
-    let before = Seat::ask(before).await.unwrap();
+    let before = dialled(&serve, 1).await;
+    before.ask(&[4; 32], Some(Duration::from_secs(3 * 3600)));
     within("the seat", before.granted()).await.unwrap();
     let refused = within("the copy hears it", copy.refused()).await;
     assert!(refused.to_string().ends_with("for 3 hours now"), "{refused}");
@@ -74,7 +89,9 @@ async fn strangers_in_numbers_keep_nobody_from_selling() {
     for number in 0..100u8 {
         let mut node = [9; 32];
         node[0] = number;
-        strangers.push(Seat::ask(config(&serve, node, number)).await.unwrap());
+        let stranger = dialled(&serve, number).await;
+        stranger.ask(&node, None);
+        strangers.push(stranger);
     }
     for stranger in &strangers {
         within("an answer for a stranger", stranger.granted())

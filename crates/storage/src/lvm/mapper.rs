@@ -209,6 +209,7 @@ mod tests {
             name: name.to_owned(),
             uuid: String::new(),
             group: "steading-1".to_owned(),
+            group_bytes: 1,
             size_bytes: 1,
             tags: Vec::new(),
             active: true,

@@ -10,7 +10,8 @@ use super::words::{Word, fixed};
 
 pub(super) const PV_FIELDS: &str = "pv_name,pv_uuid,vg_name,pv_size,pv_free,pv_missing";
 pub(super) const VG_FIELDS: &str = "vg_name,vg_uuid,vg_size,vg_free,vg_tags,vg_missing_pv_count";
-const LV_FIELDS: &str = "lv_name,lv_uuid,vg_name,lv_size,lv_tags,lv_active,lv_permissions,lv_dm_path,origin";
+const LV_FIELDS: &str =
+    "lv_name,lv_uuid,vg_name,vg_size,lv_size,lv_tags,lv_active,lv_permissions,lv_dm_path,origin";
 
 /// The command line of a report.
 pub(super) fn command(name: &'static str, fields: &'static str) -> Vec<Word> {
@@ -78,6 +79,8 @@ pub struct LogicalVolume {
     pub uuid: String,
     /// Its group.
     pub group: String,
+    /// All extents of its group.
+    pub group_bytes: u64,
     /// Its size.
     pub size_bytes: u64,
     /// Its tags.
@@ -117,6 +120,7 @@ struct Lv {
     lv_name: String,
     lv_uuid: String,
     vg_name: String,
+    vg_size: String,
     lv_size: String,
     lv_tags: String,
     lv_active: String,
@@ -165,6 +169,7 @@ pub(super) fn logical_volumes(lines: &[String]) -> Result<Vec<LogicalVolume>, Lv
             name: lv.lv_name,
             uuid: lv.lv_uuid,
             group: lv.vg_name,
+            group_bytes: number("lvs", &lv.vg_size)?,
             size_bytes: number("lvs", &lv.lv_size)?,
             tags: tags(&lv.lv_tags),
             active: lv.lv_active == "active",
