@@ -13,7 +13,9 @@ use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
-use rtnetlink::{Handle, LinkUnspec, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
+use rtnetlink::{
+    Handle, LinkUnspec, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
@@ -214,7 +216,10 @@ impl Links {
                 aside: Arc::default(),
             };
             let client = Client {
-                card: card.clone(),
+                card: Card {
+                    handle: own_socket().unwrap_or_else(|| self.handle.clone()),
+                    ..card.clone()
+                },
                 carrier: watched,
                 reports: self.reports.clone(),
             };
@@ -281,6 +286,13 @@ impl Links {
         }
         Ok(())
     }
+}
+
+/// A client's own socket: on one socket the kernel answers one question for a list at a time, and refuses the second.
+fn own_socket() -> Option<Handle> {
+    let (connection, handle, _) = new_connection().ok()?;
+    crate::task::spawn(connection);
+    Some(handle)
 }
 
 /// A link message as a link, if it is an Ethernet card.
