@@ -234,9 +234,11 @@ impl Running {
         self.history.push(line);
     }
 
+    /// The last lines; all of a kernel's last report of a fault, which names the fault first.
     fn tail(&self) -> String {
-        let from = self.history.len().saturating_sub(TAIL);
-        self.history[from..]
+        let last = self.history.len().saturating_sub(TAIL);
+        let report = self.history.iter().rposition(|line| line.text.contains("Oops: "));
+        self.history[report.map_or(last, |report| last.min(report))..]
             .iter()
             .map(|line| format!("  | {}\n", line.text))
             .collect()
@@ -352,11 +354,15 @@ mod tests {
 
     #[test]
     fn a_panic_ends_the_wait_with_the_console() {
-        let mut machine = running("echo 'Kernel panic - not syncing: x'; echo trace; read x");
+        let mut machine = running(
+            "echo 'Oops: int3: 0000'; seq 1000; echo 'Kernel panic - not syncing: x'; echo trace; read x",
+        );
         let error = machine
             .wait_for("never", Duration::from_secs(20))
             .expect_err("a panic");
-        assert!(matches!(&error, WaitError::Panicked { tail, .. } if tail.contains("trace")));
+        assert!(
+            matches!(&error, WaitError::Panicked { tail, .. } if tail.contains("trace") && tail.contains("int3"))
+        );
     }
 
     #[test]
