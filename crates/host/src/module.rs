@@ -11,12 +11,16 @@
 //! A module that is there already is a success. A name that no module answers to is an error that
 //! says so: the caller knows whether it matters.
 
+mod aliases;
 mod hardware;
 mod index;
 mod pattern;
+mod uevents;
 
-pub use hardware::{Aliases, Uevents, announce_hardware, load_for_hardware, wait_for_hardware};
+pub use aliases::Aliases;
+pub use hardware::{announce_hardware, load_for_hardware, wait_for_hardware};
 pub use index::Index;
+pub use uevents::Uevents;
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -61,28 +65,14 @@ pub fn of_running_kernel() -> Result<Index, ModuleError> {
     Index::read(&Path::new("/lib/modules").join(release.trim()))
 }
 
-/// When a module counts as loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// When its devices have been looked at. The kernel waits for those of every driver then (`do_init_module` of
-    /// `kernel/module/main.c`): an empty SATA port takes half a second.
-    Probed,
-    /// When it has started: right for what drives no device, such as a file system or a cipher.
-    Started,
-}
-
-/// Loads a module, or all that answer to an alias, with what they need; gives how many were new.
-pub fn load(index: &Index, name: &str, until: Until) -> Result<usize, ModuleError> {
-    load_some(index, name, |_| until, |_| true)
+/// Loads a module, or all that answer to an alias, with what they need; gives how many were new. It has looked at its devices
+/// then; what drives none has only started.
+pub fn load(index: &Index, name: &str) -> Result<usize, ModuleError> {
+    load_some(index, name, |_| true)
 }
 
 /// Of those that answer, the `wanted`.
-fn load_some(
-    index: &Index,
-    name: &str,
-    until: impl Fn(&str) -> Until,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<usize, ModuleError> {
+fn load_some(index: &Index, name: &str, wanted: impl Fn(&str) -> bool) -> Result<usize, ModuleError> {
     let modules = index.resolve(name);
     if modules.is_empty() {
         return if index.is_builtin(name) {
@@ -94,7 +84,7 @@ fn load_some(
     let mut loaded = 0;
     let (mut first_error, mut any) = (None, false);
     for module in modules.into_iter().filter(|module| wanted(module)) {
-        match load_plan(&index.plan(module), &until) {
+        match load_plan(index, &index.plan(module)) {
             Ok(count) => (loaded += count, any = true).0,
             Err(error) => first_error = first_error.or(Some(error)),
         }
@@ -106,10 +96,10 @@ fn load_some(
 }
 
 /// Loads files in their order. A soft dependency that fails is left behind.
-fn load_plan(plan: &[index::Step<'_>], until: impl Fn(&str) -> Until) -> Result<usize, ModuleError> {
+fn load_plan(index: &Index, plan: &[index::Step<'_>]) -> Result<usize, ModuleError> {
     let mut loaded = 0;
     for step in plan {
-        match insert(&step.path, &parameters(step.module, until(step.module))) {
+        match insert(index, step) {
             Ok(true) => loaded += 1,
             Ok(false) => {}
             Err(_) if step.soft => {}
@@ -120,13 +110,17 @@ fn load_plan(plan: &[index::Step<'_>], until: impl Fn(&str) -> Until) -> Result<
 }
 
 /// Gives one file to the kernel; false where the module is there already.
-fn insert(path: &Path, parameters: &str) -> Result<bool, ModuleError> {
+///
+/// The kernel ends each loading by waiting for the devices of all drivers, other modules' too (`do_init_module` of
+/// `kernel/module/main.c`): half a second for an empty SATA port. What drives no device asks it not to.
+fn insert(index: &Index, step: &index::Step<'_>) -> Result<bool, ModuleError> {
     const MODULE_INIT_COMPRESSED_FILE: libc::c_int = 4;
+    let path = &step.path;
     let refused = |source| ModuleError::Refused {
         path: path.to_owned(),
         source,
     };
-    if is_loaded(&index::module_name(path)) {
+    if is_loaded(step.module) {
         return Ok(false);
     }
     let file = File::open(path).map_err(refused)?;
@@ -138,6 +132,10 @@ fn insert(path: &Path, parameters: &str) -> Result<bool, ModuleError> {
     } else {
         0
     };
+    let mut parameters = parameters(step.module);
+    if !index.is_driver(step.module) {
+        parameters.push_str(" async_probe");
+    }
     let parameters = CString::new(parameters).map_err(|e| refused(e.into()))?;
     // SAFETY: an open file, a C string that lives for the call, and flags.
     let done = unsafe {
@@ -161,13 +159,9 @@ pub fn is_loaded(module: &str) -> bool {
     fs::read_to_string(state).is_ok_and(|state| state.trim() == "live")
 }
 
-/// What the kernel's command line says for a module: `nvme.io_timeout=60` gives `io_timeout=60`; and whom it waits for.
-fn parameters(module: &str, until: Until) -> String {
-    let said = parameters_in(&fs::read_to_string("/proc/cmdline").unwrap_or_default(), module);
-    match until {
-        Until::Probed => said,
-        Until::Started => format!("async_probe {said}"),
-    }
+/// What the kernel's command line says for a module: `nvme.io_timeout=60` gives `io_timeout=60`.
+fn parameters(module: &str) -> String {
+    parameters_in(&fs::read_to_string("/proc/cmdline").unwrap_or_default(), module)
 }
 
 fn parameters_in(line: &str, module: &str) -> String {

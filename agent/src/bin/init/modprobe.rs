@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use host::module::{self, ModuleError, Until};
+use host::module::{self, ModuleError};
 
 /// Loads what the arguments name.
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
@@ -23,11 +23,9 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // The kernel wants a cipher or a file system, and must not wait for the disks of others; a person may want devices.
-    let until = if quiet { Until::Started } else { Until::Probed };
     let mut code = ExitCode::SUCCESS;
     for name in names {
-        if let Err(error) = module::load(&index, &name, until) {
+        if let Err(error) = module::load(&index, &name) {
             if !(quiet && matches!(error, ModuleError::Unknown(_))) {
                 eprintln!("modprobe: {}", crate::console::chain(&error));
             }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::BlockError;
-use crate::module::{self, Until};
+use crate::module;
 
 /// So often a free loop device is asked for, where another process takes it first.
 const TRIES: u32 = 8;
@@ -67,8 +67,7 @@ pub fn ensure_window(device: &Path, start: u64, length: u64) -> Result<PathBuf, 
             .open("/dev/loop-control")
     };
     let control = control().or_else(|_| {
-        let loaded =
-            module::of_running_kernel().and_then(|index| module::load(&index, "loop", Until::Started));
+        let loaded = module::of_running_kernel().and_then(|index| module::load(&index, "loop"));
         loaded.map_err(io::Error::other)?;
         control()
     });

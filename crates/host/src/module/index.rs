@@ -59,6 +59,12 @@ pub fn normal(name: &str) -> String {
     name.replace('-', "_")
 }
 
+/// Whether the first is what [`normal`] makes of the second.
+fn is_normal_of(normal: &str, name: &str) -> bool {
+    let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
+    normal.len() == name.len() && normal.bytes().zip(name.bytes()).all(same)
+}
+
 /// `kernel/fs/ext4/ext4.ko.xz` gives `ext4`.
 pub fn module_name(file: &Path) -> String {
     let name = file.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
@@ -125,11 +131,15 @@ impl Index {
             .any(|line| module_name(Path::new(line)) == name)
     }
 
-    /// Whether it drives devices: it answers to what a bus says of one (`pci:…`), and not to names alone (`fs-ext4`).
+    /// Whether it drives devices: it answers to what a bus says of one (`pci:…`), and not to names (`fs-ext4`) or to a kind of
+    /// processor alone.
     pub fn is_driver(&self, module: &str) -> bool {
         let mut aliases = self.aliases.iter();
         aliases.any(|(pattern, of)| {
-            self.alias_text[pattern.clone()].contains(':') && normal(&self.alias_text[of.clone()]) == module
+            let pattern = &self.alias_text[pattern.clone()];
+            is_normal_of(module, &self.alias_text[of.clone()])
+                && pattern.contains(':')
+                && !pattern.starts_with("cpu:")
         })
     }
 
@@ -256,6 +266,7 @@ alias fs-ext4 ext4
 alias crc32c crc32c_generic
 alias virtio:d00000002v* virtio_blk
 alias usb:v0BDAp8152d*dc*dsc*dp*ic*isc*ip*in0[1-3]* nvme-core
+alias cpu:type:x86,ven*fam*mod*:feature:*0099* aesni-intel
 alias missing gone
 alias crypto-aes-[0-9]* virtio-blk
 ";
@@ -329,7 +340,8 @@ alias crypto-aes-[0-9]* virtio-blk
         assert_eq!(index.resolve("crypto-aes-256"), ["virtio_blk"]);
         assert_eq!(index.resolve("crypto_aes_256"), ["virtio_blk"]);
         assert!(index.is_builtin("tpm_tis") && !index.is_builtin("ext4"));
-        assert!(index.is_driver("virtio_blk") && index.is_driver("nvme_core") && !index.is_driver("ext4"));
+        assert!(index.is_driver("virtio_blk") && index.is_driver("nvme_core"));
+        assert!(!index.is_driver("ext4") && !index.is_driver("aesni_intel"));
     }
 
     #[test]
