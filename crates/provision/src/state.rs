@@ -70,6 +70,15 @@ pub enum StateError {
         #[source]
         source: host::command::CommandError,
     },
+    /// What is on it is not known, so it is neither mounted nor made.
+    #[error("the state volume of {group} cannot be read")]
+    Unreadable {
+        /// The group.
+        group: String,
+        /// Why.
+        #[source]
+        source: storage::probe::ProbeError,
+    },
     /// Mounting.
     #[error("the state volume of {group}")]
     Mount {

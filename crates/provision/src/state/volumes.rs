@@ -146,7 +146,7 @@ fn look(
     volumes: &[LogicalVolume],
     alone: bool,
 ) -> Result<Option<(Identity, identity::Disk)>, StateError> {
-    if !volumes.iter().any(|volume| volume.name == names::STATE_VOLUME) || !is_made(group) {
+    if !volumes.iter().any(|volume| volume.name == names::STATE_VOLUME) || !is_made(group)? {
         return Ok(None);
     }
     if alone {
@@ -158,11 +158,15 @@ fn look(
     Identity::read(group)
 }
 
-/// Whether our file system is on it: a cut may have come before mkfs ended.
-fn is_made(group: &str) -> bool {
+/// Whether our file system is on it: a cut may have come before mkfs ended. What cannot be read was not shown to be empty.
+fn is_made(group: &str) -> Result<bool, StateError> {
     let device = names::lvm_device(group, names::STATE_VOLUME);
     let is_ours = |found: &Signature| found.kind == "ext4" && found.label.as_deref() == Some(LABEL);
-    signatures(&device).is_ok_and(|found| found.iter().any(is_ours))
+    let found = signatures(&device).map_err(|source| StateError::Unreadable {
+        group: group.to_owned(),
+        source,
+    })?;
+    Ok(found.iter().any(is_ours))
 }
 
 /// Makes the state volume of a group of ours where it is missing, and mounts it.
@@ -173,7 +177,7 @@ pub(super) fn ensure(storage: &Storage, group: &str) -> Result<(), StateError> {
         Some(volume) if !volume.active => storage.lvm().vg_activate(group, true)?,
         Some(_) => {}
     }
-    if !is_made(group) {
+    if !is_made(group)? {
         named("state-file-system", || make_file_system(group))?;
     }
     named("state-mount", || mount_volume(group))
