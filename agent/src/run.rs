@@ -130,7 +130,10 @@ async fn node(
     let seat = seat.filter(|_| key.is_some());
     match key {
         Some(key) if seat.is_some() => _ = tell_key.send(key),
-        _ => ready.set(|ready| ready.seat = Part::Good),
+        _ => {
+            drop(tell_key);
+            ready.set(|ready| ready.seat = Part::Good);
+        }
     }
     // Beside each other: neither needs the other, the desk needs both.
     let joining = async {
@@ -239,7 +242,11 @@ async fn join(
 /// The machine in one line, at once: who opens the disks tells it again, when all drivers are there.
 async fn show_machine(board: Board) {
     if let Ok(inventory) = spawn_blocking(|| inventory::read(Path::new("/"))).await {
-        board.update(|status| status.machine = facts::machine_line(&inventory));
+        board.update(|status| {
+            if status.machine.is_empty() {
+                status.machine = facts::machine_line(&inventory);
+            }
+        });
     }
 }
 

@@ -147,9 +147,11 @@ pub(super) async fn sell(
             if let Some(desk) = &desk
                 && known != now.whole
             {
-                known.clone_from(&now.whole);
-                match capacity(&owned, &inventory, rate, 0, &lacking(groups, &known)).await {
-                    Ok((capacity, volumes)) => desk.set_capacity(capacity, &volumes),
+                match capacity(&owned, &inventory, rate, 0, &lacking(groups, &now.whole)).await {
+                    Ok((capacity, volumes)) => {
+                        desk.set_capacity(capacity, &volumes);
+                        known.clone_from(&now.whole);
+                    }
                     Err(why) => tracing::warn!(why, "the free room was not counted anew"),
                 }
             }

@@ -51,13 +51,20 @@ async fn granted(
     mut key: oneshot::Receiver<Zeroizing<[u8; 32]>>,
 ) -> Result<Option<Asked>, String> {
     let words = |error: SeatError| crate::words::chain(&error);
-    let asker = Asker {
-        // Nobody joins by it.
-        join: JoinConfig::new(ticket.clone(), [0; 32]),
-        instance: boot_id()?,
-        note: PathBuf::from(host::names::RUN_SEAT),
+    let dialled = async {
+        let asker = Asker {
+            // Nobody joins by it.
+            join: JoinConfig::new(ticket.clone(), [0; 32]),
+            instance: boot_id()?,
+            note: PathBuf::from(host::names::RUN_SEAT),
+        };
+        asker.dial().await.map_err(words)
     };
-    let mut asked = asker.dial().await.map_err(words)?;
+    let mut asked = match dialled.await {
+        Ok(asked) => asked,
+        // Told to who wants the seat.
+        Err(why) => return key.await.map_or(Ok(None), |_| Err(why)),
+    };
     let mut states = asked.seat().state();
     let mut is_asked = false;
     loop {
@@ -99,5 +106,33 @@ pub(super) async fn keep(asked: Asked, mut network: NetWatch, lost: oneshot::Sen
                 asked.seat().network_changed().await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::net::NetState;
+
+    #[tokio::test]
+    async fn who_has_no_key_asks_nobody_and_goes_on_dialling_nobody() {
+        let (grid, peer) = ("01".repeat(32), format!("58{}", "66".repeat(31)));
+        let ticket = format!("steading:test@127.0.0.1:9?grid={grid}&peer={peer}&udp=9");
+        let (board, (_tell, network)) = (Board::new("test"), watch::channel(NetState::default()));
+        let (tell_key, key) = oneshot::channel();
+        let ready = Ready::start(board.clone());
+        let ticket = ticket.parse().expect("a ticket");
+        let taking = crate::task::spawn(take(board.clone(), ready, network, ticket, key));
+        let mut taking = std::pin::pin!(taking);
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut taking).await;
+        assert!(early.is_err(), "a key may come");
+        drop(tell_key);
+        let ended = tokio::time::timeout(Duration::from_secs(20), taking).await;
+        let taken = ended.expect("it ends").expect("no panic");
+        assert!(taken.is_none() && board.status().failures.is_empty());
     }
 }

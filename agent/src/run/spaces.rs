@@ -117,7 +117,8 @@ async fn recover(board: &Board, image: &Image, booted: &Booted, owned: &Owned) -
         data_bytes: image.base_data_bytes,
         root: image.base_root,
     });
-    // Before any key comes: what the image says of its own base goes before what a disk says.
+    // Before any key comes: what the image says of its own base goes before what a disk says. Recovering opens none: it
+    // starts nothing, and what runs has its own open.
     let (recovered, opened) = tokio::join!(provisioner.recover(), bases.open(owned.state.groups()));
     let whole = opened.unwrap_or_else(|error| {
         board.event(format!("a base was not opened: {}", crate::words::chain(&error)));

@@ -132,6 +132,7 @@ impl Seat {
             tell,
             poke: poke.clone(),
             timing: config.join.timing,
+            silent_since: Instant::now(),
         };
         let mut task = JoinSet::new();
         task.spawn(asker.run());
@@ -215,6 +216,8 @@ struct Asker {
     tell: watch::Sender<SeatState>,
     poke: Arc<Notify>,
     timing: crate::Timing,
+    /// When the bootstrap last answered a dial; the start, where it never did.
+    silent_since: Instant,
 }
 
 /// How one connection went.
@@ -232,7 +235,6 @@ enum Outcome {
 impl Asker {
     async fn run(mut self) {
         let mut pause = self.timing.first_retry;
-        let begun = Instant::now();
         loop {
             let outcome = self.once().await;
             self.remember_held();
@@ -250,7 +252,7 @@ impl Asker {
                 Outcome::Failed if self.held.is_some() => {
                     self.tell.send_replace(SeatState::Away);
                 }
-                Outcome::Failed if begun.elapsed() >= self.timing.patience => {
+                Outcome::Failed if self.silent_since.elapsed() >= self.timing.patience => {
                     let (host, port) = (self.ticket.host(), self.ticket.relay_port());
                     let why = format!(
                         "the grid's first peer at {host}:{port} does not answer: is `steading grid serve` running \
@@ -297,6 +299,14 @@ impl Asker {
                 return Outcome::Failed;
             }
         };
+        self.silent_since = Instant::now();
+        self.tell.send_if_modified(|state| {
+            let was_silent = matches!(state, SeatState::Asking(Some(_)));
+            if was_silent {
+                *state = SeatState::Asking(None);
+            }
+            was_silent
+        });
         let sitter = tokio::select! {
             told = self.told.wait_for(Option::is_some) => told.ok().and_then(|told| told.clone()),
             _ = connection.closed() => None,
