@@ -18,6 +18,8 @@ const OWN: usize = 1;
 /// How often workers have to be met at work.
 const MEETINGS: u32 = 12;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often the control counts at most.
+const CONTROLS: u32 = 3;
 
 /// Whoever leaves something to be written has it written on his own processor, full though that is. The control: without
 /// the setting it is written where there is room, which is beside another.
@@ -29,7 +31,7 @@ pub fn written() -> Result<()> {
     let set = fs::read_to_string(&setting)?;
     let held = elsewhere(&bench.volume(), &workers)?;
     fs::write(&setting, "system")?;
-    let control = elsewhere(&bench.volume(), &workers);
+    let control = control(&bench.volume(), &workers);
     fs::write(&setting, set.trim())?;
     let control = control?;
     println!(
@@ -41,6 +43,19 @@ pub fn written() -> Result<()> {
     );
     ensure!(held < MEETINGS / 4, "{held} of {MEETINGS} on another processor");
     bench.end()
+}
+
+/// Where there is room is where the scheduler puts it, and it may see room beside who writes for a while: one of a few counts
+/// has to show that it need not be there.
+fn control(folder: &Path, workers: &str) -> Result<u32> {
+    let mut most = 0;
+    for _ in 0..CONTROLS {
+        most = most.max(elsewhere(folder, workers)?);
+        if most > MEETINGS / 2 {
+            break;
+        }
+    }
+    Ok(most)
 }
 
 /// How many of so many looks at workers find them on another processor than that of whoever writes.
