@@ -110,12 +110,7 @@ impl Content {
 /// # Errors
 /// When it cannot be opened.
 pub fn probe(path: &Path) -> Result<Content, ProbeError> {
-    let error = |source| ProbeError {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(error)?;
-    let size = samples::size(&file).map_err(error)?;
+    let (file, size) = opened(path)?;
     let signatures = match signature::find(&file, size) {
         Ok(signatures) => signatures,
         Err(why) => return Ok(Content::Unreadable { why }),
@@ -144,13 +139,24 @@ pub fn probe(path: &Path) -> Result<Content, ProbeError> {
 /// # Errors
 /// When it cannot be opened or read.
 pub fn signatures(path: &Path) -> Result<Vec<Signature>, ProbeError> {
-    let error = |source| ProbeError {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(error)?;
-    let size = samples::size(&file).map_err(error)?;
-    signature::find(&file, size).map_err(|why| error(io::Error::other(why)))
+    let (file, size) = opened(path)?;
+    signature::find(&file, size).map_err(|why| ProbeError::of(path, io::Error::other(why)))
+}
+
+/// A device and its size in bytes.
+fn opened(path: &Path) -> Result<(File, u64), ProbeError> {
+    let opened = File::open(path).and_then(|file| {
+        let size = samples::size(&file)?;
+        Ok((file, size))
+    });
+    opened.map_err(|source| ProbeError::of(path, source))
+}
+
+impl ProbeError {
+    fn of(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        Self { path, source }
+    }
 }
 
 /// Whether the last sector, of either length, begins as the header of a GPT (UEFI 2.10, section 5.3.2).

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use libblkid_rs::BlkidProbe;
 
+use super::ProbeError;
 use super::signature::clean;
-use super::{ProbeError, samples};
 
 /// Tables list at most this many that anybody looks at.
 const MAX_PARTITIONS: i32 = 256;
@@ -36,12 +36,7 @@ pub struct Partition {
 /// # Errors
 /// When it cannot be opened.
 pub fn partitions(path: &Path) -> Result<Vec<Partition>, ProbeError> {
-    let error = |source| ProbeError {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(error)?;
-    let size = samples::size(&file).map_err(error)?;
+    let (file, size) = super::opened(path)?;
     Ok(list(&file, size).unwrap_or_default())
 }
 
