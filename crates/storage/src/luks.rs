@@ -39,6 +39,7 @@ use libcryptsetup_rs::{
 };
 use mapping::check_mapping;
 
+use crate::lvm::mapper;
 use crate::owner::{OwnerError, Storage};
 
 /// How a mapping is opened. Whoever writes encrypts, in his own time: the kernel's default hands it to workers of nobody's,
@@ -382,10 +383,13 @@ fn resize(path: &Path, mapping: &str, key: &UnlockKey) -> Result<(), LuksError> 
     call("growing", mapping, || device.context_handle().resize(mapping, 0))
 }
 
+/// Whether it is open. One without a table is what an agent left that was killed while it opened it: nothing can be read
+/// through it, so it goes.
 pub(crate) fn is_open(mapping: &str) -> Result<bool, LuksError> {
     match call("looking at", mapping, || libcryptsetup_rs::status(None, mapping))? {
         CryptStatusInfo::Active | CryptStatusInfo::Busy => Ok(true),
         CryptStatusInfo::Inactive => Ok(false),
+        CryptStatusInfo::Invalid if mapper::let_go_of_empty(mapping) => Ok(false),
         CryptStatusInfo::Invalid => Err(LuksError::Failed {
             what: "looking at",
             device: mapping.to_owned(),

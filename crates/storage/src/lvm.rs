@@ -18,7 +18,7 @@ pub(crate) mod config;
 #[cfg(feature = "fault-points")]
 pub mod cut;
 mod ffi;
-mod mapper;
+pub(crate) mod mapper;
 mod report;
 mod words;
 

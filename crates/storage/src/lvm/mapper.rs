@@ -20,6 +20,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::path::Path;
 
 use host::names;
 
@@ -115,6 +116,20 @@ fn remove(layers: BTreeSet<String>) {
         let gone = run(Act::Remove, &name);
         tracing::warn!(name, gone, "a mapping that no volume explains");
     }
+}
+
+/// Lets go of a mapping that never had a table in force: it has no sectors. Whether it was one, and is gone.
+pub(crate) fn let_go_of_empty(name: &str) -> bool {
+    let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let says = |device: &Path, file: &str| std::fs::read_to_string(device.join(file)).unwrap_or_default();
+    let is_empty = devices
+        .map(|device| device.path())
+        .any(|device| says(&device, "dm/name").trim_end() == name && says(&device, "size").trim() == "0");
+    let gone = is_empty && run(Act::Remove, name);
+    if is_empty {
+        tracing::warn!(name, gone, "a mapping that was never opened");
+    }
+    gone
 }
 
 /// Gives every mapping of the kernel its node in `/dev/mapper`, and takes away those that name none.
